@@ -1,0 +1,83 @@
+//! What comes back: a stream of deltas whose last two are `Usage` and `Done`.
+
+use crate::evidence::Citation;
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Delta {
+    /// Where the ask stands before its first token.
+    Progress(Progress),
+    /// Whole UTF-8 text; a code point is never split across deltas.
+    Text(String),
+    Citation(Citation),
+    /// A sentence for the person, not part of the answer.
+    Notice(String),
+    Usage(Usage),
+    Done(Finish),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "stage")]
+pub enum Progress {
+    Queued,
+    /// The model's weights are being read; `percent` in 0..=100.
+    Loading { model: String, percent: u8 },
+    /// Prompt tokens worked through so far.
+    Prefill { done: u32, total: u32 },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finish {
+    /// The model ended its turn.
+    EndOfTurn,
+    /// One of the caller's stop strings came up.
+    StopString,
+    /// `tokens_max` or the end of the context window was reached.
+    Length,
+    Cancelled,
+}
+
+impl Finish {
+    /// The word that the OpenAI dialect uses.
+    pub fn openai(self) -> &'static str {
+        match self {
+            Finish::EndOfTurn | Finish::StopString | Finish::Cancelled => "stop",
+            Finish::Length => "length",
+        }
+    }
+}
+
+/// What an answer cost. Times are wall time in microseconds, as measured where the work was done.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    pub prompt_tokens: u32,
+    /// Prompt tokens that were not worked through again.
+    pub cached_tokens: u32,
+    pub completion_tokens: u32,
+    pub queue_us: u64,
+    pub load_us: u64,
+    pub prefill_us: u64,
+    pub decode_us: u64,
+    /// The window that this ask could have used.
+    pub context_tokens: u32,
+    /// Name of the model that answered.
+    pub model: String,
+}
+
+impl Usage {
+    /// Prompt tokens worked through per second; 0 when none was.
+    pub fn prefill_tokens_per_sec(&self) -> f64 {
+        rate(self.prompt_tokens.saturating_sub(self.cached_tokens), self.prefill_us)
+    }
+
+    /// Generated tokens per second, the first one (which the prefill made) left out.
+    pub fn decode_tokens_per_sec(&self) -> f64 {
+        rate(self.completion_tokens.saturating_sub(1), self.decode_us)
+    }
+}
+
+fn rate(tokens: u32, micros: u64) -> f64 {
+    if micros == 0 { 0.0 } else { f64::from(tokens) * 1e6 / micros as f64 }
+}

@@ -1,0 +1,215 @@
+//! What a caller wants from a language model, valid by construction.
+
+use crate::fault::{Code, Fault};
+use serde::{Deserialize, Serialize};
+
+/// Identity of one ask within one daemon's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AskId(pub u64);
+
+/// The program that asks. State of one app is never readable through another's ask.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AppId(pub String);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    System,
+    User,
+    Assistant,
+    Tool,
+}
+
+impl Role {
+    /// The word that chat templates use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::System => "system",
+            Role::User => "user",
+            Role::Assistant => "assistant",
+            Role::Tool => "tool",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    pub role: Role,
+    pub content: String,
+}
+
+impl Message {
+    pub fn new(role: Role, content: impl Into<String>) -> Self {
+        Self { role, content: content.into() }
+    }
+}
+
+/// Sampling parameters; the field's usual names and ranges. `None` of `seed` draws one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sampling {
+    /// 0 means greedy.
+    pub temperature: f32,
+    /// 0 means off.
+    pub top_k: u32,
+    /// 1.0 means off.
+    pub top_p: f32,
+    /// 0.0 means off.
+    pub min_p: f32,
+    /// 1.0 means off.
+    pub typical_p: f32,
+    /// 1.0 means off.
+    pub repeat_penalty: f32,
+    /// Tokens looked back at by the penalties.
+    pub penalty_last_n: u32,
+    pub presence_penalty: f32,
+    pub frequency_penalty: f32,
+    pub seed: Option<u32>,
+    /// Token id to added logit, in -100..=100.
+    pub logit_bias: Vec<(u32, f32)>,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self {
+            temperature: 0.8,
+            top_k: 40,
+            top_p: 0.95,
+            min_p: 0.05,
+            typical_p: 1.0,
+            repeat_penalty: 1.0,
+            penalty_last_n: 64,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            seed: None,
+            logit_bias: Vec::new(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// Most tokens to generate; `None`: what the context window leaves.
+    pub tokens_max: Option<u32>,
+    /// Wall time from submission to the last token.
+    pub deadline_ms: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    #[default]
+    Interactive,
+    Batch,
+}
+
+/// One request for generated text. Build it with [`Ask::new`], which checks it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ask {
+    pub app: AppId,
+    /// The model as the person typed it; empty means the default chat model.
+    pub model: String,
+    pub messages: Vec<Message>,
+    pub sampling: Sampling,
+    pub stop: Vec<String>,
+    pub limits: Limits,
+    pub priority: Priority,
+}
+
+/// More stop strings than any client sends; each costs a scan per token.
+pub const STOP_MAX: usize = 16;
+
+impl Ask {
+    /// Checks every parameter's range.
+    ///
+    /// # Errors
+    /// [`Code::InvalidAsk`] that names the field, the value and the legal range.
+    pub fn new(
+        app: AppId,
+        model: String,
+        messages: Vec<Message>,
+        sampling: Sampling,
+        stop: Vec<String>,
+        limits: Limits,
+    ) -> Result<Self, Fault> {
+        if messages.is_empty() {
+            return Err(invalid("messages", "is empty", "send at least one message"));
+        }
+        let ranges: [(&str, f32, f32, f32); 8] = [
+            ("temperature", sampling.temperature, 0.0, 5.0),
+            ("top_p", sampling.top_p, 0.0, 1.0),
+            ("min_p", sampling.min_p, 0.0, 1.0),
+            ("typical_p", sampling.typical_p, 0.0, 1.0),
+            ("repeat_penalty", sampling.repeat_penalty, 0.01, 10.0),
+            ("presence_penalty", sampling.presence_penalty, -2.0, 2.0),
+            ("frequency_penalty", sampling.frequency_penalty, -2.0, 2.0),
+            (
+                "logit_bias",
+                sampling.logit_bias.iter().map(|(_, bias)| bias.abs()).fold(0.0, f32::max),
+                0.0,
+                100.0,
+            ),
+        ];
+        for (field, value, low, high) in ranges {
+            if !value.is_finite() || value < low || value > high {
+                return Err(invalid(
+                    field,
+                    &format!("is {value}"),
+                    &format!("use a value from {low} to {high}"),
+                ));
+            }
+        }
+        if stop.len() > STOP_MAX {
+            return Err(invalid(
+                "stop",
+                &format!("holds {} strings", stop.len()),
+                &format!("send at most {STOP_MAX}"),
+            ));
+        }
+        if stop.iter().any(String::is_empty) {
+            return Err(invalid("stop", "holds an empty string", "leave empty strings out"));
+        }
+        if limits.tokens_max == Some(0) {
+            return Err(invalid("max_tokens", "is 0", "ask for at least one token"));
+        }
+        Ok(Self { app, model, messages, sampling, stop, limits, priority: Priority::default() })
+    }
+}
+
+fn invalid(field: &str, what: &str, hint: &str) -> Fault {
+    Fault::new(Code::InvalidAsk, format!("`{field}` {what}")).hint(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(sampling: Sampling, stop: Vec<String>, limits: Limits) -> Result<Ask, Fault> {
+        let messages = vec![Message::new(Role::User, "hello")];
+        Ask::new(AppId("test".into()), String::new(), messages, sampling, stop, limits)
+    }
+
+    #[test]
+    fn refuses_what_is_out_of_range_and_names_it() {
+        let hot = Sampling { temperature: 9.0, ..Sampling::default() };
+        let nan = Sampling { top_p: f32::NAN, ..Sampling::default() };
+        let bias = Sampling { logit_bias: vec![(1, -101.0)], ..Sampling::default() };
+        for (sampling, stop, limits, names) in [
+            (hot, vec![], Limits::default(), "temperature"),
+            (nan, vec![], Limits::default(), "top_p"),
+            (bias, vec![], Limits::default(), "logit_bias"),
+            (Sampling::default(), vec![String::new()], Limits::default(), "stop"),
+            (Sampling::default(), vec!["x".into(); 17], Limits::default(), "stop"),
+            (Sampling::default(), vec![], Limits { tokens_max: Some(0), deadline_ms: None }, "max_tokens"),
+        ] {
+            let fault = ask(sampling, stop, limits).expect_err(names);
+            assert_eq!(fault.code, Code::InvalidAsk);
+            assert!(fault.message.contains(names), "{fault:?}");
+            assert!(!fault.hints.is_empty());
+        }
+        assert!(ask(Sampling::default(), vec!["\n".into()], Limits::default()).is_ok());
+    }
+}

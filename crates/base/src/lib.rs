@@ -1,0 +1,18 @@
+//! The words that every pillar shares: ids, units, asks, answers, faults.
+//!
+//! Plain data, no I/O, no async, no clock. A type enters this crate only when
+//! three crates name it. Start with [`ask::Ask`] and [`answer::Delta`].
+
+pub mod answer;
+pub mod ask;
+pub mod evidence;
+pub mod fault;
+pub mod model;
+pub mod unit;
+
+pub use answer::{Delta, Finish, Usage};
+pub use ask::{AppId, Ask, AskId, Limits, Message, Priority, Role, Sampling};
+pub use evidence::{Citation, Place};
+pub use fault::{Code, Fault, Hint};
+pub use model::{Modality, ModelFacts, ModelName, TokenText};
+pub use unit::{Bytes, Millis, Tokens};

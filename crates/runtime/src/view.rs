@@ -1,0 +1,238 @@
+//! What the facade shows: plain data that `api` sends, `cli` prints and `--json` emits.
+//!
+//! These shapes are Freehold's native protocol. A field may be added, never renamed.
+
+use base::{Bytes, Citation, Fault, Millis, Place, Usage};
+use serde::{Deserialize, Serialize};
+
+/// Answer to the first call of every command: who is running?
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    pub version: String,
+    /// Changes with every build of the sources, so that a rebuilt daemon is told from a stale one.
+    pub build: String,
+    pub pid: u32,
+    pub home: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    pub hello: Hello,
+    pub uptime_ms: Millis,
+    /// `http://127.0.0.1:7777`, or `None` when only the Unix socket is served.
+    pub address: Option<String>,
+    pub socket: String,
+    pub resident_bytes: Bytes,
+    pub models: Vec<LoadedModel>,
+    pub maps: Vec<MapSummary>,
+    pub asks_running: u32,
+    pub asks_done: u64,
+    /// Bytes that Freehold has sent off this machine, ever, by its ledger.
+    pub bytes_sent_total: Bytes,
+    pub bytes_received_total: Bytes,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LoadedModel {
+    pub name: String,
+    pub pid: u32,
+    pub devices: Vec<String>,
+    pub features: Vec<String>,
+    pub threads: u32,
+    pub context_tokens: u32,
+    pub sequences_max: u32,
+    pub running: u32,
+    pub queued: u32,
+    pub resident_bytes: Bytes,
+    pub load_ms: Millis,
+    pub idle_ms: Millis,
+    pub protection: Vec<String>,
+    pub protection_missing: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelRow {
+    pub name: String,
+    /// `chat` or `embed`.
+    pub kind: String,
+    pub arch: String,
+    pub quantization: String,
+    pub parameters: u64,
+    pub bytes: Bytes,
+    pub context_max: u32,
+    pub license: String,
+    /// `in place`, or the source that it was pulled from.
+    pub source: String,
+    pub path: String,
+    pub sha256: Option<String>,
+    /// The one taken when no model is named.
+    pub default: bool,
+    /// Set when the file has gone or changed since it was added.
+    pub problem: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MapSummary {
+    pub name: String,
+    pub folder: String,
+    pub documents: u64,
+    pub passages: u64,
+    pub embedded: u64,
+    pub bytes_on_disk: Bytes,
+    /// RFC 3339, UTC.
+    pub indexed_at: Option<String>,
+}
+
+/// One line of the stream that `pull` answers with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "event")]
+pub enum PullEvent {
+    /// Said before the first byte is fetched.
+    Plan { what: String, source: String, bytes: Option<Bytes>, license: String, sha256: Option<String> },
+    Progress { what: String, done: Bytes, total: Option<Bytes> },
+    /// A sentence for the person: a source that couldn't be reached, a retry, a conversion.
+    Notice { text: String },
+    Done { models: Vec<ModelRow> },
+    Failed { fault: Fault },
+}
+
+/// One line of the stream that `index` answers with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "event")]
+pub enum IndexEvent {
+    /// `stage`: `scan`, `read`, `embed`, `commit`.
+    Progress { stage: String, done: u64, total: u64, path: Option<String> },
+    Skipped { path: String, fault: Fault },
+    Notice { text: String },
+    Done { report: IndexReport },
+    Failed { fault: Fault },
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct IndexReport {
+    pub map: String,
+    pub folder: String,
+    pub documents: u64,
+    pub passages: u64,
+    /// Since the last run.
+    pub added: u64,
+    pub changed: u64,
+    pub removed: u64,
+    pub unchanged: u64,
+    pub embedded: u64,
+    pub skipped: Vec<SkippedFile>,
+    pub took_ms: Millis,
+    /// What the document readers run under, as they said themselves; empty when none was started.
+    pub protection: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SkippedFile {
+    pub path: String,
+    pub fault: Fault,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SearchRequest {
+    pub query: String,
+    /// A map's name or the folder that it was made from; `None`: all maps.
+    #[serde(default)]
+    pub map: Option<String>,
+    #[serde(default = "default_limit")]
+    pub limit: u32,
+    /// Leave the vector arm out: no model is loaded.
+    #[serde(default)]
+    pub lexical_only: bool,
+}
+
+fn default_limit() -> u32 {
+    8
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SearchReply {
+    pub hits: Vec<SearchHit>,
+    pub took_us: u64,
+    /// `lexical+vector` or `lexical`, and why when the vector arm was left out.
+    pub arms: String,
+    pub notices: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SearchHit {
+    pub path: String,
+    pub place: Place,
+    pub title: String,
+    pub heading: String,
+    /// The passage as it stands in the document.
+    pub text: String,
+    pub score: f32,
+    /// Byte ranges within `text` that match the query's words.
+    pub highlights: Vec<(u32, u32)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AskFilesRequest {
+    pub question: String,
+    #[serde(default)]
+    pub map: Option<String>,
+    #[serde(default)]
+    pub model: String,
+    /// Only quotations: no language model is used.
+    #[serde(default)]
+    pub quotes: bool,
+    #[serde(default)]
+    pub seed: Option<u32>,
+    #[serde(default)]
+    pub tokens_max: Option<u32>,
+}
+
+/// One line of the stream that `ask` answers with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "event")]
+pub enum AskEvent {
+    Progress { progress: base::answer::Progress },
+    /// Answer text, `[n]` marks included.
+    Text { text: String },
+    Notice { text: String },
+    Citation { citation: Citation },
+    /// The files hold no answer; `reason` says what was looked for and how near the nearest came.
+    NoAnswer { reason: String },
+    Done { receipt: Receipt },
+    Failed { fault: Fault },
+}
+
+/// The closing line: what ran where, how fast, and what left the machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// `None` when no language model was used.
+    pub usage: Option<Usage>,
+    pub devices: Vec<String>,
+    pub search_us: u64,
+    pub total_us: u64,
+    pub passages_searched: u64,
+    /// By the ledger, during this ask.
+    pub bytes_sent: Bytes,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Doctor {
+    pub checks: Vec<Check>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Check {
+    /// `processor`, `memory`, `backend`, `confinement: worker` …
+    pub name: String,
+    pub verdict: Verdict,
+    pub detail: String,
+    pub hint: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    Good,
+    Weak,
+    Bad,
+}

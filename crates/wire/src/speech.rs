@@ -1,0 +1,210 @@
+//! The closed lists of what is said over the wire.
+
+use serde::{Deserialize, Serialize};
+
+/// Identity of one job in one worker's life; the daemon chooses it and never uses it twice.
+pub type JobId = u64;
+
+/// Daemon to worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Directive {
+    /// First frame of all. Carries one descriptor per file in `parts`: the model, opened for reading.
+    Load(Load),
+    /// Start one generation.
+    Begin(Box<Begin>),
+    /// Embed some texts; answered by `Vectors` or `Failed`.
+    Embed { job: JobId, texts: Vec<String> },
+    /// Count the tokens of a prompt; answered by `Counted`.
+    Count { job: JobId, prompt: Vec<String> },
+    /// Stop a job as soon as possible, in the middle of a prefill too. Answered by `Done` with
+    /// `WireFinish::Cancelled`, or by nothing when the job had already ended.
+    Cancel { job: JobId },
+    /// Are you alive? Answered by `Pong` from the thread that owns the model.
+    Ping { nonce: u64 },
+    /// Attempt something that confinement must refuse, and say how it went. For `doctor` and tests.
+    Probe { job: JobId, attempt: Attempt },
+    /// End cleanly.
+    Shutdown,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Load {
+    /// Path of the ggml backend file to load, then the CPU backend beside it when they differ.
+    pub backends: Vec<String>,
+    pub embed: bool,
+    /// Context window in tokens for the whole pool; 0: the model's own, bounded by the daemon's plan.
+    pub context_tokens: u32,
+    /// Sequences that may run at the same time.
+    pub sequences_max: u32,
+    /// Most tokens decoded in one step.
+    pub batch_tokens: u32,
+    pub threads: u32,
+    /// Layers to put on a GPU; ignored by a CPU backend.
+    pub gpu_layers: u32,
+    /// Refuse to say `Ready` unless the system-call filter and file rules are in force.
+    pub confine: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Begin {
+    pub job: JobId,
+    /// Prompt in pieces. Special tokens are recognised inside a piece, never across the border of
+    /// two, which is how a user's text is kept from forming one.
+    pub prompt: Vec<String>,
+    /// Whether the tokenizer may add its first token (BOS) when the text doesn't start with it.
+    pub add_bos: bool,
+    pub sampling: WireSampling,
+    pub stop: Vec<String>,
+    /// Most tokens to generate; 0: what the window leaves.
+    pub tokens_max: u32,
+    /// Milliseconds from receipt of this frame; 0: none.
+    pub deadline_ms: u64,
+}
+
+/// See `base::Sampling`; the daemon has drawn the seed already.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WireSampling {
+    pub temperature: f32,
+    pub top_k: u32,
+    pub top_p: f32,
+    pub min_p: f32,
+    pub typical_p: f32,
+    pub repeat_penalty: f32,
+    pub penalty_last_n: u32,
+    pub presence_penalty: f32,
+    pub frequency_penalty: f32,
+    pub seed: u32,
+    pub logit_bias: Vec<(u32, f32)>,
+}
+
+/// Something that a confined worker must not be able to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Attempt {
+    OpenSocketInet,
+    OpenSocketUnix,
+    ReadFile(String),
+    WriteFile(String),
+    SpawnProcess,
+    Fork,
+    TraceParent,
+    KillParent,
+}
+
+/// Worker to daemon.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Report {
+    /// First frame of all, before anything is loaded.
+    Hello { version: u32, build: String, pid: u32 },
+    /// 0..=100.
+    Loading { percent: u8 },
+    Ready(Box<Ready>),
+    /// The prompt was accepted; work starts now.
+    Started { job: JobId, prompt_tokens: u32, cached_tokens: u32, queue_us: u64 },
+    /// Sent at most a few times per second while a prompt is worked through.
+    Prefill { job: JobId, done: u32, total: u32 },
+    /// Whole UTF-8, stop strings already withheld.
+    Text { job: JobId, text: String },
+    Done { job: JobId, finish: WireFinish, spent: Spent },
+    Vectors { job: JobId, dimensions: u32, values: Vec<f32>, tokens: Vec<u32> },
+    Counted { job: JobId, tokens: u32 },
+    Pong { nonce: u64 },
+    /// `errno` 0 means that the attempt succeeded, which is a failure of confinement.
+    Probed { job: JobId, errno: i32 },
+    /// A job ended without success, or (without a job) the load failed and the worker ends.
+    Failed { job: Option<JobId>, fault: WireFault },
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ready {
+    /// Context window in tokens that one job can use.
+    pub context_tokens: u32,
+    pub sequences_max: u32,
+    pub embedding_dimensions: u32,
+    /// ggml's own names: `CPU`, `CUDA0` …
+    pub devices: Vec<String>,
+    /// `AVX512_VNNI`, `AMX_INT8` … that the loaded CPU backend really uses.
+    pub features: Vec<String>,
+    pub threads: u32,
+    pub load_us: u64,
+    /// Resident bytes after load.
+    pub resident_bytes: u64,
+    pub protection: WireProtection,
+}
+
+/// What is really in force in the worker, as it found out itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WireProtection {
+    /// 0: none.
+    pub landlock_abi: u32,
+    pub no_new_privileges: bool,
+    pub seccomp: bool,
+    /// Name of the filter: `cpu`, `gpu`.
+    pub filter: String,
+    pub core_dumps_off: bool,
+    /// What is missing, in words; empty when all is in force.
+    pub missing: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WireFinish {
+    EndOfTurn,
+    StopString,
+    Length,
+    Cancelled,
+    Deadline,
+}
+
+/// What one job cost, measured in the worker.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spent {
+    pub prompt_tokens: u32,
+    pub cached_tokens: u32,
+    pub completion_tokens: u32,
+    /// From receipt to the first prefill step.
+    pub queue_us: u64,
+    /// From there to the first token.
+    pub prefill_us: u64,
+    /// From the first token to the last.
+    pub decode_us: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WireFault {
+    /// The prompt needs more than the window has.
+    ContextOverflow { requested: u32, available: u32 },
+    /// Frames out of order, an unknown job, a wrong number of descriptors.
+    Protocol(String),
+    LoadFailed(String),
+    BackendFailed(String),
+    DecodeFailed(String),
+    ConfinementFailed(String),
+    /// A generation asked of an embedder, or the other way round.
+    Unfit(String),
+    MemoryShort(String),
+    /// A parameter that only the worker can check (a token id in `logit_bias`).
+    Invalid(String),
+}
+
+/// Reply of `freehold-worker selftest BACKEND`, one JSON line on stdout.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SelfTest {
+    pub backend: String,
+    pub devices: Vec<String>,
+    pub features: Vec<String>,
+    /// One per weight type tried.
+    pub products: Vec<Product>,
+}
+
+/// One checked matrix product.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Product {
+    /// `F32`, `Q4_1`, `Q8_0` …
+    pub weights: String,
+    /// `CPU`, `AMX`, `CPU_REPACK` …: the buffer type, which names the code path.
+    pub path: String,
+    /// Largest difference from a reference product in plain Rust, relative to the largest result.
+    pub error_relative: f32,
+    pub correct: bool,
+    /// Giga-operations per second (one multiply-add is two).
+    pub gops: f64,
+}
