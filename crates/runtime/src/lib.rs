@@ -1,1 +1,279 @@
-//! runtime
+//! The facade: builds every pillar, owns configuration and shutdown.
+//!
+//! `api` and `cli` call this crate and nothing below it. Start with [`Runtime`];
+//! [`Settings`] says what it is built from and [`view`] what it shows.
+
+pub mod child;
+mod daemon;
+mod doctor;
+mod embedder;
+mod files;
+pub mod life;
+mod logs;
+mod maps;
+pub mod settings;
+mod stream;
+pub mod view;
+
+pub use engine::{Answer, Embedded};
+pub use life::{Claim, claim, report_failure, start_daemon};
+pub use logs::start_logs;
+pub use settings::Settings;
+pub use stream::EventStream;
+
+use base::{AppId, Ask, Bytes, Code, Fault, Millis, Modality};
+use engine::{Engine, EngineConfig, ModelSource};
+use gateway::Gateway;
+use maps::Maps;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+use store::{Entry, Store};
+use view::{Doctor, Hello, IndexEvent, ModelRow, PullEvent, SearchReply, SearchRequest, Status};
+
+/// Version of the program, as printed.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Changes with the sources of the program, so that a stale daemon is told from a fresh one.
+pub const BUILD: &str = env!("FREEHOLD_BUILD");
+
+/// All of Freehold in one handle; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Runtime {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    settings: Settings,
+    store: Store,
+    gateway: Gateway,
+    engine: Engine,
+    maps: Maps,
+    started: Instant,
+    address: Mutex<Option<String>>,
+    asks_done: AtomicU64,
+    /// Two index runs at once would only wait for each other's locks.
+    indexing: Mutex<()>,
+}
+
+impl Runtime {
+    /// Opens the home and starts the engine's thread; loads no model.
+    ///
+    /// # Errors
+    /// A home that can't be used, in the words of the pillar that found it so.
+    pub fn open(settings: Settings) -> Result<Self, Fault> {
+        life::prepare_home(&settings)?;
+        jail::set_trampoline(settings.program.clone());
+        let home = settings.home.clone();
+        let store = Store::open(&home)?;
+        let gateway = Gateway::open(&home, daemon::policy(&settings))?;
+        let engine = Engine::start(EngineConfig {
+            worker: settings.worker.clone(),
+            backends_dir: settings.backends_dir.clone(),
+            state_dir: settings.run_dir(),
+            threads: settings.threads,
+            context_tokens: settings.context_tokens,
+            sequences_max: settings.sequences_max,
+            idle_unload_ms: settings.idle_unload_ms,
+            load_timeout_ms: settings.load_timeout_ms,
+            confine_required: settings.confine_required,
+        })?;
+        let maps = Maps::new(home.join("maps"), map::Reader::new(settings.program.clone()));
+        Ok(Self {
+            inner: Arc::new(Inner {
+                settings,
+                store,
+                gateway,
+                engine,
+                maps,
+                started: Instant::now(),
+                address: Mutex::new(None),
+                asks_done: AtomicU64::new(0),
+                indexing: Mutex::new(()),
+            }),
+        })
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    /// Where the TCP listener was bound, for `status`.
+    pub fn set_address(&self, address: String) {
+        *self.inner.address.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
+    }
+
+    pub fn hello(&self) -> Hello {
+        Hello {
+            version: VERSION.into(),
+            build: BUILD.into(),
+            pid: std::process::id(),
+            home: self.inner.settings.home.display().to_string(),
+        }
+    }
+
+    /// Starts an answer; loading, queueing and prefill come as progress in the stream.
+    pub fn chat(&self, ask: Ask) -> Result<Answer, Fault> {
+        let source = self.model_for(&ask.model, Modality::Chat)?;
+        self.inner.asks_done.fetch_add(1, Ordering::Relaxed);
+        Ok(self.inner.engine.submit(source, ask))
+    }
+
+    /// Embeds texts with the named model, or the default one when `model` is empty.
+    ///
+    /// # Errors
+    /// No such model, a text that is longer than its window, or a fault of the worker.
+    pub async fn embed(&self, model: &str, texts: Vec<String>) -> Result<(String, Embedded), Fault> {
+        let source = self.model_for(model, Modality::Embed)?;
+        let name = source.name.0.clone();
+        Ok((name, self.inner.engine.embed(source, texts).await?))
+    }
+
+    /// The window that an ask to this model gets, when it is known without loading it.
+    pub fn context_tokens(&self, model: &str) -> Option<u32> {
+        self.inner.engine.loaded().into_iter().find(|loaded| loaded.name == model).map(|loaded| loaded.context_tokens)
+    }
+
+    pub fn models(&self) -> Vec<ModelRow> {
+        let chat = self.inner.store.default_for(Modality::Chat).map(|entry| entry.name);
+        let embed = self.inner.store.default_for(Modality::Embed).map(|entry| entry.name);
+        let rows = self.inner.store.list().into_iter().map(|entry| {
+            let default = Some(&entry.name) == chat.as_ref() || Some(&entry.name) == embed.as_ref();
+            daemon::model_row(&entry, default)
+        });
+        rows.collect()
+    }
+
+    /// Adds a model file, or all models of a folder, in place.
+    ///
+    /// # Errors
+    /// What is wrong with the file, or that the folder holds no model.
+    pub fn add_model(&self, path: &Path) -> Result<Vec<ModelRow>, Fault> {
+        let added = self.inner.store.add(path)?;
+        Ok(added.iter().map(|entry| daemon::model_row(entry, false)).collect())
+    }
+
+    /// Forgets a model; deletes its file only when Freehold pulled it.
+    ///
+    /// # Errors
+    /// No such model.
+    pub fn remove_model(&self, name: &str) -> Result<ModelRow, Fault> {
+        let entry = self.inner.store.find(name)?;
+        self.inner.engine.unload(&entry.name.0);
+        self.inner.store.remove(&entry.name.0)?;
+        Ok(daemon::model_row(&entry, false))
+    }
+
+    /// Makes a model the one that is taken when none is named.
+    ///
+    /// # Errors
+    /// No such model.
+    pub fn set_default_model(&self, name: &str) -> Result<ModelRow, Fault> {
+        let entry = self.inner.store.find(name)?;
+        self.inner.store.set_default(&entry.name.0)?;
+        Ok(daemon::model_row(&entry, true))
+    }
+
+    pub fn pull(&self, what: String) -> EventStream<PullEvent> {
+        let inner = Arc::clone(&self.inner);
+        stream::spawn("pull", move |events| daemon::pull(&inner, &what, &events))
+    }
+
+    pub fn index(&self, folder: PathBuf) -> EventStream<IndexEvent> {
+        let inner = Arc::clone(&self.inner);
+        stream::spawn("index", move |events| files::index(&inner, &folder, &events))
+    }
+
+    /// Finds passages; no language model is used, and no embedder when `lexical_only` is set.
+    ///
+    /// # Errors
+    /// No such map, or an index that can't be read.
+    pub async fn search(&self, request: SearchRequest) -> Result<SearchReply, Fault> {
+        let inner = Arc::clone(&self.inner);
+        tokio::task::spawn_blocking(move || files::search(&inner, &request))
+            .await
+            .map_err(|error| Fault::new(Code::Internal, "the search ended badly").cause(error))?
+    }
+
+    pub fn ask_files(&self, request: view::AskFilesRequest) -> EventStream<view::AskEvent> {
+        let inner = Arc::clone(&self.inner);
+        inner.asks_done.fetch_add(1, Ordering::Relaxed);
+        stream::spawn("ask", move |events| files::ask(&inner, &request, &events))
+    }
+
+    /// Looks at everything that can be wrong; loads the default models to see them work.
+    pub async fn doctor(&self) -> Doctor {
+        let inner = Arc::clone(&self.inner);
+        tokio::task::spawn_blocking(move || doctor::examine(&inner)).await.unwrap_or_else(|error| Doctor {
+            checks: vec![view::Check {
+                name: "doctor".into(),
+                verdict: view::Verdict::Bad,
+                detail: format!("the examination itself failed: {error}"),
+                hint: None,
+            }],
+        })
+    }
+
+    pub fn status(&self) -> Status {
+        let inner = &self.inner;
+        let totals = inner.gateway.totals();
+        let models: Vec<view::LoadedModel> = inner.engine.loaded().into_iter().map(daemon::loaded_row).collect();
+        Status {
+            hello: self.hello(),
+            uptime_ms: Millis(u64::try_from(inner.started.elapsed().as_millis()).unwrap_or(u64::MAX)),
+            address: inner.address.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            socket: inner.settings.socket.display().to_string(),
+            resident_bytes: daemon::resident_bytes(),
+            asks_running: models.iter().map(|model| model.running + model.queued).sum(),
+            models,
+            maps: inner.maps.summaries(),
+            asks_done: inner.asks_done.load(Ordering::Relaxed),
+            bytes_sent_total: Bytes(totals.bytes_sent),
+            bytes_received_total: Bytes(totals.bytes_received),
+        }
+    }
+
+    /// Ends every worker; running asks get a typed fault. Bounded in time.
+    pub async fn shutdown(&self) {
+        let engine = self.inner.engine.clone();
+        // A failure here means that the engine's thread is gone, and its workers with it.
+        let _ = tokio::task::spawn_blocking(move || engine.shutdown()).await;
+    }
+
+    fn model_for(&self, name: &str, modality: Modality) -> Result<ModelSource, Fault> {
+        self.inner.model_for(name, modality)
+    }
+}
+
+impl Inner {
+    fn model_for(&self, name: &str, modality: Modality) -> Result<ModelSource, Fault> {
+        let entry = if name.is_empty() { self.default_model(modality)? } else { self.store.find(name)? };
+        if entry.facts.modality != modality {
+            let (is, want) = match modality {
+                Modality::Chat => ("an embedding model, it can't chat", "chat"),
+                Modality::Embed => ("a chat model, not an embedding model", "embedding"),
+            };
+            return Err(Fault::new(Code::ModelUnfit, format!("`{}` is {is}", entry.name.0))
+                .hint(format!("choose a {want} model: `freehold models`")));
+        }
+        Ok(ModelSource { name: entry.name, parts: entry.parts, facts: Arc::new(entry.facts) })
+    }
+
+    fn default_model(&self, modality: Modality) -> Result<Entry, Fault> {
+        let kind = match modality {
+            Modality::Chat => "chat",
+            Modality::Embed => "embedding",
+        };
+        self.store.default_for(modality).ok_or_else(|| {
+            Fault::new(Code::ModelMissing, format!("there is no {kind} model yet"))
+                .hint("get the starter models (about 190 MB): `freehold pull starter`")
+                .hint("or use a file that you have: `freehold models add FILE.gguf`")
+        })
+    }
+}
+
+/// The app that an ask belongs to when it comes from the person's own command line.
+pub fn own_app() -> AppId {
+    AppId("freehold".into())
+}

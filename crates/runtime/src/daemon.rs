@@ -1,0 +1,94 @@
+//! Small translations between the pillars' words and what the facade shows.
+
+use crate::settings::Settings;
+use crate::stream::EventSender;
+use crate::view::{LoadedModel, ModelRow, PullEvent};
+use crate::Inner;
+use base::{Bytes, Millis, Modality};
+use engine::Loaded;
+use gateway::{GivenBy, MirrorEnv, Policy};
+use store::{Entry, PullStep};
+
+pub(crate) fn policy(settings: &Settings) -> Policy {
+    Policy {
+        offline: settings.offline,
+        hub: settings.hub.clone(),
+        mirror: settings.mirror,
+        mirror_env: MirrorEnv { vars: settings.mirror_env.clone(), python: settings.python.clone() },
+    }
+}
+
+pub(crate) fn model_row(entry: &Entry, default: bool) -> ModelRow {
+    let facts = &entry.facts;
+    ModelRow {
+        name: entry.name.0.clone(),
+        kind: match facts.modality {
+            Modality::Chat => "chat",
+            Modality::Embed => "embed",
+        }
+        .into(),
+        arch: facts.arch.clone(),
+        quantization: facts.quantization.clone(),
+        parameters: facts.parameters,
+        bytes: entry.bytes,
+        context_max: facts.context_max,
+        license: if entry.license.is_empty() { "unknown".into() } else { entry.license.clone() },
+        source: entry.source.to_string(),
+        path: entry.parts.first().map(|part| part.display().to_string()).unwrap_or_default(),
+        sha256: entry.sha256.clone(),
+        default,
+        problem: entry.problem(),
+    }
+}
+
+pub(crate) fn loaded_row(loaded: Loaded) -> LoadedModel {
+    LoadedModel {
+        name: loaded.name,
+        pid: loaded.pid,
+        devices: loaded.devices,
+        features: loaded.features,
+        threads: loaded.threads,
+        context_tokens: loaded.context_tokens,
+        sequences_max: loaded.sequences_max,
+        running: loaded.running,
+        queued: loaded.queued,
+        resident_bytes: Bytes(loaded.resident_bytes),
+        load_ms: Millis(loaded.load_us / 1_000),
+        idle_ms: Millis(loaded.idle_ms),
+        protection: loaded.protection.lines(),
+        protection_missing: loaded.protection.missing,
+    }
+}
+
+pub(crate) fn pull(inner: &Inner, what: &str, events: &EventSender<PullEvent>) {
+    let given_by = GivenBy::Command(format!("freehold pull {what}"));
+    let result = inner.store.pull(
+        what,
+        &inner.gateway,
+        given_by,
+        &mut |step| {
+            events.send(match step {
+                PullStep::Plan { what, source, bytes, license, sha256 } => {
+                    PullEvent::Plan { what, source, bytes, license, sha256 }
+                }
+                PullStep::Progress { what, done, total } => PullEvent::Progress { what, done, total },
+                PullStep::Notice(text) => PullEvent::Notice { text },
+            });
+        },
+        &events.cancel,
+    );
+    events.send(match result {
+        Ok(entries) => PullEvent::Done { models: entries.iter().map(|entry| model_row(entry, false)).collect() },
+        Err(fault) => PullEvent::Failed { fault },
+    });
+}
+
+/// Resident memory of this process, by the kernel's account; 0 where there is none.
+pub(crate) fn resident_bytes() -> Bytes {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let kib = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .and_then(|rest| rest.trim().trim_end_matches(" kB").trim().parse::<u64>().ok());
+    Bytes(kib.unwrap_or(0) * 1024)
+}

@@ -1,0 +1,237 @@
+//! The daemon's life: one per home, found by its socket, started by whoever needs it.
+//!
+//! Two locks in `home/run`: `daemon.lock` is held for as long as a daemon lives (the kernel
+//! drops it when the process ends, however it ends), and `starting.lock` while one starts, so
+//! that racing commands wait for the winner and start nothing themselves. Files that a killed
+//! daemon leaves behind (socket, pid) mean nothing without the lock.
+
+use crate::settings::Settings;
+use base::{Code, Fault};
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+/// The right to be the daemon of this home. Dropping it gives the right back.
+#[derive(Debug)]
+pub struct Claim {
+    _daemon: File,
+    starting: Option<File>,
+    settings: Settings,
+}
+
+/// What a daemon in the background tells the command that started it, as one JSON line.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Word {
+    Ready,
+    Failed(Fault),
+}
+
+/// Makes the home and its folders, readable by their owner alone.
+///
+/// # Errors
+/// When a folder can't be made, or belongs to somebody else.
+pub fn prepare_home(settings: &Settings) -> Result<(), Fault> {
+    private_dir(&settings.home)?;
+    private_dir(&settings.run_dir())?;
+    if let Some(dir) = settings.socket.parent() {
+        private_dir(dir)?;
+    }
+    Ok(())
+}
+
+fn private_dir(dir: &Path) -> Result<(), Fault> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|error| Fault::io("create", dir, &error))?;
+    let meta = std::fs::metadata(dir).map_err(|error| Fault::io("read", dir, &error))?;
+    let me = rustix::process::getuid().as_raw();
+    if meta.uid() != me {
+        return Err(Fault::new(
+            Code::FileUnwritable,
+            format!("`{}` belongs to user {}, and you are user {me}", dir.display(), meta.uid()),
+        )
+        .hint("set FREEHOLD_HOME to a folder of your own"));
+    }
+    if meta.permissions().mode() & 0o077 != 0 {
+        std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
+            .map_err(|error| Fault::io("protect", dir, &error))?;
+    }
+    Ok(())
+}
+
+fn lock_file(path: &Path) -> Result<File, Fault> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(|error| Fault::io("write", path, &error))
+}
+
+fn lock(file: &File, path: &Path, how: FlockOperation) -> Result<bool, Fault> {
+    match rustix::io::retry_on_intr(|| rustix::fs::flock(file, how)) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+        Err(errno) => Err(Fault::io("lock", path, &errno.into())),
+    }
+}
+
+/// Becomes the daemon of this home.
+///
+/// # Errors
+/// [`Code::DaemonRunning`] when another one is; the file errors of [`prepare_home`].
+pub fn claim(settings: &Settings) -> Result<Claim, Fault> {
+    prepare_home(settings)?;
+    let run = settings.run_dir();
+    let (starting_path, daemon_path) = (run.join("starting.lock"), run.join("daemon.lock"));
+    let starting = lock_file(&starting_path)?;
+    lock(&starting, &starting_path, FlockOperation::LockExclusive)?;
+    let daemon = lock_file(&daemon_path)?;
+    if !lock(&daemon, &daemon_path, FlockOperation::NonBlockingLockExclusive)? {
+        let pid = std::fs::read_to_string(run.join("daemon.pid")).unwrap_or_default();
+        return Err(Fault::new(
+            Code::DaemonRunning,
+            format!("a daemon (process {}) already runs for `{}`", pid.trim(), settings.home.display()),
+        )
+        .hint("see it: `freehold status`; end it: `freehold stop`"));
+    }
+    // Whoever holds the lock is alone, so a socket that lies here is a dead daemon's.
+    match std::fs::remove_file(&settings.socket) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Fault::io("remove", &settings.socket, &error));
+        }
+        Ok(()) | Err(_) => {}
+    }
+    Ok(Claim { _daemon: daemon, starting: Some(starting), settings: settings.clone() })
+}
+
+impl Claim {
+    /// Both listeners are bound: commands that wait may connect now.
+    ///
+    /// # Errors
+    /// When the pid file can't be written.
+    pub fn ready(&mut self, background: bool) -> Result<(), Fault> {
+        let pid_path = self.settings.run_dir().join("daemon.pid");
+        let mut pid = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&pid_path)
+            .map_err(|error| Fault::io("write", &pid_path, &error))?;
+        writeln!(pid, "{}", std::process::id()).map_err(|error| Fault::io("write", &pid_path, &error))?;
+        self.starting = None;
+        if background {
+            say(&Word::Ready);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // Best effort: what stays behind is known to be stale by the lock.
+        let _ = std::fs::remove_file(&self.settings.socket);
+        let _ = std::fs::remove_file(self.settings.run_dir().join("daemon.pid"));
+    }
+}
+
+/// Tells the command that started this daemon why it can't serve.
+pub fn report_failure(fault: &Fault) {
+    say(&Word::Failed(fault.clone()));
+}
+
+fn say(word: &Word) {
+    let line = serde_json::to_string(word).unwrap_or_default();
+    let mut out = std::io::stdout().lock();
+    // The command may have been interrupted meanwhile; the daemon doesn't depend on it.
+    let _ = writeln!(out, "{line}");
+    let _ = out.flush();
+}
+
+/// Starts a daemon in the background and returns when it serves, or with its own fault.
+/// Racing calls start one daemon; all of them return when it serves.
+///
+/// # Errors
+/// What the daemon itself said, or [`Code::DaemonUnreachable`] with the path of its log.
+pub fn start_daemon(settings: &Settings) -> Result<(), Fault> {
+    prepare_home(settings)?;
+    let log_path = settings.log_file();
+    let log = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(&log_path)
+        .map_err(|error| Fault::io("write", &log_path, &error))?;
+    let mut command = jail::Command::new(&settings.program)
+        .args(["serve", "--background"])
+        .stdout(jail::Io::Pipe)
+        .stderr(jail::Io::File(log))
+        .current_dir(Path::new("/"))
+        .detached();
+    for (name, value) in daemon_env(settings) {
+        command = command.env(name, value);
+    }
+    let unreachable = |why: String| {
+        Fault::new(Code::DaemonUnreachable, format!("the daemon didn't start: {why}"))
+            .hint(format!("read its log: `tail {}`", log_path.display()))
+            .hint("run it in the foreground: `freehold serve`")
+    };
+    let mut child = command.spawn().map_err(|error| unreachable(error.to_string()))?;
+    let mut line = String::new();
+    if let Some(mut out) = child.stdout.take() {
+        let mut bytes = Vec::new();
+        let mut chunk = [0_u8; 4096];
+        loop {
+            match out.read(&mut chunk) {
+                Ok(0) => break,
+                Ok(n) => bytes.extend_from_slice(&chunk[..n]),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(unreachable(error.to_string())),
+            }
+            if bytes.contains(&b'\n') {
+                break;
+            }
+        }
+        line = String::from_utf8_lossy(&bytes).into_owned();
+    }
+    match serde_json::from_str(line.trim()) {
+        Ok(Word::Ready) => Ok(()),
+        Ok(Word::Failed(fault)) if fault.code == Code::DaemonRunning => Ok(()),
+        Ok(Word::Failed(fault)) => Err(fault),
+        Err(_) => Err(unreachable("it ended without a word".into())),
+    }
+}
+
+/// The daemon gets no environment but this: settings that the command has already read.
+fn daemon_env(settings: &Settings) -> Vec<(String, String)> {
+    let mut env = settings.mirror_env.clone();
+    let path = |path: &Path| path.to_string_lossy().into_owned();
+    env.push(("FREEHOLD_HOME".into(), path(&settings.home)));
+    env.push(("FREEHOLD_WORKER".into(), path(&settings.worker)));
+    env.push(("FREEHOLD_PORT".into(), settings.port.to_string()));
+    env.push(("FREEHOLD_HUB".into(), settings.hub.clone()));
+    env.push(("FREEHOLD_OFFLINE".into(), if settings.offline { "1" } else { "0" }.into()));
+    env.push(("FREEHOLD_MIRROR".into(), if settings.mirror { "1" } else { "0" }.into()));
+    env.push(("FREEHOLD_SEQUENCES".into(), settings.sequences_max.to_string()));
+    env.push(("FREEHOLD_IDLE_UNLOAD_MINUTES".into(), (settings.idle_unload_ms / 60_000).to_string()));
+    env.push(("FREEHOLD_LOG".into(), settings.log.clone()));
+    if let Some(python) = &settings.python {
+        env.push(("FREEHOLD_PYTHON".into(), path(python)));
+    }
+    if let Some(threads) = settings.threads {
+        env.push(("FREEHOLD_THREADS".into(), threads.to_string()));
+    }
+    if let Some(context) = settings.context_tokens {
+        env.push(("FREEHOLD_CONTEXT".into(), context.to_string()));
+    }
+    env
+}

