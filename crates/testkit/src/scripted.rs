@@ -1,0 +1,244 @@
+//! The scripted worker: the same frames as the real one, and what they hold comes from a script.
+
+mod stage;
+
+use crate::gguf;
+use crate::model::SCRIPT_KEY;
+use crate::program::HELLO_FILE;
+use crate::script::{Hello, Script, SelfTestScript};
+use stage::Stage;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use wire::{Begin, Directive, Product, Ready, Receiver, Report, SelfTest, WireFault, WireProtection};
+
+/// Dimensions of the scripted embeddings.
+pub const DIMENSIONS: u32 = 32;
+
+/// Entry of `freehold-testworker`.
+pub fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["serve"] => serve(),
+        ["selftest", file] => self_test(Path::new(file)),
+        _ => ExitCode::from(2),
+    }
+}
+
+#[expect(unsafe_code, reason = "the daemon hands this process its end of the link under a number")]
+fn take_link() -> Option<OwnedFd> {
+    if cfg!(target_os = "linux") && !Path::new(&format!("/proc/self/fd/{}", wire::WORKER_FD)).exists() {
+        return None;
+    }
+    // SAFETY: the descriptor is open (checked above) and nothing else in this process owns it.
+    // WHY UNSAFE: a number is all that passes from parent to child.
+    Some(unsafe { OwnedFd::from_raw_fd(wire::WORKER_FD) })
+}
+
+fn serve() -> ExitCode {
+    let Some(fd) = take_link() else { return ExitCode::from(3) };
+    let (stage, mut receiver) = Stage::new(fd);
+    let hello = early_hello();
+    if hello.garbage {
+        stage.garbage();
+    } else {
+        stage.report(&Report::Hello {
+            version: hello.version.unwrap_or(wire::VERSION),
+            build: "scripted".into(),
+            pid: std::process::id(),
+        });
+    }
+    let Ok((Directive::Load(load), files)) = receiver.recv::<Directive>() else { return ExitCode::SUCCESS };
+    let script = match read_script(files) {
+        Ok(script) => script,
+        Err(words) => {
+            stage.report(&Report::Failed { job: None, fault: WireFault::LoadFailed(words) });
+            return ExitCode::from(1);
+        }
+    };
+    let log = Log::open(&script);
+    log.line(&format!("load embed={} context={} threads={}", load.embed, load.context_tokens, load.threads));
+    for step in &script.load.steps {
+        if let Err(fault) = stage.play(None, step) {
+            stage.report(&Report::Failed { job: None, fault });
+            return ExitCode::from(1);
+        }
+    }
+    stage.report(&Report::Ready(Box::new(ready(&script, &load))));
+    attend(&stage, &script, &mut receiver, &log)
+}
+
+fn early_hello() -> Hello {
+    let read = || {
+        let folder = std::env::current_exe().ok()?.parent()?.join(HELLO_FILE);
+        serde_json::from_slice(&std::fs::read(folder).ok()?).ok()
+    };
+    read().unwrap_or_default()
+}
+
+fn read_script(files: Vec<OwnedFd>) -> Result<Script, String> {
+    let mut file = File::from(files.into_iter().next().ok_or("no descriptor came with the load")?);
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(|error| format!("the descriptor can't be read: {error}"))?;
+    let text = gguf::find_text(&bytes, SCRIPT_KEY).ok_or("the model holds no script")?;
+    serde_json::from_str(&text).map_err(|error| format!("the script can't be read: {error}"))
+}
+
+fn ready(script: &Script, load: &wire::Load) -> Ready {
+    let or = |own: u32, asked: u32| if own == 0 { asked } else { own };
+    Ready {
+        context_tokens: or(script.load.context_tokens, load.context_tokens),
+        sequences_max: or(script.load.sequences_max, load.sequences_max),
+        embedding_dimensions: DIMENSIONS,
+        devices: vec!["SCRIPT".into()],
+        features: vec!["NONE".into()],
+        threads: load.threads,
+        load_us: 1,
+        resident_bytes: 1 << 20,
+        protection: WireProtection {
+            missing: vec!["all of it: this is a scripted worker".into()],
+            ..Default::default()
+        },
+    }
+}
+
+fn attend(stage: &Stage, script: &Script, receiver: &mut Receiver, log: &Log) -> ExitCode {
+    loop {
+        let Ok((directive, _)) = receiver.recv::<Directive>() else { return ExitCode::SUCCESS };
+        log.line(&name_of(&directive));
+        match directive {
+            Directive::Load(_) => {
+                let fault = WireFault::Protocol("a second load".into());
+                stage.report(&Report::Failed { job: None, fault });
+            }
+            Directive::Begin(begin) => begin_job(stage, script, *begin),
+            Directive::Embed { job, texts } => embed(stage, script, job, &texts),
+            Directive::Count { job, prompt } => {
+                let tokens = count_words(&prompt.concat());
+                stage.answer(&Report::Counted { job, tokens });
+            }
+            Directive::Cancel { job } => stage.cancel(job),
+            Directive::Ping { nonce } => stage.answer(&Report::Pong { nonce }),
+            // A scripted worker is under no confinement, and says so by what it answers.
+            Directive::Probe { job, .. } => stage.answer(&Report::Probed { job, errno: 0 }),
+            Directive::Shutdown => return ExitCode::SUCCESS,
+        }
+    }
+}
+
+fn name_of(directive: &Directive) -> String {
+    match directive {
+        Directive::Load(_) => "load".into(),
+        Directive::Begin(begin) => {
+            format!("begin {} deadline={} prompt={:?}", begin.job, begin.deadline_ms, begin.prompt.concat())
+        }
+        Directive::Embed { job, texts } => format!("embed {job} texts={}", texts.len()),
+        Directive::Count { job, .. } => format!("count {job}"),
+        Directive::Cancel { job } => format!("cancel {job}"),
+        Directive::Ping { .. } => "ping".into(),
+        Directive::Probe { job, .. } => format!("probe {job}"),
+        Directive::Shutdown => "shutdown".into(),
+    }
+}
+
+fn begin_job(stage: &Stage, script: &Script, begin: Begin) {
+    let prompt = begin.prompt.concat();
+    let steps = match script.asks.iter().find(|rule| prompt.contains(&rule.when)) {
+        Some(rule) => rule.steps.clone(),
+        None => ["one", " two", " three"].map(|word| crate::Step::Text(word.to_owned())).to_vec(),
+    };
+    let cancelled = stage.admit(begin.job);
+    let stage = stage.clone();
+    std::thread::spawn(move || stage.perform(&begin, count_words(&prompt), &steps, &cancelled));
+}
+
+fn embed(stage: &Stage, script: &Script, job: u64, texts: &[String]) {
+    for rule in script.asks.iter().filter(|rule| texts.iter().any(|text| text.contains(&rule.when))) {
+        for step in &rule.steps {
+            if let Err(fault) = stage.play(Some(job), step) {
+                stage.report(&Report::Failed { job: Some(job), fault });
+                return;
+            }
+        }
+    }
+    let values = texts.iter().flat_map(|text| embedding(text)).collect();
+    let tokens = texts.iter().map(|text| count_words(text)).collect();
+    stage.answer(&Report::Vectors { job, dimensions: DIMENSIONS, values, tokens });
+}
+
+fn count_words(text: &str) -> u32 {
+    u32::try_from(text.split_whitespace().count()).unwrap_or(u32::MAX)
+}
+
+/// A unit vector that depends on a text's words alone: texts that share words are near each other.
+pub fn embedding(text: &str) -> Vec<f32> {
+    let mut sums = vec![0.0_f32; DIMENSIONS as usize];
+    sums[0] = 0.01;
+    for word in text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        for byte in word.to_lowercase().bytes() {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        let place = usize::try_from(hash % u64::from(DIMENSIONS)).unwrap_or(0);
+        sums[place] += if hash >> 63 == 0 { 1.0 } else { -1.0 };
+    }
+    let length = sums.iter().map(|v| v * v).sum::<f32>().sqrt();
+    sums.iter().map(|v| v / length).collect()
+}
+
+/// One line per frame, for tests that ask what reached the worker.
+struct Log(Option<Mutex<File>>);
+
+impl Log {
+    fn open(script: &Script) -> Self {
+        let open = |path| File::options().create(true).append(true).open(path).ok();
+        Self(script.log.as_ref().and_then(open).map(Mutex::new))
+    }
+
+    fn line(&self, text: &str) {
+        if let Some(file) = &self.0 {
+            // One write per line: readers never see half of one.
+            let _ = stage::locked(file).write_all(format!("{text}\n").as_bytes());
+        }
+    }
+}
+
+fn self_test(file: &Path) -> ExitCode {
+    let script = std::fs::read(file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let Some(script) = script else { return ExitCode::from(4) };
+    let product = |weights: &str, correct, gops| Product {
+        weights: weights.into(),
+        path: "CPU".into(),
+        error_relative: if correct { 1e-4 } else { 0.7 },
+        correct,
+        gops,
+    };
+    let backend = file.display().to_string();
+    let reply = match script {
+        SelfTestScript::Right { device, features, f32_gops, int8_gops } => {
+            let products = vec![product("F32", true, f32_gops), product("Q8_0", true, int8_gops)];
+            SelfTest { backend, devices: vec![device], features, products }
+        }
+        SelfTestScript::Wrong => {
+            let products = vec![product("F32", true, 10.0), product("Q8_0", false, 500.0)];
+            SelfTest { backend, devices: vec!["CPU".into()], features: Vec::new(), products }
+        }
+        SelfTestScript::Die(signal) => stage::die(signal),
+        SelfTestScript::Hang => stage::hang(),
+        SelfTestScript::Garbage => {
+            say("no reply at all\n");
+            return ExitCode::SUCCESS;
+        }
+        SelfTestScript::Exit(status) => return ExitCode::from(status),
+    };
+    say(&(serde_json::to_string(&reply).expect("a reply is plain data") + "\n"));
+    ExitCode::SUCCESS
+}
+
+fn say(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}

@@ -1,0 +1,217 @@
+//! Playing steps: several asks at once, each in a thread that waits at gates and hears of its cancel.
+
+use crate::script::Step;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Signal, getpid, kill_process};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::ops::ControlFlow;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use wire::{Begin, JobId, Link, Receiver, Report, Sender, Spent, WireFault, WireFinish};
+
+/// What all threads of a scripted worker hold.
+#[derive(Clone)]
+pub(super) struct Stage {
+    sender: Arc<Mutex<Sender>>,
+    /// For bytes that are no frame.
+    raw: Arc<UnixStream>,
+    /// Pings and other questions stay unanswered.
+    deaf: Arc<AtomicBool>,
+    /// Nothing at all is said any more.
+    hung: Arc<AtomicBool>,
+    /// Dropping a job's end tells its thread of the cancel.
+    cancels: Arc<Mutex<HashMap<JobId, UnixStream>>>,
+}
+
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Stage {
+    pub(super) fn new(fd: OwnedFd) -> (Self, Receiver) {
+        let raw = UnixStream::from(fd.try_clone().expect("a descriptor can be doubled"));
+        let (sender, receiver) = Link::new(fd).split().expect("a link can be split");
+        let stage = Self {
+            sender: Arc::new(Mutex::new(sender)),
+            raw: Arc::new(raw),
+            deaf: Arc::default(),
+            hung: Arc::default(),
+            cancels: Arc::default(),
+        };
+        (stage, receiver)
+    }
+
+    pub(super) fn report(&self, report: &Report) {
+        if !self.hung.load(Ordering::SeqCst) {
+            // The daemon may be gone; then the receiving side ends this process.
+            let _ = locked(&self.sender).send(report);
+        }
+    }
+
+    /// As `report`, from the thread that a deaf worker has lost.
+    pub(super) fn answer(&self, report: &Report) {
+        if !self.deaf.load(Ordering::SeqCst) {
+            self.report(report);
+        }
+    }
+
+    pub(super) fn garbage(&self) {
+        let held = locked(&self.sender);
+        let _ = (&*self.raw).write_all(&[0xff; 64]);
+        drop(held);
+    }
+
+    /// Makes a job known; what is returned ends when the job is cancelled.
+    pub(super) fn admit(&self, job: JobId) -> UnixStream {
+        let (ours, theirs) = UnixStream::pair().expect("the system gives a socket pair");
+        locked(&self.cancels).insert(job, ours);
+        theirs
+    }
+
+    pub(super) fn cancel(&self, job: JobId) {
+        locked(&self.cancels).remove(&job);
+    }
+
+    /// Plays an ask to its end and reports that end.
+    pub(super) fn perform(&self, begin: &Begin, prompt_tokens: u32, steps: &[Step], cancelled: &UnixStream) {
+        let job = begin.job;
+        let mut completion_tokens = 0;
+        let mut finish = WireFinish::EndOfTurn;
+        for step in steps {
+            let refused = matches!(step, Step::Overflow(..) | Step::Fail(_));
+            if completion_tokens == 0 && !refused && matches!(step, Step::Text(_) | Step::Repeat(..)) {
+                self.report(&Report::Started { job, prompt_tokens, cached_tokens: 0, queue_us: 0 });
+            }
+            completion_tokens += match step {
+                Step::Text(_) => 1,
+                Step::Repeat(count, _) => *count,
+                _ => 0,
+            };
+            if is_over(cancelled) || self.play_cancellable(step, cancelled).is_break() {
+                finish = WireFinish::Cancelled;
+                break;
+            }
+            if let Err(fault) = self.play(Some(job), step) {
+                locked(&self.cancels).remove(&job);
+                self.report(&Report::Failed { job: Some(job), fault });
+                return;
+            }
+        }
+        locked(&self.cancels).remove(&job);
+        let spent = Spent { prompt_tokens, completion_tokens, prefill_us: 1, decode_us: 1, ..Spent::default() };
+        self.report(&Report::Done { job, finish, spent });
+    }
+
+    /// Waits that a cancel ends early.
+    fn play_cancellable(&self, step: &Step, cancelled: &UnixStream) -> ControlFlow<()> {
+        let Step::Wait(path) = step else { return ControlFlow::Continue(()) };
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let Ok(gate) = rustix::fs::open(path, flags, Mode::empty()).map(File::from) else {
+            return ControlFlow::Continue(());
+        };
+        loop {
+            let mut both = [PollFd::new(&gate, PollFlags::IN), PollFd::new(cancelled, PollFlags::IN)];
+            if poll(&mut both, None).is_err() {
+                continue;
+            }
+            if !both[1].revents().is_empty() {
+                return ControlFlow::Break(());
+            }
+            if take_one(&gate) {
+                return ControlFlow::Continue(());
+            }
+        }
+    }
+
+    /// One step of an ask, or of the load when `job` is `None`.
+    pub(super) fn play(&self, job: Option<JobId>, step: &Step) -> Result<(), WireFault> {
+        match step {
+            Step::Text(text) => {
+                if let Some(job) = job {
+                    self.report(&Report::Text { job, text: text.clone() });
+                }
+            }
+            Step::Repeat(count, text) => {
+                for _ in 0..*count {
+                    self.play(job, &Step::Text(text.clone()))?;
+                }
+            }
+            Step::Prefill(done, total) => {
+                if let Some(job) = job {
+                    self.report(&Report::Prefill { job, done: *done, total: *total });
+                }
+            }
+            Step::Percent(percent) => self.report(&Report::Loading { percent: *percent }),
+            // An ask's wait was played where a cancel can end it; the load's is played here.
+            Step::Wait(path) => {
+                if job.is_none() {
+                    wait_at(path);
+                }
+            }
+            Step::IgnoreCancel(path) => wait_at(path),
+            Step::Die(signal) => die(*signal),
+            Step::Exit(status) => leave(*status),
+            Step::Hang => {
+                self.deaf.store(true, Ordering::SeqCst);
+                self.hung.store(true, Ordering::SeqCst);
+            }
+            Step::Deaf => self.deaf.store(true, Ordering::SeqCst),
+            Step::Garbage => self.garbage(),
+            Step::Overflow(requested, available) => {
+                return Err(WireFault::ContextOverflow { requested: *requested, available: *available });
+            }
+            Step::Fail(words) => {
+                return Err(match job {
+                    Some(_) => WireFault::DecodeFailed(words.clone()),
+                    None => WireFault::LoadFailed(words.clone()),
+                });
+            }
+            Step::MemoryShort(words) => return Err(WireFault::MemoryShort(words.clone())),
+            Step::Unconfined(words) => return Err(WireFault::ConfinementFailed(words.clone())),
+        }
+        Ok(())
+    }
+}
+
+fn is_over(cancelled: &UnixStream) -> bool {
+    let mut one = [PollFd::new(cancelled, PollFlags::IN)];
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut one, Some(&now)).is_ok_and(|ready| ready > 0)
+}
+
+/// Another thread may have taken the byte that woke this one: then this one waits again.
+fn take_one(gate: &File) -> bool {
+    let again = [ErrorKind::WouldBlock, ErrorKind::Interrupted];
+    !matches!((&*gate).read(&mut [0_u8]), Err(error) if again.contains(&error.kind()))
+}
+
+fn wait_at(path: &Path) {
+    if let Ok(gate) = File::open(path) {
+        while !take_one(&gate) {}
+    }
+}
+
+/// Ends this process by a signal, as a crash would.
+pub(super) fn die(signal: i32) -> ! {
+    if let Some(signal) = Signal::from_named_raw(signal) {
+        let _ = kill_process(getpid(), signal);
+    }
+    hang()
+}
+
+#[expect(clippy::exit, reason = "a script may end the process at any step")]
+fn leave(status: u8) -> ! {
+    std::process::exit(i32::from(status))
+}
+
+pub(super) fn hang() -> ! {
+    loop {
+        std::thread::park();
+    }
+}
