@@ -1,0 +1,62 @@
+//! Systems on which nothing is enforced yet, and which say so.
+
+use crate::{Filter, JailError, Protection, Rules};
+
+pub(crate) fn apply(rules: &Rules) -> Result<Protection, JailError> {
+    let system = if cfg!(target_os = "macos") { "macos" } else { std::env::consts::OS };
+    let core_dumps_off = core_limit_off();
+    let mut missing = vec![format!("{system}: files aren't confined")];
+    if rules.filter != Filter::None {
+        missing.push(format!("{system}: network, new processes and other system calls aren't confined"));
+    }
+    if !core_dumps_off {
+        missing.push(format!("{system}: core dumps can't be turned off"));
+    }
+    Ok(Protection { filter: Filter::None.name().into(), core_dumps_off, missing, ..Protection::default() })
+}
+
+pub(crate) fn harden() {
+    core_limit_off();
+}
+
+#[cfg(unix)]
+fn core_limit_off() -> bool {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).is_ok()
+}
+
+#[cfg(not(unix))]
+fn core_limit_off() -> bool {
+    false
+}
+
+/// Only Linux can do this; elsewhere the child notices that its pipes are closed.
+#[cfg(unix)]
+pub(crate) fn die_with(_parent: rustix::process::Pid) -> std::io::Result<()> {
+    Ok(())
+}
+
+/// Marks every descriptor but the first three and `keep` (in rising order) to be closed at the exec.
+/// Runs between fork and exec: no allocation.
+#[cfg(unix)]
+pub(crate) fn close_on_exec_but(keep: &[i32]) -> std::io::Result<()> {
+    use rustix::process::{Resource, getrlimit};
+    // LIMIT: beyond this number only descriptors that were opened without the standard library could stand.
+    const HIGHEST: i32 = 4096;
+    let end = getrlimit(Resource::Nofile).current.and_then(|n| i32::try_from(n).ok()).unwrap_or(HIGHEST);
+    for number in 3..end.min(HIGHEST) {
+        if !keep.contains(&number) {
+            mark(number);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+#[expect(unsafe_code, reason = "descriptors that nobody here owns can only be named by number")]
+fn mark(number: i32) {
+    // SAFETY: sets a flag of a descriptor of the forked child; an unknown number is an error and harmless.
+    unsafe {
+        libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC);
+    }
+}

@@ -1,0 +1,119 @@
+//! Confinement by the Linux kernel, in the order of the steps.
+
+mod calls;
+mod files;
+
+use crate::{Filter, JailError, Protection, Rules};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
+use rustix::thread::{CapabilitySet, CapabilitySets};
+use std::io;
+use std::sync::{Mutex, PoisonError};
+
+/// What the first layer achieved, for the second one to build on.
+static IN_FORCE: Mutex<Option<Protection>> = Mutex::new(None);
+
+pub(crate) fn apply(rules: &Rules) -> Result<Protection, JailError> {
+    let mut in_force = IN_FORCE.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = in_force.clone();
+    let first_layer = before.is_none();
+    let mut protection = match before {
+        Some(first) => first,
+        None => first_steps()?,
+    };
+    // Read before Landlock closes the view.
+    let other_threads = thread_count().map(|count| count.saturating_sub(1));
+    let files = files::restrict(rules)?;
+    if first_layer {
+        protection.landlock_abi = files.abi;
+        protection.missing.extend(files.missing);
+        if let (true, false, Some(others @ 1..)) = (files.abi > 0, files.all_threads, other_threads) {
+            let what = format!("Landlock: binds only this thread and later ones, not the {others} that ran before");
+            protection.missing.push(what);
+        }
+        protection.capabilities_dropped = drop_capabilities();
+        if !protection.capabilities_dropped {
+            protection.missing.push("capabilities: the superuser's special rights could not be dropped".into());
+        }
+    }
+    // A list that is in force already would only be looked up twice at every call.
+    if rules.filter != Filter::None && protection.filter != rules.filter.name() {
+        protection.calls = calls::restrict(rules.filter)?;
+        protection.seccomp = true;
+    }
+    if first_layer || rules.filter != Filter::None {
+        protection.filter = rules.filter.name().into();
+    }
+    if rules.seals() {
+        calls::seal()?;
+        protection.sealed = true;
+    }
+    *in_force = Some(protection.clone());
+    Ok(protection)
+}
+
+/// What is done once and can't be undone: the second layer isn't even allowed to ask.
+fn first_steps() -> Result<Protection, JailError> {
+    harden();
+    let core_dumps_off = getrlimit(Resource::Core).maximum == Some(0)
+        && matches!(rustix::process::dumpable_behavior(), Ok(DumpableBehavior::NotDumpable));
+    rustix::thread::set_no_new_privs(true).map_err(|errno| JailError::confine("no new privileges", errno))?;
+    let no_new_privileges = rustix::thread::no_new_privs().unwrap_or(false);
+    let mut missing = Vec::new();
+    if !core_dumps_off {
+        missing.push("core dumps: could not be turned off".to_owned());
+    }
+    if !no_new_privileges {
+        missing.push("no new privileges: the kernel doesn't confirm it".to_owned());
+    }
+    Ok(Protection { no_new_privileges, core_dumps_off, missing, ..Protection::default() })
+}
+
+pub(crate) fn harden() {
+    // Both are looked at afterwards where someone relies on them.
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+}
+
+/// Root without capabilities is a user like any other that happens to own the system's files. Of
+/// threads that ran before, each keeps its own.
+fn drop_capabilities() -> bool {
+    let none = CapabilitySets {
+        effective: CapabilitySet::empty(),
+        permitted: CapabilitySet::empty(),
+        inheritable: CapabilitySet::empty(),
+    };
+    rustix::thread::set_capabilities(None, none).is_ok()
+}
+
+fn thread_count() -> Option<usize> {
+    std::fs::read_dir("/proc/self/task").ok().map(Iterator::count)
+}
+
+/// Asks the kernel to kill us when the thread of `parent` that started us ends. Between fork and exec.
+pub(crate) fn die_with(parent: rustix::process::Pid) -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    // It may have ended before we asked.
+    if rustix::process::getppid() == Some(parent) { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
+}
+
+/// Marks every descriptor but the first three and `keep` (in rising order) to be closed at the exec.
+/// Between fork and exec: no allocation.
+pub(crate) fn close_on_exec_but(keep: &[i32]) -> io::Result<()> {
+    let mut from = 3;
+    for &number in keep {
+        let number = u32::try_from(number).map_err(|_| io::ErrorKind::InvalidInput)?;
+        if from < number {
+            mark(from, number - 1)?;
+        }
+        from = number + 1;
+    }
+    mark(from, u32::MAX)
+}
+
+#[expect(unsafe_code, reason = "neither rustix nor the standard library offers close_range")]
+fn mark(first: u32, last: u32) -> io::Result<()> {
+    // SAFETY: takes three numbers and touches only flags of this process's descriptors. It runs in the
+    // forked child, where no one else uses them.
+    let done = unsafe { libc::syscall(libc::SYS_close_range, first, last, libc::CLOSE_RANGE_CLOEXEC) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
