@@ -1,0 +1,241 @@
+//! Freehold's own routes, for its own commands: plain calls answer with one JSON object,
+//! long ones with NDJSON, one event per line and the outcome last.
+
+use crate::body;
+use crate::reply::{Refusal, json};
+use crate::router::App;
+use crate::stop::Watcher;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderValue, Request, Response, header};
+use base::{Ask, Code, Delta, Fault, Limits, Message, Sampling};
+use futures_util::stream;
+use runtime::view::{AskFilesRequest, MapSummary, ModelRow, SearchRequest};
+use runtime::{Answer, EventStream, Runtime};
+use serde::{Deserialize, Serialize};
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
+
+/// Body of `chat`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ChatRequest {
+    /// Empty: the default chat model.
+    #[serde(default)]
+    pub model: String,
+    pub messages: Vec<Message>,
+    #[serde(default)]
+    pub sampling: Sampling,
+    #[serde(default)]
+    pub stop: Vec<String>,
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// One line of the stream that `chat` answers with; the last is `Done` or `Failed`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ChatEvent {
+    Failed { failed: Fault },
+    Delta(Delta),
+}
+
+/// Body of `pull`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PullRequest {
+    pub what: String,
+}
+
+/// Body of `index`: an absolute path, for the daemon has a working directory of its own.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct IndexRequest {
+    pub folder: PathBuf,
+}
+
+/// Body of `models/add`: an absolute path.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AddRequest {
+    pub path: PathBuf,
+}
+
+/// Body of `models/remove` and `models/default`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NameRequest {
+    pub name: String,
+}
+
+/// Reply of `models`, `models/add`, `models/remove` and `models/default`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Models {
+    pub models: Vec<ModelRow>,
+}
+
+/// Reply of `maps`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MapList {
+    pub maps: Vec<MapSummary>,
+}
+
+/// First line of the reply of `stop`. The reply ends when the process does.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Stopping {
+    pub pid: u32,
+    pub asks_running: u32,
+}
+
+type Reply = Result<Response<Body>, Refusal>;
+
+pub(crate) async fn hello(State(runtime): State<Runtime>) -> Response<Body> {
+    json(&runtime.hello())
+}
+
+pub(crate) async fn status(State(runtime): State<Runtime>) -> Reply {
+    Ok(json(&blocking(move || Ok(runtime.status())).await?))
+}
+
+pub(crate) async fn maps(State(runtime): State<Runtime>) -> Reply {
+    Ok(json(&MapList { maps: blocking(move || Ok(runtime.status().maps)).await? }))
+}
+
+pub(crate) async fn doctor(State(runtime): State<Runtime>) -> Response<Body> {
+    json(&runtime.doctor().await)
+}
+
+pub(crate) async fn models(State(runtime): State<Runtime>) -> Response<Body> {
+    json(&Models { models: runtime.models() })
+}
+
+pub(crate) async fn add_model(State(runtime): State<Runtime>, request: Request<Body>) -> Reply {
+    let AddRequest { path } = body::shape(request).await?;
+    absolute(&path)?;
+    // The header of each file is read: that waits for the disk.
+    Ok(json(&Models { models: blocking(move || runtime.add_model(&path)).await? }))
+}
+
+pub(crate) async fn remove_model(State(runtime): State<Runtime>, request: Request<Body>) -> Reply {
+    let NameRequest { name } = body::shape(request).await?;
+    Ok(json(&Models { models: vec![blocking(move || runtime.remove_model(&name)).await?] }))
+}
+
+pub(crate) async fn default_model(State(runtime): State<Runtime>, request: Request<Body>) -> Reply {
+    let NameRequest { name } = body::shape(request).await?;
+    Ok(json(&Models { models: vec![blocking(move || runtime.set_default_model(&name)).await?] }))
+}
+
+pub(crate) async fn pull(State(runtime): State<Runtime>, request: Request<Body>) -> Reply {
+    let PullRequest { what } = body::shape(request).await?;
+    Ok(lines(runtime.pull(what)))
+}
+
+pub(crate) async fn index(State(runtime): State<Runtime>, request: Request<Body>) -> Reply {
+    let IndexRequest { folder } = body::shape(request).await?;
+    absolute(&folder)?;
+    Ok(lines(runtime.index(folder)))
+}
+
+pub(crate) async fn search(State(runtime): State<Runtime>, request: Request<Body>) -> Reply {
+    let search: SearchRequest = body::shape(request).await?;
+    Ok(json(&runtime.search(search).await?))
+}
+
+pub(crate) async fn ask(State(runtime): State<Runtime>, request: Request<Body>) -> Reply {
+    let ask: AskFilesRequest = body::shape(request).await?;
+    Ok(lines(runtime.ask_files(ask)))
+}
+
+pub(crate) async fn chat(State(runtime): State<Runtime>, request: Request<Body>) -> Reply {
+    let ChatRequest { model, messages, sampling, stop, limits } = body::shape(request).await?;
+    let ask = Ask::new(runtime::own_app(), model, messages, sampling, stop, limits)?;
+    Ok(chat_lines(runtime.chat(ask)?))
+}
+
+/// Ends the daemon. The reply stays open until the process has gone, so that whoever asked can
+/// wait for that without looking again and again.
+pub(crate) async fn stop(State(app): State<App>) -> Response<Body> {
+    let stopping = Stopping { pid: std::process::id(), asks_running: app.runtime.status().asks_running };
+    let watcher = app.stop.watch();
+    app.stop.ask_once();
+    let first = line(&stopping);
+    let events = stream::unfold((Some(first), watcher), |(first, watcher): (Option<Bytes>, Watcher)| async move {
+        match first {
+            Some(first) => Some((Ok::<_, Infallible>(first), (None, watcher))),
+            None => std::future::pending().await,
+        }
+    });
+    ndjson(Body::from_stream(events))
+}
+
+fn absolute(path: &Path) -> Result<(), Refusal> {
+    if path.is_absolute() {
+        return Ok(());
+    }
+    let fault = Fault::new(Code::InvalidAsk, format!("`{}` is not an absolute path", path.display()));
+    Err(Refusal::from(fault.hint("send the path from the root: the daemon has a working directory of its own")))
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Fault> + Send + 'static) -> Result<T, Fault> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Fault::new(Code::Internal, "the work ended badly").cause(error))?
+}
+
+fn lines<T: Serialize + Send + 'static>(events: EventStream<T>) -> Response<Body> {
+    let stream = stream::unfold(events, |mut events| async move {
+        let event = events.next().await?;
+        Some((Ok::<_, Infallible>(line(&event)), events))
+    });
+    ndjson(Body::from_stream(stream))
+}
+
+fn chat_lines(answer: Answer) -> Response<Body> {
+    let stream = stream::unfold(Some(answer), |answer| async move {
+        let mut answer = answer?;
+        let (event, rest) = match answer.next().await? {
+            Ok(delta) => (ChatEvent::Delta(delta), Some(answer)),
+            Err(failed) => (ChatEvent::Failed { failed }, None),
+        };
+        Some((Ok::<_, Infallible>(line(&event)), rest))
+    });
+    ndjson(Body::from_stream(stream))
+}
+
+fn line<T: Serialize>(value: &T) -> Bytes {
+    let mut bytes = serde_json::to_vec(value).unwrap_or_else(|error| {
+        // Our own types always serialize; an empty line is skipped by readers.
+        tracing::error!(%error, "an event can't be written as JSON");
+        Vec::new()
+    });
+    bytes.push(b'\n');
+    Bytes::from(bytes)
+}
+
+fn ndjson(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base::Finish;
+
+    #[test]
+    fn chat_lines_are_told_apart_by_their_key() {
+        for event in [
+            ChatEvent::Delta(Delta::Text("x".into())),
+            ChatEvent::Delta(Delta::Done(Finish::Length)),
+            ChatEvent::Failed { failed: Fault::new(Code::WorkerDied, "it died") },
+        ] {
+            let text = line(&event);
+            assert_eq!(serde_json::from_slice::<ChatEvent>(&text).expect("json"), event);
+        }
+        assert_eq!(line(&ChatEvent::Delta(Delta::Text("x".into()))), "{\"text\":\"x\"}\n");
+    }
+
+    #[test]
+    fn the_least_chat_request_is_a_message() {
+        let request: ChatRequest =
+            serde_json::from_str(r#"{"messages":[{"role":"user","content":"hi"}]}"#).expect("json");
+        assert_eq!((request.model.as_str(), request.sampling), ("", Sampling::default()));
+    }
+}

@@ -1,0 +1,256 @@
+//! From the body of a chat request to an [`Ask`]: validated once, into another type.
+//!
+//! What isn't read is ignored, except constraints: a request for a guarantee that Freehold
+//! can't give (JSON only, a forced tool call, log probabilities) is refused, never dropped.
+//! Parameters that a caller leaves out are `base::Sampling`'s defaults (temperature 0.8, top_k 40,
+//! top_p 0.95, min_p 0.05), which are llama.cpp's own; OpenAI's service would take temperature 1.
+
+use crate::field::{Fields, invalid, kind, wrong};
+use crate::reply::Refusal;
+use base::{AppId, Ask, Code, Fault, Limits, Message, Role, Sampling};
+use serde_json::{Map, Value};
+
+/// The app that callers of this dialect are: they don't say who they are.
+const APP: &str = "openai-api";
+
+/// A chat request as it came.
+#[derive(Debug)]
+pub(crate) struct ChatBody(pub(crate) Map<String, Value>);
+
+/// A chat request that can be answered.
+#[derive(Debug)]
+pub(crate) struct ChatCall {
+    pub(crate) ask: Ask,
+    pub(crate) stream: bool,
+    /// One more chunk with the usage, at the end of a stream.
+    pub(crate) include_usage: bool,
+}
+
+impl TryFrom<ChatBody> for ChatCall {
+    type Error = Refusal;
+
+    fn try_from(body: ChatBody) -> Result<Self, Refusal> {
+        let fields = Fields::top(&body.0);
+        refuse_constraints(&fields)?;
+        let model = fields.text("model")?.unwrap_or("").to_string();
+        let messages = messages(&fields)?;
+        let limits = Limits { tokens_max: tokens_max(&fields)?, deadline_ms: None };
+        let ask = Ask::new(AppId(APP.into()), model, messages, sampling(&fields)?, stop(&fields)?, limits)?;
+        let stream = fields.flag("stream")?.unwrap_or(false);
+        let include_usage = match fields.object("stream_options")? {
+            Some(options) => options.flag("include_usage")?.unwrap_or(false),
+            None => false,
+        };
+        Ok(Self { ask, stream, include_usage })
+    }
+}
+
+fn sampling(fields: &Fields<'_>) -> Result<Sampling, Refusal> {
+    let plain = Sampling::default();
+    Ok(Sampling {
+        temperature: fields.number("temperature")?.unwrap_or(plain.temperature),
+        // Several clients write "off" as -1.
+        top_k: if fields.whole("top_k")? == Some(-1) { 0 } else { fields.count("top_k")?.unwrap_or(plain.top_k) },
+        top_p: fields.number("top_p")?.unwrap_or(plain.top_p),
+        min_p: fields.number("min_p")?.unwrap_or(plain.min_p),
+        typical_p: fields.number("typical_p")?.unwrap_or(plain.typical_p),
+        repeat_penalty: match fields.number("repeat_penalty")? {
+            Some(penalty) => penalty,
+            None => fields.number("repetition_penalty")?.unwrap_or(plain.repeat_penalty),
+        },
+        penalty_last_n: fields.count("repeat_last_n")?.unwrap_or(plain.penalty_last_n),
+        presence_penalty: fields.number("presence_penalty")?.unwrap_or(plain.presence_penalty),
+        frequency_penalty: fields.number("frequency_penalty")?.unwrap_or(plain.frequency_penalty),
+        seed: fields.whole("seed")?.and_then(fold_seed),
+        logit_bias: logit_bias(fields)?,
+    })
+}
+
+/// Any whole number is a seed in this dialect, and -1 means "draw one". The fold keeps small
+/// numbers as they are, so that a seed given here and on the command line is the same.
+fn fold_seed(seed: i64) -> Option<u32> {
+    let bits = seed as u64;
+    (seed != -1).then_some((bits ^ (bits >> 32)) as u32)
+}
+
+fn logit_bias(fields: &Fields<'_>) -> Result<Vec<(u32, f32)>, Refusal> {
+    let Some(entries) = fields.object("logit_bias")? else { return Ok(Vec::new()) };
+    let entry = |(key, value): (&String, &Value)| {
+        let token = key.trim().parse::<u32>().map_err(|_| {
+            invalid(
+                "logit_bias",
+                &format!("has the key `{key}`"),
+                "use token ids of the model as keys: `{\"128\": -5}`",
+            )
+        })?;
+        let bias = value.as_f64().ok_or_else(|| wrong(&format!("logit_bias.{key}"), "a number", value))?;
+        Ok((token, bias as f32))
+    };
+    entries.entries().map(entry).collect()
+}
+
+fn stop(fields: &Fields<'_>) -> Result<Vec<String>, Refusal> {
+    match fields.get("stop") {
+        None => Ok(Vec::new()),
+        Some(Value::String(text)) => Ok(vec![text.clone()]),
+        Some(Value::Array(items)) => items
+            .iter()
+            .enumerate()
+            .map(|(n, item)| {
+                item.as_str().map(str::to_string).ok_or_else(|| wrong(&format!("stop[{n}]"), "a string", item))
+            })
+            .collect(),
+        Some(other) => Err(wrong("stop", "a string or an array of strings", other)),
+    }
+}
+
+/// The newer name counts when both are there; -1 means "no limit" to several clients.
+fn tokens_max(fields: &Fields<'_>) -> Result<Option<u32>, Refusal> {
+    for name in ["max_completion_tokens", "max_tokens"] {
+        match fields.whole(name)? {
+            None => {}
+            Some(-1) => return Ok(None),
+            Some(_) => return fields.count(name),
+        }
+    }
+    Ok(None)
+}
+
+fn messages(fields: &Fields<'_>) -> Result<Vec<Message>, Refusal> {
+    let items = fields.list("messages")?.ok_or_else(|| {
+        invalid("messages", "is missing", "send `\"messages\": [{\"role\": \"user\", \"content\": \"…\"}]`")
+    })?;
+    items.iter().enumerate().map(|(n, item)| message(item, format!("messages[{n}]"))).collect()
+}
+
+fn message(item: &Value, at: String) -> Result<Message, Refusal> {
+    let fields = Fields::within(item, at)?;
+    let role = match fields.text("role")? {
+        Some("system" | "developer") => Role::System,
+        Some("user") => Role::User,
+        Some("assistant") => Role::Assistant,
+        Some("tool" | "function") => Role::Tool,
+        Some(other) => {
+            let hint = "use one of system, developer, user, assistant, tool";
+            return Err(invalid(&fields.place("role"), &format!("is `{other}`"), hint));
+        }
+        None => return Err(invalid(&fields.place("role"), "is missing", "send `\"role\": \"user\"`")),
+    };
+    for name in ["tool_calls", "function_call"] {
+        if fields.get(name).is_some_and(|value| !is_empty(value)) {
+            return Err(unsupported(&fields.place(name), "tool calls can't be shown to the model"));
+        }
+    }
+    let content = match (fields.get("content"), role) {
+        (Some(Value::String(text)), _) => text.clone(),
+        (Some(Value::Array(parts)), _) => text_of_parts(parts, &fields.place("content"))?,
+        // An assistant's turn may have been empty.
+        (None, Role::Assistant) => String::new(),
+        (None, _) => return Err(invalid(&fields.place("content"), "is missing", "send a string")),
+        (Some(other), _) => return Err(wrong(&fields.place("content"), "a string or an array of text parts", other)),
+    };
+    Ok(Message { role, content })
+}
+
+fn text_of_parts(parts: &[Value], at: &str) -> Result<String, Refusal> {
+    let mut text = String::new();
+    for (n, part) in parts.iter().enumerate() {
+        let fields = Fields::within(part, format!("{at}[{n}]"))?;
+        match fields.text("type")? {
+            Some("text") => {}
+            Some(other) => {
+                return Err(unsupported(&fields.place("type"), &format!("is `{other}`; only `text` can be read")));
+            }
+            None => return Err(invalid(&fields.place("type"), "is missing", "send `\"type\": \"text\"`")),
+        }
+        let piece =
+            fields.text("text")?.ok_or_else(|| invalid(&fields.place("text"), "is missing", "send a string"))?;
+        text.push_str(piece);
+    }
+    Ok(text)
+}
+
+/// Guarantees that can't be given. An empty or neutral value asks for nothing and passes.
+fn refuse_constraints(fields: &Fields<'_>) -> Result<(), Refusal> {
+    if let Some(format) = fields.get("response_format") {
+        match format.get("type").and_then(Value::as_str) {
+            Some("text") => {}
+            Some(other) => {
+                return Err(unsupported("response_format", &format!("is `{other}`; only `text` can be promised")));
+            }
+            None => {
+                return Err(invalid("response_format", "has no type", "leave it out, or send `{\"type\": \"text\"}`"));
+            }
+        }
+    }
+    if let Some(n) = fields.whole("n")?.filter(|n| *n != 1) {
+        return Err(invalid(
+            "n",
+            &format!("is {n}"),
+            "one answer is made per request: leave `n` out and send the request again",
+        ));
+    }
+    refuse_tools(fields)?;
+    for name in ["logprobs", "top_logprobs"] {
+        if fields.get(name).is_some_and(|value| value != &Value::Bool(false) && value.as_i64() != Some(0)) {
+            return Err(unsupported(name, "is asked for; log probabilities aren't returned"));
+        }
+    }
+    let modalities = fields.list("modalities")?.unwrap_or_default();
+    if let Some(other) = modalities.iter().find(|item| item.as_str() != Some("text")) {
+        return Err(unsupported("modalities", &format!("holds {other}; only \"text\" can be made")));
+    }
+    // Names that other local servers give to a grammar or schema.
+    for name in [
+        "grammar",
+        "json_schema",
+        "guided_json",
+        "guided_regex",
+        "guided_choice",
+        "guided_grammar",
+        "structured_outputs",
+    ] {
+        if fields.get(name).is_some_and(|value| !is_empty(value)) {
+            return Err(unsupported(name, "is a constraint that can't be kept"));
+        }
+    }
+    Ok(())
+}
+
+fn refuse_tools(fields: &Fields<'_>) -> Result<(), Refusal> {
+    let choice = fields.get("tool_choice").or(fields.get("function_call"));
+    let forbids = choice.and_then(Value::as_str) == Some("none");
+    match choice {
+        None => {}
+        Some(Value::String(word)) if matches!(word.as_str(), "none" | "auto") => {}
+        Some(Value::String(word)) => {
+            return Err(unsupported("tool_choice", &format!("is `{word}`; no tool can be called")));
+        }
+        Some(other) => return Err(unsupported("tool_choice", &format!("is {}; no tool can be called", kind(other)))),
+    }
+    for name in ["tools", "functions"] {
+        let offered = fields.list(name)?.unwrap_or_default().len();
+        if offered > 0 && !forbids {
+            return Err(unsupported(name, &format!("offers {offered}; the model wouldn't be told of them")));
+        }
+    }
+    Ok(())
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.is_empty(),
+        Value::Object(object) => object.is_empty(),
+        Value::String(text) => text.is_empty(),
+        Value::Null | Value::Bool(false) => true,
+        Value::Bool(true) | Value::Number(_) => false,
+    }
+}
+
+fn unsupported(place: &str, what: &str) -> Refusal {
+    let fault = Fault::new(Code::InvalidAsk, format!("`{place}` {what}"));
+    Refusal::of(fault.hint(format!("send the request without `{place}`")), place)
+}
+
+#[cfg(test)]
+mod tests;

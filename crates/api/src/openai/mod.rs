@@ -1,0 +1,8 @@
+//! The dialect that most clients speak: chat completions, embeddings and the list of models.
+
+pub(crate) mod ask;
+pub(crate) mod chat;
+pub(crate) mod embed;
+pub(crate) mod models;
+mod sse;
+mod tally;
