@@ -1,1 +1,11 @@
-//! batch
+//! The decode step, pure: which tokens go into the next batch, how much of the cache a job may
+//! take, where text ends, and how bytes become text.
+//!
+//! Nothing here knows llama.cpp, a clock or a socket; the worker asks and obeys. Start with
+//! [`compose`]: it is what keeps running answers running while new prompts are read.
+
+pub mod compose;
+pub mod pace;
+pub mod pool;
+pub mod stop;
+pub mod utf8;
