@@ -16,7 +16,7 @@ const SEAL: &str = include_str!("../../filters/seal.json");
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct List {
-    #[expect(dead_code, reason = "for readers of the file")]
+    #[cfg_attr(not(test), expect(dead_code, reason = "for readers of the file, and for its test"))]
     about: String,
     /// Only `worker-cpu` can be built upon, so that no list has to be read in more than two files.
     #[serde(default)]
@@ -195,8 +195,8 @@ fn number(words: &str) -> Result<u64, JailError> {
 
 /// Bits that are not in `libc` for every architecture are given as they are in the kernel.
 const NAMES: &[(&str, u64)] = &[
-    ("ARCH_GET_XCOMP_SUPP", 0x1021),
     ("ARCH_GET_XCOMP_PERM", 0x1022),
+    ("ARCH_GET_XCOMP_SUPP", 0x1021),
     ("ARCH_REQ_XCOMP_PERM", 0x1023),
     ("CLONE_NEW_ANYTHING", 0x7e02_0080),
     ("CLONE_PTRACE", libc::CLONE_PTRACE as u64),
@@ -225,3 +225,6 @@ const NAMES: &[(&str, u64)] = &[
     ("SECCOMP_FILTER_FLAG_TSYNC", libc::SECCOMP_FILTER_FLAG_TSYNC),
     ("SECCOMP_SET_MODE_FILTER", libc::SECCOMP_SET_MODE_FILTER as u64),
 ];
+
+#[cfg(test)]
+mod tests;

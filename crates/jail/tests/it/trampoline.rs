@@ -1,0 +1,111 @@
+//! Programs that aren't ours, confined.
+
+use crate::{lines, probe, probe_path, read_lines};
+use freehold_jail::{Command, Io, Limits, Rules, set_trampoline};
+use std::io::Read;
+use std::path::Path;
+
+fn confined(rules: Rules) -> Command {
+    set_trampoline(probe_path());
+    probe().rules(rules.and_execute(&probe_path()))
+}
+
+#[test]
+fn a_program_writes_only_where_it_may() {
+    let (may, may_not) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let secret = may_not.path().join("secret");
+    std::fs::write(&secret, "secret").unwrap();
+    let [inside, outside] = [may.path(), may_not.path()].map(|dir| dir.join("new"));
+    let answers = lines(confined(Rules::system().and_write(may.path())).args([
+        format!("write {}", inside.display()),
+        format!("read {}", inside.display()),
+        format!("write {}", outside.display()),
+        format!("read {}", secret.display()),
+        format!("remove {}", secret.display()),
+        format!("write {}", secret.display()),
+        format!("remove {}", inside.display()),
+        "write /dev/null".into(),
+    ]));
+    let no = format!("errno {}", libc::EACCES);
+    assert_eq!(answers[..2], ["written", "written"]);
+    assert!(answers[2..6].iter().all(|answer| *answer == no), "{answers:?}");
+    assert_eq!(answers[6..], ["removed", "written"]);
+    assert!(!outside.exists() && !inside.exists());
+    assert_eq!(std::fs::read_to_string(&secret).unwrap(), "secret");
+}
+
+#[test]
+fn it_is_confined_as_told() {
+    let answers = lines(confined(Rules::system()).args([
+        "field /proc/self/status NoNewPrivs:".to_owned(),
+        "field /proc/self/status CapEff:".into(),
+        "field /proc/self/limits Max core file size".into(),
+        "env".into(),
+        "fds".into(),
+        format!("read /proc/{}/environ", std::process::id()),
+        "list /home".into(),
+        "list /root".into(),
+        // Without a list of calls the network stays.
+        format!("raw {}:2,1,0", libc::SYS_socket),
+    ]));
+    let no = format!("errno {}", libc::EACCES);
+    assert_eq!(answers, ["1", "0000000000000000", "0 0 bytes", "", "0 1 2", &no, &no, &no, "0"]);
+}
+
+/// What it starts is bound as it is itself.
+#[test]
+fn its_children_are_bound_too() {
+    let place = tempfile::tempdir().unwrap();
+    let script = format!("echo text > {0}/file || cat /etc/shadow || echo no", place.path().display());
+    set_trampoline(probe_path());
+    let mut child = Command::new(Path::new("sh"))
+        .args(["-c".to_owned(), format!("sh -c '{script}'; true")])
+        .stdout(Io::Pipe)
+        .rules(Rules::system())
+        .spawn()
+        .unwrap();
+    let mut text = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(text, "no\n");
+    assert!(!place.path().join("file").exists());
+}
+
+#[test]
+fn bounds_and_descriptors_reach_the_program() {
+    let file = std::fs::File::open("/dev/null").unwrap();
+    let limits = Limits { memory_bytes: Some(256 << 20), ..Limits::default() };
+    let command = confined(Rules::system()).limits(limits).env("ONE", "1").fd(file.into(), 5);
+    let answers = lines(command.args(["env", "fds", "grow 1073741824"]));
+    assert_eq!(answers, ["ONE;", "0 1 2 5", "refused"]);
+}
+
+#[test]
+fn failures_have_their_own_codes() {
+    set_trampoline(probe_path());
+    let rules = serde_json::to_string(&Rules::system()).unwrap();
+    let cases: [(&[&str], i32, &str); 5] = [
+        (&["__confine"], 125, "needs RULES"),
+        (&["__confine", &rules, "and", "/bin/true"], 125, "needs `--`"),
+        (&["__confine", "{}", "--", "/bin/true"], 125, "can't be read"),
+        (&["__confine", &rules, "--", "/nowhere/to/be/found"], 126, "can't be run"),
+        (&["__confine", &rules, "--", "/etc/passwd"], 126, "can't be run"),
+    ];
+    for (args, code, reason) in cases {
+        let mut child = Command::new(&probe_path()).args(args.iter().copied()).stderr(Io::Pipe).spawn().unwrap();
+        let mut text = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{args:?}");
+        assert!(text.contains(reason) && text.lines().count() == 1, "{text}");
+    }
+}
+
+#[test]
+fn a_program_that_may_not_run_does_not() {
+    set_trampoline(probe_path());
+    // Libraries and readable programs, none to run.
+    let mut child =
+        probe().stderr(Io::Null).rules(Rules::system_read().and_read(&probe_path())).arg("pid").spawn().unwrap();
+    assert_eq!(read_lines(&mut child), [""; 0]);
+    assert_eq!(child.wait().unwrap().code(), Some(126));
+}
