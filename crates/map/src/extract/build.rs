@@ -1,0 +1,168 @@
+//! Collects text, the runs that it came from, and blocks.
+//!
+//! Pure. White space between runs is made here and has no bytes of its own in the file.
+
+use crate::document::{Block, BlockKind, Document, Format, Origin};
+use crate::source::{Encoding, Run};
+use std::ops::Range;
+
+/// Most text that one document may hold. A small file can unpack to any size; this is where that ends.
+pub(crate) const TEXT_BYTES_MAX: usize = 64 << 20;
+
+#[derive(Debug)]
+pub(crate) struct Builder {
+    text: String,
+    runs: Vec<Run>,
+    blocks: Vec<Block>,
+    /// Where the block that is being written starts.
+    open: usize,
+    /// A white-space run is owed before the next text of this block.
+    space: bool,
+    encoding: Encoding,
+}
+
+impl Builder {
+    pub(crate) fn new(encoding: Encoding) -> Self {
+        Self { text: String::new(), runs: Vec::new(), blocks: Vec::new(), open: 0, space: false, encoding }
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.text.len() > TEXT_BYTES_MAX
+    }
+
+    /// Whether the block that is being written holds nothing yet.
+    pub(crate) fn is_blank(&self) -> bool {
+        self.text[self.open..].trim().is_empty()
+    }
+
+    /// Text of the block that is being written.
+    pub(crate) fn current(&self) -> &str {
+        self.text[self.open..].trim()
+    }
+
+    /// Appends text that came from these bytes of the file.
+    pub(crate) fn push(&mut self, text: &str, source: Range<usize>) {
+        if text.is_empty() || self.is_full() {
+            return;
+        }
+        self.settle();
+        let run = Run {
+            text: self.text.len() as u32,
+            text_len: text.len() as u32,
+            source: source.start as u32,
+            source_len: source.len() as u32,
+        };
+        self.text.push_str(text);
+        let straight = |text: &str, run: &Run| self.encoding.width_of(text) == run.source_len as usize;
+        if let Some(last) = self.runs.last_mut()
+            && last.text + last.text_len == run.text
+            && last.source + last.source_len == run.source
+            && straight(text, &run)
+            && straight(&self.text[last.text as usize..run.text as usize], last)
+        {
+            last.text_len += run.text_len;
+            last.source_len += run.source_len;
+        } else {
+            self.runs.push(run);
+        }
+    }
+
+    /// Appends text that has no place of its own in the file's bytes (PDF pages, word processors).
+    pub(crate) fn push_free(&mut self, text: &str) {
+        if !self.is_full() {
+            self.settle();
+            self.text.push_str(text);
+        }
+    }
+
+    /// Owes one space; several in a row are one, and none stands at a block's ends.
+    pub(crate) fn space(&mut self) {
+        self.space = self.text.len() > self.open;
+    }
+
+    /// Appends white space that the document's structure stands for: a line break, a tab between cells.
+    pub(crate) fn gap(&mut self, white: char) {
+        self.space = false;
+        if self.text.len() > self.open && !self.text.ends_with(white) {
+            self.text.push(white);
+        }
+    }
+
+    fn settle(&mut self) {
+        if std::mem::take(&mut self.space) && !self.text.ends_with(char::is_whitespace) {
+            self.text.push(' ');
+        }
+    }
+
+    /// Ends the block; one that is blank leaves no trace. Returns whether there was one.
+    pub(crate) fn close(&mut self, kind: BlockKind, part: u32) -> bool {
+        self.space = false;
+        let raw = &self.text[self.open..];
+        let (start, end) = (self.open + raw.len() - raw.trim_start().len(), self.open + raw.trim_end().len());
+        let closed = end > start;
+        if closed {
+            self.blocks.push(Block { start: start as u32, end: end as u32, kind, part });
+            let tight = matches!(kind, BlockKind::Row | BlockKind::Item);
+            self.cut(end);
+            self.text.push_str(if tight { "\n" } else { "\n\n" });
+        } else {
+            self.cut(self.open);
+        }
+        self.open = self.text.len();
+        closed
+    }
+
+    /// Cuts the text's end off, and the runs with it.
+    fn cut(&mut self, end: usize) {
+        while let Some(last) = self.runs.last_mut() {
+            let (start, last_end) = (last.text as usize, (last.text + last.text_len) as usize);
+            if start >= end {
+                self.runs.pop();
+                continue;
+            }
+            if last_end > end {
+                // A run that isn't straight belongs to its bytes as a whole, so it keeps them.
+                if self.encoding.width_of(&self.text[start..last_end]) == last.source_len as usize {
+                    last.source_len = self.encoding.width_of(&self.text[start..end]) as u32;
+                }
+                last.text_len = (end - start) as u32;
+            }
+            break;
+        }
+        self.text.truncate(end);
+    }
+
+    /// A document whose citations name source lines.
+    pub(crate) fn from_source(self, format: Format, title: Option<String>) -> Document {
+        let Self { text, runs, blocks, encoding, .. } = self;
+        Document { title, format, text, blocks, origin: Origin::Source { encoding, runs } }
+    }
+
+    /// A document whose citations name pages or paragraphs.
+    pub(crate) fn from_parts(self, format: Format, title: Option<String>, origin: Origin) -> Document {
+        Document { title, format, text: self.text, blocks: self.blocks, origin }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_join_where_text_and_bytes_go_on() {
+        let mut builder = Builder::new(Encoding::Utf8);
+        builder.push("The ", 0..4);
+        builder.push("boiler", 4..10);
+        builder.push("&", 10..15);
+        builder.push(" hums  ", 15..22);
+        assert!(builder.close(BlockKind::Text, 0));
+        builder.push("   ", 30..33);
+        assert!(!builder.close(BlockKind::Text, 0));
+        let document = builder.from_source(Format::Text, None);
+        assert_eq!(document.text.trim_end(), "The boiler& hums");
+        let Origin::Source { runs, .. } = &document.origin else { panic!("it has runs") };
+        let shape: Vec<_> = runs.iter().map(|run| (run.text, run.text_len, run.source, run.source_len)).collect();
+        assert_eq!(shape, [(0, 10, 0, 10), (10, 1, 10, 5), (11, 5, 15, 5)]);
+        assert_eq!(document.check(40), Ok(()));
+    }
+}

@@ -1,0 +1,243 @@
+//! HTML: readable text without scripts, styles and navigation, each word with its place in the source.
+//!
+//! A token stream, no tree: nesting of any depth costs one counter.
+
+use super::build::Builder;
+use crate::document::{BlockKind, Document, Format};
+use crate::source::Decoded;
+use html5gum::emitters::default::DefaultEmitter;
+use html5gum::{Token, Tokenizer};
+
+pub(crate) fn read(decoded: &Decoded) -> Document {
+    let mut builder = Builder::new(decoded.encoding);
+    let title = read_into(&mut builder, &decoded.text, &|at| decoded.source(at));
+    builder.from_source(Format::Html, title)
+}
+
+/// Appends the readable text of `html`; `source` turns an offset in it into one in the file.
+/// Returns the document's title.
+pub(crate) fn read_into(builder: &mut Builder, html: &str, source: &dyn Fn(usize) -> usize) -> Option<String> {
+    let mut emitter = DefaultEmitter::<usize>::new_with_span();
+    emitter.naively_switch_states(true);
+    let mut page = Page { builder, html, source, dropped: Vec::new(), pre: 0, block: BlockKind::Text, title: None };
+    for token in Tokenizer::new_with_emitter(html, emitter) {
+        let Ok(token) = token;
+        if page.builder.is_full() {
+            break;
+        }
+        match token {
+            Token::StartTag(tag) => page.open(&tag.name, tag.self_closing),
+            Token::EndTag(tag) => page.close(&tag.name),
+            Token::String(text) => page.text(text.span.start, text.span.end),
+            Token::Comment(_) | Token::Doctype(_) | Token::Error(_) => {}
+        }
+    }
+    page.end_block();
+    page.title
+}
+
+/// Elements whose content nobody reads as text.
+const DROPPED: [&[u8]; 11] = [
+    b"script", b"style", b"nav", b"template", b"svg", b"noscript", b"iframe", b"object", b"select", b"head", b"canvas",
+];
+/// Where the readable part surely begins, whatever was left open before.
+const SURE: [&[u8]; 4] = [b"body", b"main", b"article", b"h1"];
+const BLOCKS: [&[u8]; 31] = [
+    b"p", b"div", b"section", b"article", b"main", b"header", b"footer", b"aside", b"blockquote", b"ul", b"ol", b"li",
+    b"dl", b"dt", b"dd", b"table", b"thead", b"tbody", b"tr", b"figure", b"figcaption", b"form", b"fieldset", b"address",
+    b"details", b"summary", b"hr", b"pre", b"body", b"html", b"caption",
+];
+
+struct Page<'a> {
+    builder: &'a mut Builder,
+    html: &'a str,
+    source: &'a dyn Fn(usize) -> usize,
+    /// Dropped elements that are open, outermost first.
+    dropped: Vec<Vec<u8>>,
+    /// Depth of `pre` elements.
+    pre: u32,
+    block: BlockKind,
+    title: Option<String>,
+}
+
+fn heading(name: &[u8]) -> Option<u8> {
+    match name {
+        [b'h', level @ b'1'..=b'6'] => Some(level - b'0'),
+        _ => None,
+    }
+}
+
+impl Page<'_> {
+    fn open(&mut self, name: &[u8], self_closing: bool) {
+        if SURE.contains(&name) {
+            self.dropped.clear();
+        }
+        if DROPPED.contains(&name) {
+            if !self_closing {
+                self.dropped.push(name.to_vec());
+            }
+            return;
+        }
+        if name == b"title" {
+            self.dropped.push(name.to_vec());
+            return;
+        }
+        if !self.dropped.is_empty() {
+            return;
+        }
+        if let Some(level) = heading(name) {
+            self.end_block();
+            self.block = BlockKind::Heading(level);
+        } else if BLOCKS.contains(&name) {
+            self.end_block();
+            match name {
+                b"li" | b"dd" => self.block = BlockKind::Item,
+                b"tr" => self.block = BlockKind::Row,
+                b"pre" => {
+                    self.block = BlockKind::Code;
+                    self.pre += 1;
+                }
+                _ => {}
+            }
+        } else if matches!(name, b"br") {
+            self.builder.gap('\n');
+        } else if matches!(name, b"td" | b"th") && !self.builder.is_blank() {
+            self.builder.gap('\t');
+        }
+    }
+
+    fn close(&mut self, name: &[u8]) {
+        if let Some(at) = self.dropped.iter().rposition(|open| open == name) {
+            self.dropped.truncate(at);
+            return;
+        }
+        if self.dropped.is_empty() && (heading(name).is_some() || BLOCKS.contains(&name)) {
+            self.end_block();
+            if name == b"pre" {
+                self.pre = self.pre.saturating_sub(1);
+            }
+        }
+    }
+
+    fn end_block(&mut self) {
+        if let (None, BlockKind::Heading(1)) = (&self.title, self.block)
+            && !self.builder.is_blank()
+        {
+            self.title = Some(self.builder.current().to_owned());
+        }
+        self.builder.close(std::mem::replace(&mut self.block, BlockKind::Text), 0);
+    }
+
+    fn text(&mut self, start: usize, end: usize) {
+        let Some(raw) = self.html.get(start..end.min(self.html.len())) else { return };
+        match self.dropped.last() {
+            Some(name) if name == b"title" && self.title.is_none() => {
+                let title = unescape(raw).split_whitespace().collect::<Vec<_>>().join(" ");
+                self.title = (!title.is_empty()).then_some(title);
+            }
+            Some(_) => {}
+            None => self.words(raw, start),
+        }
+    }
+
+    /// Pushes text: white space collapses, entities are decoded, everything else is straight.
+    fn words(&mut self, raw: &str, start: usize) {
+        let verbatim = self.pre > 0;
+        let mut at = 0;
+        while at < raw.len() {
+            let rest = &raw[at..];
+            let plain = rest.find(|c: char| c == '&' || (c.is_ascii_whitespace() && !verbatim)).unwrap_or(rest.len());
+            if plain > 0 {
+                self.push(&rest[..plain], start + at, plain);
+                at += plain;
+            } else if rest.starts_with('&') {
+                let len = entity_len(rest);
+                let decoded = unescape(&rest[..len]);
+                self.push(&decoded, start + at, len);
+                at += len;
+            } else {
+                self.builder.space();
+                at += rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_whitespace()).len();
+            }
+        }
+    }
+
+    fn push(&mut self, text: &str, at: usize, len: usize) {
+        self.builder.push(text, (self.source)(at)..(self.source)(at + len));
+    }
+}
+
+/// Length of what may be an entity at the start of `text`, which begins with `&`.
+fn entity_len(text: &str) -> usize {
+    const NAME_MAX: usize = 33;
+    let name = text[1..].bytes().take(NAME_MAX).take_while(|b| b.is_ascii_alphanumeric() || *b == b'#').count();
+    1 + name + usize::from(text[1 + name..].starts_with(';'))
+}
+
+/// Text of a piece of HTML without tags.
+pub(crate) fn unescape(piece: &str) -> String {
+    let mut text = String::new();
+    for token in Tokenizer::new(piece) {
+        let Ok(token) = token;
+        if let Token::String(value) = token {
+            text.push_str(&String::from_utf8_lossy(&value));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::Origin;
+    use crate::source::{decode, straight};
+
+    fn document(text: &str) -> Document {
+        let decoded = decode(text.as_bytes()).expect("text");
+        let document = read(&decoded);
+        assert_eq!(document.check(text.len()), Ok(()), "{document:#?}");
+        let Origin::Source { encoding, runs } = &document.origin else { panic!("it has runs") };
+        for run in runs {
+            let words = &document.text[run.text as usize..(run.text + run.text_len) as usize];
+            let source = &text[run.source as usize..(run.source + run.source_len) as usize];
+            assert!(words == source || (!straight(&document.text, run, *encoding) && unescape(source) == words), "{run:?}");
+        }
+        document
+    }
+
+    #[test]
+    fn readable_text_keeps_its_place() {
+        let text = "<!DOCTYPE html><html><head><title>Caf&eacute; &amp; co</title><style>p{}</style></head><body>\n\
+                    <nav><a href=x>Home</a></nav><h1>Opening\n hours</h1><p>We open at <b>9&nbsp;am</b>,<!-- no -->\n\
+                    caf&eacute; &unknown; R&D.<br>Next<script>var a = '<p>';</script></p>\
+                    <table><tr><th>Day<td>Mon</tr><tr><td>Till<td>18:00</table><ul><li>one<li>two</ul>\
+                    <pre>a  b\n c</pre>tail";
+        let document = document(text);
+        assert_eq!(document.title.as_deref(), Some("Café & co"));
+        let shape: Vec<_> = document.blocks.iter().map(|block| (block.kind, document.block_text(block))).collect();
+        assert_eq!(
+            shape,
+            [
+                (BlockKind::Heading(1), "Opening hours"),
+                (BlockKind::Text, "We open at 9\u{a0}am, café &unknown; R&D.\nNext"),
+                (BlockKind::Row, "Day\tMon"),
+                (BlockKind::Row, "Till\t18:00"),
+                (BlockKind::Item, "one"),
+                (BlockKind::Item, "two"),
+                (BlockKind::Code, "a  b\n c"),
+                (BlockKind::Text, "tail"),
+            ]
+        );
+    }
+
+    #[test]
+    fn depth_costs_nothing() {
+        let text = format!("{}deep{}", "<div>".repeat(200_000), "</div>".repeat(200_000));
+        assert_eq!(document(&text).text.trim(), "deep");
+    }
+
+    #[test]
+    fn an_unclosed_menu_does_not_swallow_the_page() {
+        assert_eq!(document("<nav>menu<main><p>text</p>").text.trim(), "text");
+    }
+}

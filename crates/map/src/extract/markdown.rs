@@ -1,0 +1,192 @@
+//! Markdown: the words without their markup, each with its place in the source.
+
+use super::build::Builder;
+use super::html;
+use crate::document::{BlockKind, Document, Format};
+use crate::source::Decoded;
+use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd};
+use std::ops::Range;
+
+pub(crate) fn read(decoded: &Decoded) -> Document {
+    let options = Options::ENABLE_TABLES
+        | Options::ENABLE_FOOTNOTES
+        | Options::ENABLE_STRIKETHROUGH
+        | Options::ENABLE_TASKLISTS
+        | Options::ENABLE_YAML_STYLE_METADATA_BLOCKS;
+    let mut reading =
+        Reading { decoded, builder: Builder::new(decoded.encoding), items: 0, metadata: false, title: None, html: None };
+    for (event, range) in Parser::new_ext(&decoded.text, options).into_offset_iter() {
+        if reading.builder.is_full() {
+            break;
+        }
+        reading.event(event, range);
+    }
+    reading.flush_html();
+    reading.close(BlockKind::Text);
+    let Reading { builder, title, .. } = reading;
+    builder.from_source(Format::Markdown, title)
+}
+
+struct Reading<'a> {
+    decoded: &'a Decoded,
+    builder: Builder,
+    /// Depth of list items around this place.
+    items: u32,
+    metadata: bool,
+    title: Option<String>,
+    /// Range of the HTML block that is being passed; its lines come as separate events.
+    html: Option<Range<usize>>,
+}
+
+impl Reading<'_> {
+    fn event(&mut self, event: Event<'_>, range: Range<usize>) {
+        if !matches!(event, Event::Html(_)) {
+            self.flush_html();
+        }
+        match event {
+            Event::Text(text) => self.text(&text, range),
+            Event::Code(code) => {
+                // The event's range holds the backticks; the words stand within.
+                let source = &self.decoded.text[range.clone()];
+                match source.find(&*code) {
+                    Some(at) => self.text(&code, range.start + at..range.start + at + code.len()),
+                    None => self.text(&code, range),
+                }
+            }
+            Event::SoftBreak => self.builder.space(),
+            Event::HardBreak => self.builder.gap('\n'),
+            Event::Html(_) => {
+                let start = self.html.take().map_or(range.start, |html| html.start);
+                self.html = Some(start..range.end);
+            }
+            Event::InlineHtml(tag) => {
+                if tag.starts_with("<br") {
+                    self.builder.gap('\n');
+                }
+            }
+            Event::Start(tag) => self.start(&tag),
+            Event::End(tag) => self.end(tag),
+            Event::TaskListMarker(done) => {
+                let at = self.decoded.text[range.clone()].find(if done { ['x', 'X'] } else { [' ', '\t'] });
+                if let (true, Some(at)) = (done, at) {
+                    self.text("x", range.start + at..range.start + at + 1);
+                    self.builder.space();
+                }
+            }
+            Event::FootnoteReference(_) | Event::Rule | Event::InlineMath(_) | Event::DisplayMath(_) => {}
+        }
+    }
+
+    fn text(&mut self, text: &str, range: Range<usize>) {
+        let source = self.decoded.source(range.start)..self.decoded.source(range.end);
+        self.builder.push(text, source);
+    }
+
+    fn start(&mut self, tag: &Tag<'_>) {
+        match tag {
+            Tag::Item => {
+                self.close(BlockKind::Text);
+                self.items += 1;
+            }
+            Tag::List(_) | Tag::CodeBlock(_) | Tag::Table(_) | Tag::BlockQuote(_) | Tag::Heading { .. } => {
+                self.close(if self.items > 0 { BlockKind::Item } else { BlockKind::Text });
+            }
+            Tag::MetadataBlock(_) => self.metadata = true,
+            _ => {}
+        }
+    }
+
+    fn end(&mut self, tag: TagEnd) {
+        match tag {
+            TagEnd::Heading(level) => {
+                if self.title.is_none() && level == HeadingLevel::H1 && !self.builder.is_blank() {
+                    self.title = Some(self.builder.current().to_owned());
+                }
+                self.close(BlockKind::Heading(level as u8));
+            }
+            TagEnd::Item => {
+                self.close(BlockKind::Item);
+                self.items = self.items.saturating_sub(1);
+            }
+            TagEnd::Paragraph => self.close(if self.items > 0 { BlockKind::Item } else { BlockKind::Text }),
+            TagEnd::CodeBlock => self.close(BlockKind::Code),
+            TagEnd::TableCell => self.builder.gap('\t'),
+            TagEnd::TableHead | TagEnd::TableRow => self.close(BlockKind::Row),
+            TagEnd::MetadataBlock(_) => {
+                self.metadata = false;
+                if let Some(title) = metadata_title(self.builder.current()) {
+                    self.title = Some(title);
+                }
+                self.close(BlockKind::Text);
+            }
+            TagEnd::FootnoteDefinition | TagEnd::BlockQuote(_) => self.close(BlockKind::Text),
+            _ => {}
+        }
+    }
+
+    fn close(&mut self, kind: BlockKind) {
+        self.builder.close(kind, 0);
+    }
+
+    fn flush_html(&mut self) {
+        let Some(range) = self.html.take() else { return };
+        html::read_into(&mut self.builder, &self.decoded.text[range.clone()], &|at| self.decoded.source(range.start + at));
+    }
+}
+
+fn metadata_title(metadata: &str) -> Option<String> {
+    let line = metadata.lines().find_map(|line| line.strip_prefix("title:"))?;
+    let title = line.trim().trim_matches(['"', '\'']).trim();
+    (!title.is_empty()).then(|| title.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::Origin;
+    use crate::source::{decode, straight};
+
+    fn document(text: &str) -> Document {
+        let decoded = decode(text.as_bytes()).expect("text");
+        let document = read(&decoded);
+        assert_eq!(document.check(text.len()), Ok(()), "{document:#?}");
+        let Origin::Source { encoding, runs } = &document.origin else { panic!("it has runs") };
+        for run in runs.iter().filter(|run| straight(&document.text, run, *encoding)) {
+            let words = &document.text[run.text as usize..(run.text + run.text_len) as usize];
+            assert_eq!(words, &text[run.source as usize..(run.source + run.source_len) as usize]);
+        }
+        document
+    }
+
+    #[test]
+    fn words_lose_their_markup_and_keep_their_place() {
+        let text = "# The *big* boiler\n\nService it **every 12 months**, `never` later &amp; call \\*Ann\\*.\n\n\
+                    - first [link](https://example.org)\n  - nested\n- [x] done\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n\
+                    ```rust\nlet x = 1;\n```\n\n<div>block <b>html</b></div>\n\nend\n";
+        let document = document(text);
+        assert_eq!(document.title.as_deref(), Some("The big boiler"));
+        let shape: Vec<_> = document.blocks.iter().map(|block| (block.kind, document.block_text(block))).collect();
+        assert_eq!(
+            shape,
+            [
+                (BlockKind::Heading(1), "The big boiler"),
+                (BlockKind::Text, "Service it every 12 months, never later & call *Ann*."),
+                (BlockKind::Item, "first link"),
+                (BlockKind::Item, "nested"),
+                (BlockKind::Item, "x done"),
+                (BlockKind::Row, "a\tb"),
+                (BlockKind::Row, "1\t2"),
+                (BlockKind::Code, "let x = 1;"),
+                (BlockKind::Text, "block html"),
+                (BlockKind::Text, "end"),
+            ]
+        );
+    }
+
+    #[test]
+    fn front_matter_gives_the_title() {
+        let document = document("---\ntitle: \"House notes\"\ndate: 2025-01-02\n---\n\ntext\n");
+        assert_eq!(document.title.as_deref(), Some("House notes"));
+        assert!(document.text.contains("2025-01-02"));
+    }
+}

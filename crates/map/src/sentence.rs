@@ -1,0 +1,114 @@
+//! Where sentences end. Pure, and good enough to quote by: it errs on the side of longer sentences.
+
+use std::ops::Range;
+
+/// Words that a full stop follows without ending a sentence.
+const SHORT: [&str; 30] = [
+    "mr", "mrs", "ms", "dr", "prof", "st", "no", "nr", "vs", "etc", "eg", "ie", "e.g", "i.e", "fig", "vol", "pp", "p", "al",
+    "inc", "ltd", "co", "jr", "sr", "approx", "dept", "tel", "ca", "u.s", "cf",
+];
+
+/// Byte ranges of the sentences of a text, white space at their ends left out. A blank line always ends one.
+pub fn ranges(text: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    let mut start = 0;
+    while let Some(end) = next_end(text, start) {
+        push(text, start..end, &mut found);
+        start = end;
+    }
+    push(text, start..text.len(), &mut found);
+    found
+}
+
+/// Like [`ranges`], and each line is on its own: rows, list items, code.
+pub fn lines(text: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    for line in text.split_inclusive('\n') {
+        found.extend(ranges(line).into_iter().map(|range| at + range.start..at + range.end));
+        at += line.len();
+    }
+    found
+}
+
+fn push(text: &str, range: Range<usize>, found: &mut Vec<Range<usize>>) {
+    let piece = &text[range.clone()];
+    let start = range.start + piece.len() - piece.trim_start().len();
+    let end = range.start + piece.trim_end().len();
+    if end > start {
+        found.push(start..end);
+    }
+}
+
+/// Where the sentence that begins at `start` surely ends, if it does before the text does.
+/// Text that may still grow has no end at its very end.
+pub(crate) fn next_end(text: &str, start: usize) -> Option<usize> {
+    let mut chars = text[start..].char_indices().map(|(i, c)| (start + i, c)).peekable();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '\n' => {
+                let rest = &text[at + 1..];
+                let blank = rest.len() - rest.trim_start_matches([' ', '\t', '\r']).len();
+                if rest[blank..].starts_with('\n') {
+                    return Some(at + 1 + blank + 1);
+                }
+            }
+            '.' | '!' | '?' | '…' | '。' | '！' | '？' => {
+                while chars.peek().is_some_and(|(_, c)| matches!(c, '.' | '!' | '?' | '"' | '\'' | '”' | '’' | ')' | ']' | '»' | '*')) {
+                    chars.next();
+                }
+                let Some((end, next)) = chars.peek().copied() else { return None };
+                if matches!(c, '。' | '！' | '？') || (next.is_whitespace() && ends(text, start, at, c, end)) {
+                    return Some(end);
+                }
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Whether the mark at `at` ends a sentence, given that white space follows from `end` on.
+fn ends(text: &str, start: usize, at: usize, mark: char, end: usize) -> bool {
+    let next = text[end..].trim_start().chars().next();
+    if next.is_some_and(char::is_lowercase) {
+        return false;
+    }
+    if mark != '.' {
+        return true;
+    }
+    let word = text[start..at].rsplit(|c: char| c.is_whitespace() || c == '(').next().unwrap_or_default();
+    let lower = word.to_lowercase();
+    let initial = word.chars().count() == 1 && word.chars().all(char::is_uppercase);
+    // `3. Add the flour`: a number at the start of its line counts, it doesn't end.
+    let listed = !word.is_empty() && word.chars().all(|c| c.is_ascii_digit()) && {
+        let before = &text[start..at - word.len()];
+        before.trim().is_empty() || before.ends_with('\n')
+    };
+    !(initial || listed || SHORT.contains(&lower.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sentences_end_where_a_reader_says_so() {
+        for (text, expected) in [
+            ("One. Two! Three?", &["One.", "Two!", "Three?"][..]),
+            ("Call Dr. Miller at 3.30 p.m. today. Then go.", &["Call Dr. Miller at 3.30 p.m. today.", "Then go."]),
+            ("It costs 1.150,00 a month. J. Doe pays.", &["It costs 1.150,00 a month.", "J. Doe pays."]),
+            ("He said \"stop.\" She did.", &["He said \"stop.\"", "She did."]),
+            ("wrapped\nline. Next\n\nlast", &["wrapped\nline.", "Next", "last"]),
+            ("3. Add flour. 4. Stir.", &["3. Add flour.", "4. Stir."]),
+            ("See example.org for more.", &["See example.org for more."]),
+            ("  \n ", &[]),
+        ] {
+            let found: Vec<&str> = ranges(text).into_iter().map(|range| &text[range]).collect();
+            assert_eq!(found, expected);
+        }
+        let text = "- milk\n- eggs. Six.\n";
+        let found: Vec<&str> = lines(text).into_iter().map(|range| &text[range]).collect();
+        assert_eq!(found, ["- milk", "- eggs.", "Six."]);
+    }
+}
