@@ -126,7 +126,7 @@ impl<'a> Template<'a> {
         let rendered = self
             .environment
             .template_from_named_str("chat_template", self.source)
-            .and_then(|template| template.render_to_write(seen, &mut out).map(drop));
+            .and_then(|template| template.render_captured_to(seen, &mut out).map(drop));
         if out.full {
             let words = format!("the prompt grew over {PROMPT_BYTES_MAX} bytes");
             return Err(Fault::new(Code::TemplateFailed, words).hint("send less text, or use another model"));

@@ -1,0 +1,533 @@
+//! Which ask runs when, and which worker lives: a machine that takes events and time and returns
+//! actions. Pure: it reads no clock, starts no process and holds no text of anybody's.
+//!
+//! [`Admission::step`] is the whole of it. The rim (`supervise`) carries the actions out and sleeps
+//! until [`Admission::next_wake`]; with nothing to do there is no such time, and nothing ticks.
+//!
+//! INVARIANT: every submitted ask gets exactly one [`Action::End`]; a worker that dies ends only asks
+//! that ran on it or waited for its load; the end of an ask that runs frees its slot only when the
+//! worker has said so, or is gone.
+
+mod queue;
+
+use base::{AppId, AskId, Code, Fault, Millis, Priority};
+use queue::Queue;
+use std::collections::BTreeMap;
+
+/// A model that the engine knows; the rim hands these out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ModelKey(pub(crate) u32);
+
+/// One life of one worker process; never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct WorkerKey(pub(crate) u64);
+
+/// What an ask needs of a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// A sequence of its own for as long as it runs.
+    Slot,
+    /// Only the worker's ear: a count, a probe.
+    Ear,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) ask: AskId,
+    pub(crate) model: ModelKey,
+    pub(crate) app: AppId,
+    pub(crate) priority: Priority,
+    pub(crate) need: Need,
+    /// From now on.
+    pub(crate) deadline_ms: Option<u64>,
+}
+
+/// What has happened. `T` is what the rim needs to finish an ask; the machine only passes it on.
+#[derive(Debug)]
+pub(crate) enum Event<T> {
+    Submit(Entry),
+    /// Nobody reads the answer any more.
+    Dropped(AskId),
+    Loading {
+        worker: WorkerKey,
+        percent: u8,
+    },
+    Ready {
+        worker: WorkerKey,
+        slots: u32,
+    },
+    /// The worker can't serve; it is ended if it hasn't ended itself.
+    LoadFailed {
+        worker: WorkerKey,
+        fault: Fault,
+    },
+    /// The worker's last word on an ask.
+    Ended {
+        worker: WorkerKey,
+        ask: AskId,
+        result: Result<T, Fault>,
+    },
+    /// The worker has said something since the last step.
+    Seen(WorkerKey),
+    /// The process has ended.
+    Gone {
+        worker: WorkerKey,
+        fault: Fault,
+    },
+    /// Let the model go as soon as nothing runs on it.
+    Unload(ModelKey),
+    Shutdown,
+    /// Only time has passed.
+    Tick,
+}
+
+#[derive(Debug, PartialEq)]
+pub(crate) enum Action<T> {
+    Start {
+        model: ModelKey,
+        worker: WorkerKey,
+    },
+    Begin {
+        worker: WorkerKey,
+        ask: AskId,
+        deadline_left_ms: Option<u64>,
+    },
+    Cancel {
+        worker: WorkerKey,
+        ask: AskId,
+    },
+    Ping(WorkerKey),
+    /// Ask it to end.
+    Stop(WorkerKey),
+    /// End it.
+    Kill(WorkerKey),
+    /// The ask waits; `percent` while its model loads.
+    Waiting {
+        ask: AskId,
+        percent: Option<u8>,
+    },
+    End {
+        ask: AskId,
+        ending: Ending<T>,
+    },
+}
+
+#[derive(Debug, PartialEq)]
+pub(crate) enum Ending<T> {
+    Done(T),
+    Fault(Fault),
+    /// Nobody is there to be told.
+    Dropped,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// Asks that wait, all apps and models together.
+    pub(crate) queue_max: usize,
+    /// Asks of one app that wait.
+    pub(crate) app_queue_max: usize,
+    pub(crate) load_timeout_ms: u64,
+    /// 0: never.
+    pub(crate) idle_unload_ms: u64,
+    /// Silence with work outstanding before the worker is asked whether it lives.
+    pub(crate) ping_after_ms: u64,
+    /// Silence after that question before the worker counts as hung.
+    pub(crate) hang_ms: u64,
+    /// For a worker to end when asked, and then when killed.
+    pub(crate) stop_ms: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Admission<T> {
+    bounds: Bounds,
+    models: BTreeMap<ModelKey, Model>,
+    /// Those that haven't ended.
+    asks: BTreeMap<AskId, Live>,
+    workers_made: u64,
+    closing: bool,
+    actions: Vec<Action<T>>,
+}
+
+#[derive(Debug)]
+struct Live {
+    entry: Entry,
+    deadline: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Model {
+    phase: Phase,
+    queue: Queue,
+    /// Asks that the worker was given and has not ended. The ones that nobody waits for any more are
+    /// no longer in `asks`, and still take their slot.
+    running: BTreeMap<AskId, Need>,
+    /// Unload at the first idle moment.
+    leave: bool,
+}
+
+#[derive(Debug, Default)]
+enum Phase {
+    #[default]
+    Absent,
+    Starting {
+        worker: WorkerKey,
+        until: u64,
+        percent: u8,
+    },
+    Ready {
+        worker: WorkerKey,
+        slots: usize,
+        watch: Option<Watch>,
+        idle_until: Option<u64>,
+    },
+    Ending {
+        worker: WorkerKey,
+        until: u64,
+        killed: bool,
+    },
+}
+
+/// Kept while work is outstanding.
+#[derive(Debug, Clone, Copy)]
+enum Watch {
+    Quiet { ping_at: u64 },
+    Asked { dead_at: u64 },
+}
+
+impl Phase {
+    fn worker(&self) -> Option<WorkerKey> {
+        match self {
+            Phase::Absent => None,
+            Phase::Starting { worker, .. } | Phase::Ready { worker, .. } | Phase::Ending { worker, .. } => {
+                Some(*worker)
+            }
+        }
+    }
+}
+
+impl<T> Admission<T> {
+    pub(crate) fn new(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            models: BTreeMap::new(),
+            asks: BTreeMap::new(),
+            workers_made: 0,
+            closing: false,
+            actions: Vec::new(),
+        }
+    }
+
+    /// Takes one event at `now` (milliseconds on a clock that never goes back) and says what to do.
+    pub(crate) fn step(&mut self, now: u64, event: Event<T>) -> Vec<Action<T>> {
+        match event {
+            Event::Submit(entry) => self.submit(now, entry),
+            Event::Dropped(ask) => {
+                self.abandon(ask, Ending::Dropped);
+            }
+            Event::Loading { worker, percent } => self.loading(worker, percent),
+            Event::Ready { worker, slots } => self.ready(worker, slots),
+            Event::LoadFailed { worker, fault } => self.load_failed(now, worker, &fault),
+            Event::Ended { worker, ask, result } => self.ended(now, worker, ask, result),
+            Event::Seen(worker) => self.seen(now, worker),
+            Event::Gone { worker, fault } => self.gone(worker, &fault),
+            Event::Unload(model) => {
+                if let Some(model) = self.models.get_mut(&model) {
+                    model.leave = true;
+                }
+            }
+            Event::Shutdown => self.shutdown(now),
+            Event::Tick => {}
+        }
+        self.expire(now);
+        self.settle(now);
+        std::mem::take(&mut self.actions)
+    }
+
+    /// When `step` must be called again although nothing has happened.
+    pub(crate) fn next_wake(&self) -> Option<u64> {
+        let phases = self.models.values().filter_map(|model| match model.phase {
+            Phase::Absent => None,
+            Phase::Starting { until, .. } | Phase::Ending { until, .. } => Some(until),
+            Phase::Ready { watch: Some(Watch::Quiet { ping_at: at } | Watch::Asked { dead_at: at }), .. } => Some(at),
+            Phase::Ready { watch: None, idle_until, .. } => idle_until,
+        });
+        phases.chain(self.asks.values().filter_map(|live| live.deadline)).min()
+    }
+
+    /// Whether no worker is left.
+    pub(crate) fn is_still(&self) -> bool {
+        self.models.values().all(|model| matches!(model.phase, Phase::Absent))
+    }
+
+    /// Asks that run on a model and asks that wait for it.
+    pub(crate) fn load_of(&self, model: ModelKey) -> (usize, usize) {
+        self.models.get(&model).map_or((0, 0), |model| (model.running.len(), model.queue.len()))
+    }
+
+    fn submit(&mut self, now: u64, entry: Entry) {
+        let (ask, model) = (entry.ask, entry.model);
+        if let Some(fault) = self.refusal(&entry) {
+            self.actions.push(Action::End { ask, ending: Ending::Fault(fault) });
+            return;
+        }
+        let deadline = entry.deadline_ms.map(|left| now.saturating_add(left));
+        let place = self.models.entry(model).or_default();
+        place.leave = false;
+        place.queue.push(&entry);
+        let percent = match place.phase {
+            Phase::Starting { percent, .. } => Some(percent),
+            Phase::Absent | Phase::Ready { .. } | Phase::Ending { .. } => None,
+        };
+        self.asks.insert(ask, Live { entry, deadline });
+        self.actions.push(Action::Waiting { ask, percent });
+    }
+
+    fn refusal(&self, entry: &Entry) -> Option<Fault> {
+        if self.closing {
+            return Some(stopping());
+        }
+        let waiting: usize = self.models.values().map(|model| model.queue.len()).sum();
+        let of_app: usize = self.models.values().map(|model| model.queue.len_of(&entry.app)).sum();
+        let full = |count: usize, whose: &str| {
+            Fault::new(Code::Busy, format!("{count} asks are waiting{whose} already, which is the most"))
+                .hint("try again when some of them are done")
+        };
+        if waiting >= self.bounds.queue_max {
+            return Some(full(waiting, ""));
+        }
+        (of_app >= self.bounds.app_queue_max).then(|| full(of_app, " for this app"))
+    }
+
+    /// Ends an ask now; if it runs, the worker is told in the same step.
+    fn abandon(&mut self, ask: AskId, ending: Ending<T>) {
+        let Some(live) = self.asks.remove(&ask) else { return };
+        if let Some(model) = self.models.get_mut(&live.entry.model) {
+            if model.running.contains_key(&ask) {
+                if let Phase::Ready { worker, .. } = model.phase {
+                    self.actions.push(Action::Cancel { worker, ask });
+                }
+            } else {
+                model.queue.remove(&live.entry);
+            }
+        }
+        self.actions.push(Action::End { ask, ending });
+    }
+
+    fn loading(&mut self, worker: WorkerKey, now_percent: u8) {
+        let Some(model) = self.model_of(worker) else { return };
+        let Phase::Starting { percent, .. } = &mut model.phase else { return };
+        *percent = now_percent;
+        let waiting = model.queue.asks();
+        let tell = |ask| Action::Waiting { ask, percent: Some(now_percent) };
+        self.actions.extend(waiting.into_iter().map(tell));
+    }
+
+    fn ready(&mut self, worker: WorkerKey, slots: u32) {
+        let Some(model) = self.model_of(worker) else { return };
+        if matches!(model.phase, Phase::Starting { .. }) {
+            let slots = usize::try_from(slots).unwrap_or(usize::MAX).max(1);
+            model.phase = Phase::Ready { worker, slots, watch: None, idle_until: None };
+        }
+    }
+
+    fn load_failed(&mut self, now: u64, worker: WorkerKey, fault: &Fault) {
+        let until = now + self.bounds.stop_ms;
+        let Some(model) = self.model_of(worker) else { return };
+        if !matches!(model.phase, Phase::Starting { .. }) {
+            return;
+        }
+        model.phase = Phase::Ending { worker, until, killed: true };
+        let waiting = model.queue.drain();
+        self.actions.push(Action::Kill(worker));
+        self.fail(waiting, fault);
+    }
+
+    fn ended(&mut self, now: u64, worker: WorkerKey, ask: AskId, result: Result<T, Fault>) {
+        self.seen(now, worker);
+        let Some(model) = self.model_of(worker) else { return };
+        if model.running.remove(&ask).is_none() || self.asks.remove(&ask).is_none() {
+            return;
+        }
+        let ending = result.map_or_else(Ending::Fault, Ending::Done);
+        self.actions.push(Action::End { ask, ending });
+    }
+
+    fn seen(&mut self, now: u64, worker: WorkerKey) {
+        let ping_at = now + self.bounds.ping_after_ms;
+        let Some(model) = self.model_of(worker) else { return };
+        if let Phase::Ready { watch: Some(watch), .. } = &mut model.phase {
+            *watch = Watch::Quiet { ping_at };
+        }
+    }
+
+    fn gone(&mut self, worker: WorkerKey, fault: &Fault) {
+        let Some(model) = self.model_of(worker) else { return };
+        let before = std::mem::take(&mut model.phase);
+        let mut lost: Vec<AskId> = std::mem::take(&mut model.running).into_keys().collect();
+        // A worker that dies while it loads would most likely do so again.
+        if matches!(before, Phase::Starting { .. }) {
+            lost.extend(model.queue.drain());
+        }
+        self.fail(lost, fault);
+    }
+
+    fn shutdown(&mut self, now: u64) {
+        self.closing = true;
+        let until = now + self.bounds.stop_ms;
+        for model in self.models.values_mut() {
+            model.queue.drain();
+            model.running.clear();
+            match model.phase {
+                Phase::Absent | Phase::Ending { .. } => {}
+                Phase::Starting { worker, .. } => {
+                    model.phase = Phase::Ending { worker, until, killed: true };
+                    self.actions.push(Action::Kill(worker));
+                }
+                Phase::Ready { worker, .. } => {
+                    model.phase = Phase::Ending { worker, until, killed: false };
+                    self.actions.push(Action::Stop(worker));
+                }
+            }
+        }
+        let all = std::mem::take(&mut self.asks).into_keys();
+        self.actions.extend(all.map(|ask| Action::End { ask, ending: Ending::Fault(stopping()) }));
+    }
+
+    fn fail(&mut self, asks: Vec<AskId>, fault: &Fault) {
+        for ask in asks {
+            if self.asks.remove(&ask).is_some() {
+                self.actions.push(Action::End { ask, ending: Ending::Fault(fault.clone()) });
+            }
+        }
+    }
+
+    fn model_of(&mut self, worker: WorkerKey) -> Option<&mut Model> {
+        self.models.values_mut().find(|model| model.phase.worker() == Some(worker))
+    }
+
+    /// What time alone brings about.
+    fn expire(&mut self, now: u64) {
+        let late = self.asks.iter().filter(|(_, live)| live.deadline.is_some_and(|at| at <= now));
+        for ask in late.map(|(ask, _)| *ask).collect::<Vec<_>>() {
+            let fault = self.deadline_fault(ask);
+            self.abandon(ask, Ending::Fault(fault));
+        }
+        let keys: Vec<ModelKey> = self.models.keys().copied().collect();
+        for key in keys {
+            self.expire_model(now, key);
+        }
+    }
+
+    fn deadline_fault(&self, ask: AskId) -> Fault {
+        let Some(live) = self.asks.get(&ask) else { return late_answer(0, "it waited") };
+        let stage = match self.models.get(&live.entry.model) {
+            Some(model) if model.running.contains_key(&ask) => "the answer was under way",
+            Some(Model { phase: Phase::Starting { .. }, .. }) => "the model was loading",
+            Some(_) | None => "it waited for its turn",
+        };
+        late_answer(live.entry.deadline_ms.unwrap_or(0), stage)
+    }
+
+    fn expire_model(&mut self, now: u64, key: ModelKey) {
+        let Bounds { load_timeout_ms, hang_ms, stop_ms, ping_after_ms, .. } = self.bounds;
+        let Some(model) = self.models.get_mut(&key) else { return };
+        match &mut model.phase {
+            Phase::Starting { worker, until, .. } if *until <= now => {
+                let worker = *worker;
+                let took = Millis(load_timeout_ms);
+                let fault = Fault::new(Code::ModelLoadFailed, format!("the model was not loaded within {took}"))
+                    .hint("a slow disk needs a longer load time-out; `freehold doctor` shows what this machine has");
+                self.load_failed(now, worker, &fault);
+            }
+            Phase::Ending { worker, until, killed } if *until <= now => {
+                if *killed {
+                    // The system keeps what it can't end; the model must not wait for it for ever.
+                    model.phase = Phase::Absent;
+                } else {
+                    (*killed, *until) = (true, now + stop_ms);
+                    let worker = *worker;
+                    self.actions.push(Action::Kill(worker));
+                }
+            }
+            Phase::Ready { worker, watch: Some(watch), .. } => match *watch {
+                Watch::Quiet { ping_at } if ping_at <= now => {
+                    *watch = Watch::Asked { dead_at: now + hang_ms };
+                    let worker = *worker;
+                    self.actions.push(Action::Ping(worker));
+                }
+                Watch::Asked { dead_at } if dead_at <= now => {
+                    let worker = *worker;
+                    model.phase = Phase::Ending { worker, until: now + stop_ms, killed: true };
+                    let lost = std::mem::take(&mut model.running).into_keys().collect();
+                    self.actions.push(Action::Kill(worker));
+                    let silent = Millis(hang_ms + ping_after_ms);
+                    let words = format!("the worker said nothing for {silent} and was ended");
+                    self.fail(
+                        lost,
+                        &Fault::new(Code::WorkerDied, words).hint("send the ask again: a new one is started"),
+                    );
+                }
+                Watch::Quiet { .. } | Watch::Asked { .. } => {}
+            },
+            Phase::Ready { worker, watch: None, idle_until: Some(until), .. } if *until <= now => {
+                let worker = *worker;
+                model.phase = Phase::Ending { worker, until: now + stop_ms, killed: false };
+                model.leave = false;
+                self.actions.push(Action::Stop(worker));
+            }
+            Phase::Absent | Phase::Starting { .. } | Phase::Ready { .. } | Phase::Ending { .. } => {}
+        }
+    }
+
+    /// Starts what is wanted, fills free slots, and sets the timers that follow from it.
+    fn settle(&mut self, now: u64) {
+        let bounds = self.bounds;
+        for (key, model) in &mut self.models {
+            if matches!(model.phase, Phase::Absent) && !model.queue.is_empty() && !self.closing {
+                self.workers_made += 1;
+                let worker = WorkerKey(self.workers_made);
+                model.phase = Phase::Starting { worker, until: now + bounds.load_timeout_ms, percent: 0 };
+                self.actions.push(Action::Start { model: *key, worker });
+            }
+            let Phase::Ready { worker, slots, .. } = model.phase else { continue };
+            loop {
+                let taken = model.running.values().filter(|need| **need == Need::Slot).count();
+                let Some(ask) = model.queue.pop(taken < slots) else { break };
+                let Some(live) = self.asks.get(&ask) else { continue };
+                model.running.insert(ask, live.entry.need);
+                // `expire` ran before: what is left is more than nothing.
+                let deadline_left_ms = live.deadline.map(|at| at.saturating_sub(now).max(1));
+                self.actions.push(Action::Begin { worker, ask, deadline_left_ms });
+            }
+            let busy = !model.running.is_empty();
+            let Phase::Ready { watch, idle_until, .. } = &mut model.phase else { continue };
+            if busy {
+                *idle_until = None;
+                watch.get_or_insert(Watch::Quiet { ping_at: now + bounds.ping_after_ms });
+                continue;
+            }
+            *watch = None;
+            if model.leave {
+                model.phase = Phase::Ending { worker, until: now + bounds.stop_ms, killed: false };
+                model.leave = false;
+                self.actions.push(Action::Stop(worker));
+            } else if bounds.idle_unload_ms > 0 {
+                idle_until.get_or_insert(now + bounds.idle_unload_ms);
+            }
+        }
+    }
+}
+
+/// The fault of an ask whose time ran out, wherever that was found.
+pub(crate) fn late_answer(deadline_ms: u64, stage: &str) -> Fault {
+    let deadline = Millis(deadline_ms);
+    Fault::new(Code::DeadlineExceeded, format!("the deadline of {deadline} passed while {stage}"))
+        .hint("allow more time, or ask for fewer tokens")
+}
+
+fn stopping() -> Fault {
+    Fault::new(Code::Cancelled, "Freehold is stopping").hint("ask again when it runs: any command starts it")
+}
+
+#[cfg(test)]
+mod tests;

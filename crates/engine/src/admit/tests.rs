@@ -1,0 +1,526 @@
+use super::*;
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+
+const BOUNDS: Bounds = Bounds {
+    queue_max: 12,
+    app_queue_max: 8,
+    load_timeout_ms: 1000,
+    idle_unload_ms: 500,
+    ping_after_ms: 50,
+    hang_ms: 200,
+    stop_ms: 100,
+};
+
+fn entry(ask: u64, model: u32, app: &str) -> Entry {
+    Entry {
+        ask: AskId(ask),
+        model: ModelKey(model),
+        app: AppId(app.to_owned()),
+        priority: Priority::Interactive,
+        need: Need::Slot,
+        deadline_ms: None,
+    }
+}
+
+fn machine() -> Admission<()> {
+    Admission::new(BOUNDS)
+}
+
+/// Submits one ask and answers the worker that was started for it.
+fn started(admission: &mut Admission<()>, now: u64, entry: Entry) -> WorkerKey {
+    let actions = admission.step(now, Event::Submit(entry));
+    let start = actions.iter().find_map(|action| match action {
+        Action::Start { worker, .. } => Some(*worker),
+        _ => None,
+    });
+    start.unwrap_or_else(|| panic!("nothing started: {actions:?}"))
+}
+
+fn begun(actions: &[Action<()>]) -> Vec<u64> {
+    let of = |action: &Action<()>| match action {
+        Action::Begin { ask, .. } => Some(ask.0),
+        _ => None,
+    };
+    actions.iter().filter_map(of).collect()
+}
+
+/// Asks that ended with a fault of this code.
+fn failed(actions: &[Action<()>], code: Code) -> Vec<u64> {
+    let of = |action: &Action<()>| match action {
+        Action::End { ask, ending: Ending::Fault(fault) } if fault.code == code => Some(ask.0),
+        _ => None,
+    };
+    actions.iter().filter_map(of).collect()
+}
+
+fn done(admission: &mut Admission<()>, now: u64, worker: WorkerKey, ask: u64) -> Vec<Action<()>> {
+    admission.step(now, Event::Ended { worker, ask: AskId(ask), result: Ok(()) })
+}
+
+fn death() -> Fault {
+    Fault::new(Code::WorkerDied, "the worker ended by SIGKILL")
+}
+
+#[test]
+fn interactive_first_then_apps_in_turn_then_first_come() {
+    let mut admission = machine();
+    let worker = started(&mut admission, 0, entry(1, 0, "a"));
+    for (ask, app, priority) in [
+        (2, "a", Priority::Batch),
+        (3, "a", Priority::Interactive),
+        (4, "a", Priority::Interactive),
+        (5, "b", Priority::Interactive),
+        (6, "c", Priority::Batch),
+        (7, "b", Priority::Interactive),
+    ] {
+        admission.step(0, Event::Submit(Entry { priority, ..entry(ask, 0, app) }));
+    }
+    let mut order = begun(&admission.step(0, Event::Ready { worker, slots: 1 }));
+    while let Some(last) = order.last().copied() {
+        let next = begun(&done(&mut admission, 1, worker, last));
+        if next.is_empty() {
+            break;
+        }
+        order.extend(next);
+    }
+    assert_eq!(order, [1, 5, 3, 7, 4, 2, 6]);
+}
+
+#[test]
+fn a_full_queue_says_how_full_it_is() {
+    let mut admission = machine();
+    for ask in 0..8 {
+        admission.step(0, Event::Submit(entry(ask, 0, "greedy")));
+    }
+    let actions = admission.step(0, Event::Submit(entry(8, 0, "greedy")));
+    assert_eq!(failed(&actions, Code::Busy), [8]);
+    assert!(format!("{actions:?}").contains("8 asks are waiting for this app"), "{actions:?}");
+    for ask in 10..14 {
+        assert_eq!(failed(&admission.step(0, Event::Submit(entry(ask, 0, "other"))), Code::Busy), [0_u64; 0]);
+    }
+    let actions = admission.step(0, Event::Submit(entry(14, 1, "third")));
+    assert_eq!(failed(&actions, Code::Busy), [14]);
+    assert!(format!("{actions:?}").contains("12 asks are waiting already"), "{actions:?}");
+}
+
+#[test]
+fn a_dead_worker_fails_what_ran_on_it_and_nothing_else() {
+    let mut admission = machine();
+    let worker = started(&mut admission, 0, entry(1, 0, "a"));
+    let other = started(&mut admission, 0, entry(9, 1, "a"));
+    admission.step(0, Event::Submit(entry(2, 0, "a")));
+    admission.step(0, Event::Submit(entry(3, 0, "a")));
+    admission.step(0, Event::Ready { worker, slots: 2 });
+    admission.step(0, Event::Ready { worker: other, slots: 2 });
+    let actions = admission.step(1, Event::Gone { worker, fault: death() });
+    assert_eq!(failed(&actions, Code::WorkerDied), [1, 2]);
+    // The third waited: a new worker is started for it.
+    let Some(Action::Start { worker: next, .. }) =
+        actions.iter().find(|action| matches!(action, Action::Start { model: ModelKey(0), .. }))
+    else {
+        panic!("no new worker: {actions:?}")
+    };
+    let next = *next;
+    assert_ne!(next, worker);
+    // What the dead one still had to say counts no more.
+    assert_eq!(done(&mut admission, 2, worker, 1), []);
+    assert_eq!(begun(&admission.step(2, Event::Ready { worker: next, slots: 2 })), [3]);
+    let ended = done(&mut admission, 3, next, 3);
+    assert_eq!(ended, [Action::End { ask: AskId(3), ending: Ending::Done(()) }]);
+}
+
+#[test]
+fn a_death_while_loading_fails_those_who_wait() {
+    let mut admission = machine();
+    let worker = started(&mut admission, 0, entry(1, 0, "a"));
+    admission.step(0, Event::Submit(entry(2, 0, "b")));
+    let actions = admission.step(5, Event::Gone { worker, fault: death() });
+    assert_eq!(failed(&actions, Code::WorkerDied), [1, 2]);
+    assert!(admission.is_still());
+    assert_eq!(admission.next_wake(), None);
+}
+
+#[test]
+fn a_dropped_answer_is_cancelled_in_the_same_step_and_keeps_its_slot_until_the_worker_agrees() {
+    let mut admission = machine();
+    let worker = started(&mut admission, 0, entry(1, 0, "a"));
+    admission.step(0, Event::Submit(entry(2, 0, "a")));
+    admission.step(0, Event::Submit(entry(3, 0, "a")));
+    admission.step(0, Event::Ready { worker, slots: 1 });
+    let actions = admission.step(1, Event::Dropped(AskId(1)));
+    assert_eq!(
+        actions,
+        [Action::Cancel { worker, ask: AskId(1) }, Action::End { ask: AskId(1), ending: Ending::Dropped }]
+    );
+    // One that waits costs the worker nothing.
+    let actions = admission.step(1, Event::Dropped(AskId(2)));
+    assert_eq!(actions, [Action::End { ask: AskId(2), ending: Ending::Dropped }]);
+    assert_eq!(begun(&done(&mut admission, 2, worker, 1)), [3]);
+}
+
+#[test]
+fn deadlines_count_waiting_and_loading_and_the_worker_gets_what_is_left() {
+    let mut admission = machine();
+    let deadline = |ask, deadline_ms| Entry { deadline_ms: Some(deadline_ms), ..entry(ask, 0, "a") };
+    let worker = started(&mut admission, 0, deadline(1, 300));
+    admission.step(0, Event::Submit(deadline(2, 100)));
+    assert_eq!(admission.next_wake(), Some(100));
+    assert_eq!(failed(&admission.step(100, Event::Tick), Code::DeadlineExceeded), [2]);
+    let actions = admission.step(120, Event::Ready { worker, slots: 4 });
+    assert_eq!(actions, [Action::Begin { worker, ask: AskId(1), deadline_left_ms: Some(180) }]);
+    let actions = admission.step(300, Event::Tick);
+    assert!(actions.contains(&Action::Cancel { worker, ask: AskId(1) }), "{actions:?}");
+    assert_eq!(failed(&actions, Code::DeadlineExceeded), [1]);
+    assert!(format!("{actions:?}").contains("300 ms"), "{actions:?}");
+}
+
+#[test]
+fn a_silent_worker_is_asked_then_ended_and_only_with_work_outstanding() {
+    let mut admission = machine();
+    let worker = started(&mut admission, 0, entry(1, 0, "a"));
+    admission.step(0, Event::Ready { worker, slots: 1 });
+    assert_eq!(admission.next_wake(), Some(50));
+    assert_eq!(admission.step(50, Event::Tick), [Action::Ping(worker)]);
+    // It answers: the clock starts anew.
+    admission.step(60, Event::Seen(worker));
+    assert_eq!(admission.next_wake(), Some(110));
+    assert_eq!(admission.step(110, Event::Tick), [Action::Ping(worker)]);
+    admission.step(111, Event::Submit(entry(2, 0, "a")));
+    assert_eq!(admission.next_wake(), Some(310));
+    let actions = admission.step(310, Event::Tick);
+    assert!(actions.contains(&Action::Kill(worker)), "{actions:?}");
+    assert_eq!(failed(&actions, Code::WorkerDied), [1]);
+    // The one that waited gets a new worker, once the old one is gone.
+    let actions = admission.step(311, Event::Gone { worker, fault: death() });
+    assert!(matches!(actions[..], [Action::Start { .. }]), "{actions:?}");
+}
+
+#[test]
+fn nothing_ticks_when_nothing_runs_but_the_idle_timer_once() {
+    let mut admission = machine();
+    let worker = started(&mut admission, 0, entry(1, 0, "a"));
+    admission.step(0, Event::Ready { worker, slots: 1 });
+    done(&mut admission, 10, worker, 1);
+    assert_eq!(admission.next_wake(), Some(510));
+    assert_eq!(admission.step(510, Event::Tick), [Action::Stop(worker)]);
+    assert_eq!(admission.next_wake(), Some(610));
+    // It doesn't end when asked.
+    assert_eq!(admission.step(610, Event::Tick), [Action::Kill(worker)]);
+    admission.step(611, Event::Gone { worker, fault: death() });
+    assert_eq!(admission.next_wake(), None);
+}
+
+#[test]
+fn an_ask_that_comes_while_the_worker_leaves_gets_the_next_worker() {
+    let mut admission = machine();
+    let worker = started(&mut admission, 0, entry(1, 0, "a"));
+    admission.step(0, Event::Ready { worker, slots: 1 });
+    admission.step(1, Event::Unload(ModelKey(0)));
+    let actions = done(&mut admission, 2, worker, 1);
+    assert_eq!(actions[1..], [Action::Stop(worker)]);
+    assert_eq!(begun(&admission.step(3, Event::Submit(entry(2, 0, "a")))), [0_u64; 0]);
+    let actions = admission.step(4, Event::Gone { worker, fault: death() });
+    assert!(matches!(actions[..], [Action::Start { .. }]), "{actions:?}");
+}
+
+#[test]
+fn a_load_that_takes_too_long_fails_with_the_limit() {
+    let mut admission = machine();
+    let worker = started(&mut admission, 0, entry(1, 0, "a"));
+    let actions = admission.step(400, Event::Loading { worker, percent: 30 });
+    assert_eq!(actions, [Action::Waiting { ask: AskId(1), percent: Some(30) }]);
+    let actions = admission.step(1000, Event::Tick);
+    assert_eq!(failed(&actions, Code::ModelLoadFailed), [1]);
+    assert!(actions.contains(&Action::Kill(worker)), "{actions:?}");
+    assert!(format!("{actions:?}").contains("1.0 s"), "{actions:?}");
+}
+
+#[test]
+fn counts_pass_by_full_slots() {
+    let mut admission = machine();
+    let worker = started(&mut admission, 0, entry(1, 0, "a"));
+    admission.step(0, Event::Ready { worker, slots: 1 });
+    admission.step(0, Event::Submit(entry(2, 0, "a")));
+    let actions = admission.step(0, Event::Submit(Entry { need: Need::Ear, ..entry(3, 0, "a") }));
+    assert_eq!(begun(&actions), [3]);
+}
+
+#[test]
+fn shutdown_ends_everything_and_takes_nothing_more() {
+    let mut admission = machine();
+    let ready = started(&mut admission, 0, entry(1, 0, "a"));
+    let loading = started(&mut admission, 0, entry(2, 1, "a"));
+    admission.step(0, Event::Ready { worker: ready, slots: 1 });
+    admission.step(0, Event::Submit(entry(3, 0, "a")));
+    let actions = admission.step(1, Event::Shutdown);
+    assert_eq!(failed(&actions, Code::Cancelled), [1, 2, 3]);
+    assert!(actions.contains(&Action::Stop(ready)) && actions.contains(&Action::Kill(loading)), "{actions:?}");
+    assert_eq!(failed(&admission.step(2, Event::Submit(entry(4, 0, "a"))), Code::Cancelled), [4]);
+    for worker in [ready, loading] {
+        assert!(!admission.is_still());
+        admission.step(3, Event::Gone { worker, fault: death() });
+    }
+    assert!(admission.is_still());
+    assert_eq!(admission.next_wake(), None);
+}
+
+// ---- A world of scripted chance around the machine ----
+
+#[derive(Debug, Clone)]
+enum Op {
+    Submit { model: u32, app: u8, batch: bool, ear: bool, deadline_ms: Option<u64> },
+    Drop(usize),
+    Load(usize, u8),
+    Ready(usize, u32),
+    FailLoad(usize),
+    Finish(usize, bool),
+    Die(usize),
+    Reap(usize),
+    Unload(u32),
+    Pass(u64),
+    Wake,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let submit =
+        (0..2_u32, 0..3_u8, any::<bool>(), prop::bool::weighted(0.1), prop::option::weighted(0.2, 1..2000_u64));
+    prop_oneof![
+        6 => submit.prop_map(|(model, app, batch, ear, deadline_ms)| Op::Submit { model, app, batch, ear, deadline_ms }),
+        2 => any::<usize>().prop_map(Op::Drop),
+        1 => (any::<usize>(), 0..100_u8).prop_map(|(which, percent)| Op::Load(which, percent)),
+        4 => (any::<usize>(), 0..4_u32).prop_map(|(which, slots)| Op::Ready(which, slots)),
+        1 => any::<usize>().prop_map(Op::FailLoad),
+        6 => (any::<usize>(), prop::bool::weighted(0.8)).prop_map(|(which, well)| Op::Finish(which, well)),
+        1 => any::<usize>().prop_map(Op::Die),
+        3 => any::<usize>().prop_map(Op::Reap),
+        1 => (0..2_u32).prop_map(Op::Unload),
+        3 => (0..400_u64).prop_map(Op::Pass),
+        2 => Just(Op::Wake),
+    ]
+}
+
+#[derive(Default)]
+struct Worker {
+    model: u32,
+    slots: Option<usize>,
+    jobs: BTreeMap<AskId, Need>,
+    told_to_end: bool,
+}
+
+/// Plays the workers' part and checks every action against what it knows.
+struct World {
+    admission: Admission<()>,
+    now: u64,
+    submitted: BTreeMap<AskId, Entry>,
+    begun: BTreeSet<AskId>,
+    ended: BTreeSet<AskId>,
+    workers: BTreeMap<WorkerKey, Worker>,
+}
+
+impl World {
+    fn step(&mut self, event: Event<()>) -> Vec<Action<()>> {
+        let actions = self.admission.step(self.now, event);
+        for action in &actions {
+            self.check(action);
+        }
+        if let Some(at) = self.admission.next_wake() {
+            assert!(at > self.now, "would spin: wake at {at}, now {}", self.now);
+        }
+        actions
+    }
+
+    fn check(&mut self, action: &Action<()>) {
+        match action {
+            Action::Start { model, worker } => {
+                let alive = self.workers.values().filter(|other| other.model == model.0 && !other.told_to_end);
+                assert_eq!(alive.count(), 0, "two workers for one model");
+                let new = Worker { model: model.0, ..Worker::default() };
+                assert!(self.workers.insert(*worker, new).is_none(), "worker {worker:?} used twice");
+            }
+            Action::Begin { worker, ask, deadline_left_ms } => {
+                let need = self.submitted[ask].need;
+                assert!(!self.ended.contains(ask), "{ask:?} begun after its end");
+                assert!(self.begun.insert(*ask), "{ask:?} begun twice");
+                assert_ne!(*deadline_left_ms, Some(0));
+                let worker = self.workers.get_mut(worker).expect("a worker that lives");
+                assert_eq!(worker.model, self.submitted[ask].model.0);
+                worker.jobs.insert(*ask, need);
+                let taken = worker.jobs.values().filter(|need| **need == Need::Slot).count();
+                assert!(taken <= worker.slots.expect("a worker that is ready").max(1), "more asks than slots");
+            }
+            Action::Cancel { worker, ask } => {
+                assert!(self.workers[worker].jobs.contains_key(ask), "cancels what doesn't run");
+            }
+            Action::Ping(worker) => assert!(!self.workers[worker].jobs.is_empty(), "asks an idle worker"),
+            Action::Stop(worker) | Action::Kill(worker) => {
+                if let Some(worker) = self.workers.get_mut(worker) {
+                    worker.told_to_end = true;
+                }
+            }
+            Action::Waiting { ask, .. } => assert!(!self.ended.contains(ask) && !self.begun.contains(ask)),
+            Action::End { ask, .. } => {
+                assert!(self.submitted.contains_key(ask));
+                assert!(self.ended.insert(*ask), "{ask:?} ended twice");
+            }
+        }
+    }
+
+    fn pick(&self, which: usize, wanted: impl Fn(&Worker) -> bool) -> Option<WorkerKey> {
+        let fit: Vec<WorkerKey> = self.workers.iter().filter(|(_, w)| wanted(w)).map(|(key, _)| *key).collect();
+        (!fit.is_empty()).then(|| fit[which % fit.len()])
+    }
+
+    fn gone(&mut self, key: WorkerKey) {
+        let worker = self.workers.remove(&key).expect("it lives");
+        let actions = self.step(Event::Gone { worker: key, fault: death() });
+        let lost: BTreeSet<u64> = failed(&actions, Code::WorkerDied).into_iter().collect();
+        for ask in lost {
+            let entry = &self.submitted[&AskId(ask)];
+            let waited_for_load = worker.slots.is_none() && entry.model.0 == worker.model;
+            assert!(worker.jobs.contains_key(&AskId(ask)) || waited_for_load, "{ask} was another worker's");
+        }
+        if !worker.told_to_end {
+            assert!(worker.jobs.keys().all(|ask| self.ended.contains(ask)), "an ask of a dead worker goes on");
+        }
+    }
+
+    fn play(&mut self, op: Op) {
+        let serving = |worker: &Worker| worker.slots.is_some() && !worker.told_to_end;
+        let loading = |worker: &Worker| worker.slots.is_none() && !worker.told_to_end;
+        match op {
+            Op::Submit { model, app, batch, ear, deadline_ms } => {
+                let ask = AskId(self.submitted.len() as u64);
+                let entry = Entry {
+                    priority: if batch { Priority::Batch } else { Priority::Interactive },
+                    need: if ear { Need::Ear } else { Need::Slot },
+                    deadline_ms,
+                    ..entry(ask.0, model, ["a", "b", "c"][usize::from(app)])
+                };
+                self.submitted.insert(ask, entry.clone());
+                self.step(Event::Submit(entry));
+            }
+            Op::Drop(which) => {
+                let live: Vec<AskId> = self.submitted.keys().filter(|ask| !self.ended.contains(ask)).copied().collect();
+                if live.is_empty() {
+                    return;
+                }
+                let ask = live[which % live.len()];
+                let runs = self.workers.values().any(|w| !w.told_to_end && w.jobs.contains_key(&ask));
+                let actions = self.step(Event::Dropped(ask));
+                assert!(self.ended.contains(&ask));
+                let cancelled = actions.iter().any(|a| matches!(a, Action::Cancel { ask: of, .. } if *of == ask));
+                assert_eq!(cancelled, runs, "a running ask is cancelled within the step, another isn't");
+            }
+            Op::Load(which, percent) => {
+                if let Some(worker) = self.pick(which, loading) {
+                    self.step(Event::Loading { worker, percent });
+                }
+            }
+            Op::Ready(which, slots) => {
+                if let Some(worker) = self.pick(which, loading) {
+                    self.workers.get_mut(&worker).expect("picked").slots = Some(slots as usize);
+                    self.step(Event::Ready { worker, slots });
+                }
+            }
+            Op::FailLoad(which) => {
+                if let Some(worker) = self.pick(which, loading) {
+                    self.step(Event::LoadFailed { worker, fault: Fault::new(Code::ModelLoadFailed, "no") });
+                }
+            }
+            Op::Finish(which, well) => {
+                if let Some(worker) = self.pick(which, |worker| serving(worker) && !worker.jobs.is_empty()) {
+                    let jobs = &mut self.workers.get_mut(&worker).expect("picked").jobs;
+                    let ask = *jobs.keys().nth(which % jobs.len()).expect("not empty");
+                    jobs.remove(&ask);
+                    let result = if well { Ok(()) } else { Err(Fault::new(Code::ContextOverflow, "too long")) };
+                    self.step(Event::Ended { worker, ask, result });
+                    assert!(self.ended.contains(&ask));
+                }
+            }
+            Op::Die(which) => {
+                if let Some(worker) = self.pick(which, |_| true) {
+                    self.gone(worker);
+                }
+            }
+            Op::Reap(which) => {
+                if let Some(worker) = self.pick(which, |worker| worker.told_to_end) {
+                    self.gone(worker);
+                }
+            }
+            Op::Unload(model) => {
+                self.step(Event::Unload(ModelKey(model)));
+            }
+            Op::Pass(ms) => {
+                self.now += ms;
+                self.step(Event::Tick);
+            }
+            Op::Wake => {
+                if let Some(at) = self.admission.next_wake() {
+                    self.now = self.now.max(at);
+                    self.step(Event::Tick);
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+    #[test]
+    fn no_ask_is_lost_whatever_happens(ops in prop::collection::vec(op(), 0..120)) {
+        let mut world = World {
+            admission: machine(),
+            now: 0,
+            submitted: BTreeMap::new(),
+            begun: BTreeSet::new(),
+            ended: BTreeSet::new(),
+            workers: BTreeMap::new(),
+        };
+        for op in ops {
+            world.play(op);
+        }
+        world.step(Event::Shutdown);
+        let all: BTreeSet<AskId> = world.submitted.keys().copied().collect();
+        prop_assert_eq!(&world.ended, &all);
+        while let Some(worker) = world.pick(0, |_| true) {
+            world.gone(worker);
+        }
+        prop_assert!(world.admission.is_still());
+        prop_assert_eq!(world.admission.next_wake(), None);
+    }
+
+    /// While an app waits, no other app of the same class begins twice.
+    #[test]
+    fn every_app_gets_its_turn(asks in prop::collection::vec((0..4_usize, any::<bool>()), 1..8)) {
+        let mut admission = machine();
+        let apps = ["a", "b", "c", "d"];
+        let worker = started(&mut admission, 0, entry(999, 0, "first"));
+        for (ask, (app, batch)) in asks.iter().enumerate() {
+            let priority = if *batch { Priority::Batch } else { Priority::Interactive };
+            admission.step(0, Event::Submit(Entry { priority, ..entry(ask as u64, 0, apps[*app]) }));
+        }
+        let mut begun_now = begun(&admission.step(0, Event::Ready { worker, slots: 1 }));
+        let mut order = Vec::new();
+        while let Some(ask) = begun_now.first().copied() {
+            if ask != 999 {
+                order.push(usize::try_from(ask).expect("small"));
+            }
+            begun_now = begun(&done(&mut admission, 1, worker, ask));
+        }
+        prop_assert_eq!(order.len(), asks.len());
+        let batch_from = order.iter().position(|ask| asks[*ask].1).unwrap_or(order.len());
+        prop_assert!(order[batch_from..].iter().all(|ask| asks[*ask].1), "batch before interactive: {:?}", order);
+        for class in [&order[..batch_from], &order[batch_from..]] {
+            for (place, ask) in class.iter().enumerate() {
+                let again = class[place + 1..].iter().position(|later| asks[*later].0 == asks[*ask].0);
+                let Some(again) = again.map(|at| place + 1 + at) else { continue };
+                prop_assert!(class[again] > *ask, "not first come first served: {:?}", class);
+                let served: BTreeSet<usize> = class[place + 1..again].iter().map(|at| asks[*at].0).collect();
+                let waiting: BTreeSet<usize> = class[again..].iter().map(|at| asks[*at].0).collect();
+                let passed_over = waiting.iter().filter(|app| **app != asks[*ask].0).all(|app| served.contains(app));
+                prop_assert!(passed_over, "an app was passed over: {:?}", class);
+            }
+        }
+    }
+}
