@@ -1,0 +1,126 @@
+//! The command line: which commands there are, and help that teaches.
+
+use crate::command::{ask, chat, completions, doctor, index, models, pull, search, serve, status, stop};
+use clap::builder::Styles;
+use clap::builder::styling::{AnsiColor, Style};
+use clap::{Parser, Subcommand};
+
+const EXAMPLES: &str = "\
+First steps:
+  freehold pull starter                     get two small models (about 190 MB)
+  freehold index ~/Documents                read a folder
+  freehold ask \"When does the lease end?\"   an answer with its sources
+
+Without any model:
+  freehold search \"boiler service\"          passages, ranked
+  freehold ask --quotes \"boiler service\"    quotations, each with its place
+
+Data goes to stdout and talk to stderr. Exit status: 0 done, 1 nothing found, 2 wrong
+arguments, 130 interrupted; every other number stands for a kind of fault.
+
+Settings: $FREEHOLD_HOME/config.toml, and environment variables (FREEHOLD_HOME, FREEHOLD_PORT,
+FREEHOLD_OFFLINE, FREEHOLD_THREADS, FREEHOLD_CONTEXT, NO_COLOR).";
+
+const STYLES: Styles = Styles::styled()
+    .header(Style::new().bold())
+    .usage(Style::new().bold())
+    .literal(AnsiColor::Cyan.on_default())
+    .placeholder(Style::new())
+    .error(AnsiColor::Red.on_default().bold())
+    .valid(AnsiColor::Green.on_default())
+    .invalid(AnsiColor::Yellow.on_default());
+
+/// Ask your own files, with an open-weight model that runs on your own machine. Nothing leaves it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "freehold",
+    version = concat!(env!("CARGO_PKG_VERSION")),
+    after_help = EXAMPLES,
+    styles = STYLES,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    disable_help_subcommand = false
+)]
+pub(crate) struct Cli {
+    /// Restart the daemon without asking when it is of another build than this command
+    #[arg(long, global = true, hide_short_help = true)]
+    pub(crate) restart: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Ask(ask::Args),
+    Search(search::Args),
+    Index(index::Args),
+    Chat(chat::Args),
+    Pull(pull::Args),
+    Models(models::Args),
+    Doctor(doctor::Args),
+    Status(status::Args),
+    Stop(stop::Args),
+    Serve(serve::Args),
+    Completions(completions::Args),
+}
+
+impl Command {
+    /// Whether stdout is to hold exactly one JSON object, whatever happens.
+    pub(crate) fn json(&self) -> bool {
+        match self {
+            Command::Ask(args) => args.json,
+            Command::Search(args) => args.json,
+            Command::Index(args) => args.json,
+            Command::Chat(args) => args.json,
+            Command::Pull(args) => args.json,
+            Command::Models(args) => args.json,
+            Command::Doctor(args) => args.json,
+            Command::Status(args) => args.json,
+            Command::Stop(_) | Command::Serve(_) | Command::Completions(_) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_teaches_with_examples() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(
+                help.contains(&format!("freehold {}", command.get_name())),
+                "{} has no example",
+                command.get_name()
+            );
+            assert!(help.lines().all(|line| line.chars().count() <= 100), "{} has long lines", command.get_name());
+            assert!(command.get_about().is_some(), "{} has no description", command.get_name());
+        }
+    }
+
+    #[test]
+    fn whatever_prints_data_has_json() {
+        for (line, json) in [
+            ("freehold ask x --json", true),
+            ("freehold search x --json", true),
+            ("freehold index . --json", true),
+            ("freehold chat -m x --json", true),
+            ("freehold pull starter --json", true),
+            ("freehold models --json", true),
+            ("freehold models add x --json", true),
+            ("freehold doctor --json", true),
+            ("freehold status --json", true),
+            ("freehold stop", false),
+        ] {
+            let cli = Cli::try_parse_from(line.split(' ')).expect(line);
+            assert_eq!(cli.command.json(), json, "{line}");
+        }
+    }
+}

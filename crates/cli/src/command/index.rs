@@ -1,0 +1,107 @@
+//! `freehold index`
+
+use super::{absolute, note};
+use crate::Context;
+use crate::bar::{Bar, Unit};
+use crate::ending::Outcome;
+use crate::link::{Lines, Link};
+use crate::screen::{Screen, clean};
+use crate::words::{count, plural, short_path, span};
+use api::native::IndexRequest;
+use runtime::view::{IndexEvent, IndexReport};
+use std::path::PathBuf;
+
+const EXAMPLES: &str = "\
+Reads Markdown, HTML, text, source code, PDF, DOCX and e-mail in a confined process. Run it
+again to bring the index up to date: only what has changed is read. Your files stay as they are.
+
+Examples:
+  freehold index ~/Documents
+  freehold index . --json | jq '.skipped[].path'";
+
+/// Read a folder, so that `ask` and `search` know it
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    folder: PathBuf,
+    /// Print one JSON object when it is done
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+pub(crate) async fn run(args: Args, context: Context) -> Outcome {
+    let screen = &context.screen;
+    let folder = absolute(&args.folder)?;
+    let link = Link::open(&context).await?;
+    let mut lines = link.stream("index", &IndexRequest { folder }).await?;
+    let mut bar = Bar::new(screen);
+    loop {
+        match lines.next().await?.ok_or_else(Lines::cut_short)? {
+            IndexEvent::Progress { stage, done, total, path: _ } => {
+                bar.set(stage_words(&stage), done, (total > 0).then_some(total), Unit::Things);
+            }
+            IndexEvent::Skipped { path, fault } => {
+                let path = short_path(&path, std::env::current_dir().ok().as_deref());
+                bar.say(&format!("{} {}: {}", screen.err.yellow("skipped:"), clean(&path), clean(&fault.message)));
+            }
+            IndexEvent::Notice { text } => bar.say(&note(screen.err, &text)),
+            IndexEvent::Done { report } => {
+                bar.clear();
+                if args.json {
+                    screen.json(&report)?;
+                } else {
+                    screen.data(&text(&report, screen))?;
+                    screen.talk(&screen.err.dim(&talk(&report)))?;
+                }
+                return Ok(());
+            }
+            IndexEvent::Failed { fault } => {
+                bar.clear();
+                return Err(fault.into());
+            }
+        }
+    }
+}
+
+fn stage_words(stage: &str) -> &str {
+    match stage {
+        "scan" => "looking for files",
+        "read" => "reading files",
+        "embed" => "making vectors of passages",
+        "commit" => "writing the index",
+        other => other,
+    }
+}
+
+fn text(report: &IndexReport, screen: &Screen) -> String {
+    let mut changes = Vec::new();
+    for (number, word) in
+        [(report.added, "new"), (report.changed, "changed"), (report.removed, "gone"), (report.unchanged, "as before")]
+    {
+        if number > 0 {
+            changes.push(format!("{} {word}", count(number)));
+        }
+    }
+    if !report.skipped.is_empty() {
+        changes.push(format!("{} skipped", count(report.skipped.len() as u64)));
+    }
+    let changes = if changes.is_empty() { String::new() } else { format!(" ({})", changes.join(", ")) };
+    format!(
+        "{}  {}{changes}, {}",
+        screen.out.bold(&clean(&report.map)),
+        plural(report.documents, "document"),
+        plural(report.passages, "passage"),
+    )
+}
+
+fn talk(report: &IndexReport) -> String {
+    let mut text = format!("{} read in {}", clean(&report.folder), span(report.took_ms.0.saturating_mul(1_000)));
+    if report.embedded < report.passages {
+        let without = report.passages - report.embedded;
+        text.push_str(&format!(" · {} without a vector, found by their words alone", plural(without, "passage")));
+    }
+    if !report.protection.is_empty() {
+        text.push_str(&format!("\nreaders ran under: {}", report.protection.join("; ")));
+    }
+    text
+}

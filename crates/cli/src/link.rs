@@ -1,0 +1,351 @@
+//! The way to the daemon: HTTP over its Unix socket, one connection per call.
+//!
+//! [`Link::open`] starts the daemon when it isn't running, and says so when it is of another
+//! build. Dropping a call closes its connection, which cancels the work at the other end.
+
+use crate::Context;
+use crate::ending::Ending;
+use api::native::Stopping;
+use base::{Code, Fault};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use runtime::Settings;
+use runtime::view::{Hello, Status};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::io::{BufRead, ErrorKind};
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::net::UnixStream;
+use tokio::task::JoinHandle;
+
+/// A reply that isn't a stream, and one line of a stream.
+const REPLY_BYTES_MAX: usize = 256 << 20;
+/// A daemon that is just ending still holds its lock; how often the start of the next is tried.
+const START_TRIES_MAX: u32 = 100;
+const START_AGAIN_MS: u64 = 100;
+/// Longest wait for the end of a daemon that was asked to stop.
+const STOP_TIMEOUT_MS: u64 = 30_000;
+
+/// A running daemon, found.
+#[derive(Debug)]
+pub(crate) struct Link {
+    socket: PathBuf,
+    log: PathBuf,
+    pub(crate) hello: Hello,
+}
+
+impl Link {
+    /// Finds the daemon, or starts it, and makes sure that it is of this command's build.
+    pub(crate) async fn open(context: &Context) -> Result<Self, Ending> {
+        let link = match Self::find(&context.settings).await? {
+            Some(link) => link,
+            None => return Ok(Self::start(context).await?),
+        };
+        let Some(difference) = difference(&link.hello) else { return Ok(link) };
+        if context.restart || wants_restart(context, &link, &difference).await? {
+            link.stop().await?;
+            return Ok(Self::start(context).await?);
+        }
+        Ok(link)
+    }
+
+    /// The daemon that runs, whatever its build; `None` when there is none.
+    ///
+    /// # Errors
+    /// A socket that is there and can't be used, or that somebody else answers.
+    pub(crate) async fn find(settings: &Settings) -> Result<Option<Self>, Fault> {
+        let hello = Hello { version: String::new(), build: String::new(), pid: 0, home: String::new() };
+        let mut link = Self { socket: settings.socket.clone(), log: settings.log_file(), hello };
+        let stream = match UnixStream::connect(&link.socket).await {
+            Ok(stream) => stream,
+            // A file without a listener behind it was left by a daemon that was killed.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(link.unreachable(&error)),
+        };
+        let call = link.send(stream, Method::GET, "hello", Bytes::new()).await;
+        // One that was ending when we connected is as good as none.
+        let Ok(call) = call else { return Ok(None) };
+        link.hello = call.whole().await?;
+        Ok(Some(link))
+    }
+
+    async fn start(context: &Context) -> Result<Self, Fault> {
+        for _ in 0..START_TRIES_MAX {
+            let settings = context.settings.clone();
+            tokio::task::spawn_blocking(move || runtime::start_daemon(&settings))
+                .await
+                .map_err(|error| Fault::new(Code::Internal, "the daemon's start ended badly").cause(error))??;
+            if let Some(link) = Self::find(&context.settings).await? {
+                return Ok(link);
+            }
+            tokio::time::sleep(Duration::from_millis(START_AGAIN_MS)).await;
+        }
+        Err(Fault::new(Code::DaemonUnreachable, "another daemon holds the lock and doesn't answer")
+            .hint("look for it: `pgrep -af 'freehold serve'`, and end it")
+            .hint(format!("read its log: `tail {}`", context.settings.log_file().display())))
+    }
+
+    /// # Errors
+    /// The daemon's fault, or that it can't be reached.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, what: &str) -> Result<T, Fault> {
+        self.call(Method::GET, what, Bytes::new()).await?.whole().await
+    }
+
+    /// # Errors
+    /// As [`Link::get`].
+    pub(crate) async fn post<B: Serialize, T: DeserializeOwned>(&self, what: &str, body: &B) -> Result<T, Fault> {
+        self.call(Method::POST, what, json(body)?).await?.whole().await
+    }
+
+    /// # Errors
+    /// As [`Link::get`]; faults later come out of [`Lines`].
+    pub(crate) async fn stream<B: Serialize>(&self, what: &str, body: &B) -> Result<Lines, Fault> {
+        Ok(Lines { call: self.call(Method::POST, what, json(body)?).await?, buffer: Vec::new(), searched: 0 })
+    }
+
+    /// Ends the daemon and waits until it has gone.
+    ///
+    /// # Errors
+    /// When it is still there after its time.
+    pub(crate) async fn stop(&self) -> Result<(), Fault> {
+        let mut lines = self.stream("stop", &serde_json::Map::new()).await?;
+        let stopping: Option<Stopping> = lines.next().await?;
+        // The reply ends with the process; how it ends doesn't matter.
+        let gone = async { while matches!(lines.next::<serde_json::Value>().await, Ok(Some(_))) {} };
+        tokio::time::timeout(Duration::from_millis(STOP_TIMEOUT_MS), gone).await.map_err(|_| {
+            let pid = stopping.map_or(self.hello.pid, |stopping| stopping.pid);
+            Fault::new(
+                Code::DaemonUnreachable,
+                format!("the daemon (process {pid}) doesn't end within {STOP_TIMEOUT_MS} ms"),
+            )
+            .hint(format!("end it by force: `kill -9 {pid}`; nothing on disk is lost"))
+        })
+    }
+
+    async fn call(&self, method: Method, what: &str, body: Bytes) -> Result<Call, Fault> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.unreachable(&error))?;
+        let call = self.send(stream, method, what, body).await.map_err(|error| self.unreachable(&error))?;
+        if call.response.status().is_success() { Ok(call) } else { Err(call.refusal().await) }
+    }
+
+    async fn send(&self, stream: UnixStream, method: Method, what: &str, body: Bytes) -> Result<Call, hyper::Error> {
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let driver = Driver(tokio::spawn(async move {
+            // A connection that breaks shows in the reply that it carries.
+            let _ = connection.await;
+        }));
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("/freehold/v1/{what}"))
+            .header("host", "localhost")
+            .header("content-type", "application/json")
+            .body(Full::new(body))
+            .expect("the parts of the request are valid");
+        let response = sender.send_request(request).await?;
+        Ok(Call { response, log: self.log.clone(), _driver: driver })
+    }
+
+    fn unreachable(&self, error: &(dyn std::error::Error + 'static)) -> Fault {
+        Fault::new(Code::DaemonUnreachable, format!("the daemon can't be reached at `{}`", self.socket.display()))
+            .cause(chain(error))
+            .hint("start it again: `freehold stop`, then the same command")
+            .hint(format!("read its log: `tail {}`", self.log.display()))
+    }
+}
+
+/// How the running daemon differs from this command, in words.
+fn difference(hello: &Hello) -> Option<String> {
+    let own = runtime::VERSION;
+    if hello.version == own {
+        return (hello.build != runtime::BUILD)
+            .then(|| format!("the running daemon is another build of Freehold {own} than this command"));
+    }
+    let age = if numbers(&hello.version) < numbers(own) { "older" } else { "newer" };
+    Some(format!("the running daemon is Freehold {}, {age} than this command, which is {own}", hello.version))
+}
+
+fn numbers(version: &str) -> Vec<u64> {
+    version.split(['.', '-', '+']).map_while(|part| part.parse().ok()).collect()
+}
+
+/// Asks on a terminal; elsewhere another build is a fault, because its answers may differ.
+async fn wants_restart(context: &Context, link: &Link, difference: &str) -> Result<bool, Ending> {
+    let screen = &context.screen;
+    if !screen.can_ask() {
+        let fault = Fault::new(Code::VersionMismatch, difference.to_string())
+            .hint("restart it with this command: add `--restart`")
+            .hint("or end it, and the next command starts the new one: `freehold stop`");
+        return Err(fault.into());
+    }
+    screen.talk(&format!("{} {difference}.", screen.err.yellow("note:")))?;
+    let running = link.get::<Status>("status").await.map_or(0, |status| status.asks_running);
+    let cost = match running {
+        0 => "nothing is running".to_string(),
+        1 => "one answer is running and would be given 10 s to finish".to_string(),
+        n => format!("{n} answers are running and would be given 10 s to finish"),
+    };
+    let question = format!("Restart it now ({cost})? [Y/n] ");
+    let answer = tokio::task::spawn_blocking(move || {
+        use std::io::Write;
+        let mut err = std::io::stderr().lock();
+        err.write_all(question.as_bytes())?;
+        err.flush()?;
+        let mut line = String::new();
+        std::io::stdin().lock().read_line(&mut line).map(|bytes| (bytes > 0).then_some(line))
+    })
+    .await
+    .map_err(|error| Fault::new(Code::Internal, "the question ended badly").cause(error))??;
+    // The end of input is no consent.
+    Ok(answer.is_some_and(|line| matches!(line.trim().to_ascii_lowercase().as_str(), "" | "y" | "yes")))
+}
+
+fn json<B: Serialize>(body: &B) -> Result<Bytes, Fault> {
+    serde_json::to_vec(body)
+        .map(Bytes::from)
+        .map_err(|error| Fault::new(Code::Internal, "the request can't be written as JSON").cause(error))
+}
+
+/// An error with those below it: hyper's own sentence alone rarely says what happened.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut below = error.source();
+    while let Some(error) = below {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        below = error.source();
+    }
+    text
+}
+
+/// Moves a connection's bytes until it is dropped, which closes the connection.
+#[derive(Debug)]
+struct Driver(JoinHandle<()>);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A call that was answered with a status.
+#[derive(Debug)]
+struct Call {
+    response: Response<Incoming>,
+    log: PathBuf,
+    _driver: Driver,
+}
+
+impl Call {
+    async fn bytes(self) -> Result<Bytes, Fault> {
+        let body = Limited::new(self.response.into_body(), REPLY_BYTES_MAX);
+        body.collect().await.map(http_body_util::Collected::to_bytes).map_err(|error| broken_off(&self.log, &*error))
+    }
+
+    async fn whole<T: DeserializeOwned>(self) -> Result<T, Fault> {
+        serde_json::from_slice(&self.bytes().await?).map_err(|error| not_understood(&error))
+    }
+
+    async fn refusal(self) -> Fault {
+        #[derive(serde::Deserialize)]
+        struct Body {
+            error: Inner,
+        }
+        #[derive(serde::Deserialize)]
+        struct Inner {
+            fault: Fault,
+        }
+        let status = self.response.status();
+        let unknown = || {
+            Fault::new(Code::VersionMismatch, format!("the daemon answered with status {status} and without a reason"))
+                .hint("it may be of another version: `freehold stop`, then the same command")
+        };
+        match self.bytes().await {
+            Ok(bytes) => serde_json::from_slice::<Body>(&bytes).map_or_else(|_| unknown(), |body| body.error.fault),
+            Err(fault) => fault,
+        }
+    }
+}
+
+fn broken_off(log: &std::path::Path, error: &(dyn std::error::Error + 'static)) -> Fault {
+    Fault::new(Code::DaemonUnreachable, "the daemon ended in the middle of its reply")
+        .cause(chain(error))
+        .hint("run the same command again: it starts a new daemon")
+        .hint(format!("read the log: `tail {}`", log.display()))
+}
+
+fn not_understood(error: &serde_json::Error) -> Fault {
+    Fault::new(Code::VersionMismatch, "the daemon's reply has a shape that this command doesn't know")
+        .cause(error)
+        .hint("they may be of different versions: `freehold stop`, then the same command")
+}
+
+/// The lines of a streamed reply. Dropping it cancels the work.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    call: Call,
+    buffer: Vec<u8>,
+    /// How far `buffer` was searched for a line's end.
+    searched: usize,
+}
+
+impl Lines {
+    /// The next event; `None` at the end of the reply.
+    ///
+    /// # Errors
+    /// When the daemon is gone in the middle, or says what this command doesn't know.
+    pub(crate) async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Fault> {
+        loop {
+            if let Some(at) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.buffer.drain(..=self.searched + at).collect();
+                self.searched = 0;
+                if line.trim_ascii().is_empty() {
+                    continue;
+                }
+                return serde_json::from_slice(&line).map(Some).map_err(|error| not_understood(&error));
+            }
+            self.searched = self.buffer.len();
+            if self.buffer.len() > REPLY_BYTES_MAX {
+                return Err(Fault::new(Code::Internal, format!("an event has more than {REPLY_BYTES_MAX} bytes")));
+            }
+            match self.call.response.body_mut().frame().await {
+                None => return Ok(None),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.buffer.extend_from_slice(&data);
+                    }
+                }
+                Some(Err(error)) => return Err(broken_off(&self.call.log, &error)),
+            }
+        }
+    }
+
+    /// A stream that ends before its last event.
+    pub(crate) fn cut_short() -> Fault {
+        Fault::new(Code::DaemonUnreachable, "the daemon ended its reply before the last word")
+            .hint("run the same command again")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hello(version: &str, build: &str) -> Hello {
+        Hello { version: version.into(), build: build.into(), pid: 1, home: "/h".into() }
+    }
+
+    #[test]
+    fn another_build_is_told_from_another_version() {
+        assert_eq!(difference(&hello(runtime::VERSION, runtime::BUILD)), None);
+        assert!(difference(&hello(runtime::VERSION, "x")).expect("differs").contains("another build"));
+        assert!(difference(&hello("0.0.1", runtime::BUILD)).expect("differs").contains("older"));
+        assert!(difference(&hello("99.10.0-rc.1", runtime::BUILD)).expect("differs").contains("newer"));
+    }
+}
