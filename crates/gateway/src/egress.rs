@@ -42,6 +42,7 @@ pub struct Download {
     headers: HeaderMap,
     content_length: Option<u64>,
     body: Box<dyn Read + Send>,
+    stall_ms: u64,
     crossing: Crossing,
 }
 
@@ -91,7 +92,13 @@ impl Download {
 
 impl Read for Download {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let result = self.body.read(buffer);
+        let result =
+            self.body.read(buffer).map_err(|error| match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+                Some(ureq::Error::Timeout(_)) => {
+                    io::Error::new(io::ErrorKind::TimedOut, format!("silent for {} ms", self.stall_ms))
+                }
+                _ => error,
+            });
         match &result {
             Ok(0) if !buffer.is_empty() => self.crossing.outcome = "done".to_owned(),
             Ok(_) => {}
@@ -172,7 +179,7 @@ impl Gateway {
         let id = self.ledger.begin(pass, &origin.to_string(), &what, "https")?;
         let mut crossing = Crossing { ledger: Arc::clone(&self.ledger), id, counts, outcome: "cut".to_owned() };
         match call.call() {
-            Ok(response) => Ok(download(response, crossing)),
+            Ok(response) => Ok(download(response, self.policy.timeouts.stall_ms, crossing)),
             Err(error) => {
                 let fault = self.fault(origin, &error, request.cancel.load(Ordering::Relaxed));
                 crossing.outcome = fault.to_string();
@@ -223,7 +230,7 @@ impl Gateway {
     }
 }
 
-fn download(response: Response<Body>, crossing: Crossing) -> Download {
+fn download(response: Response<Body>, stall_ms: u64, crossing: Crossing) -> Download {
     let (parts, body) = response.into_parts();
     let content_length = body.content_length();
     Download {
@@ -231,6 +238,7 @@ fn download(response: Response<Body>, crossing: Crossing) -> Download {
         headers: parts.headers,
         content_length,
         body: Box::new(body.into_reader()),
+        stall_ms,
         crossing,
     }
 }
