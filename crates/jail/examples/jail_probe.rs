@@ -74,6 +74,7 @@ impl Probe {
             "run" => run(rest),
             "frame" => said(frame()),
             "mapped" => said(mapped(rest)),
+            "listen" => said(listen(rest)),
             "grow" => grow(rest),
             "open-many" => open_many(),
             "spin" => spin(),
@@ -82,7 +83,8 @@ impl Probe {
             "int80" => other_architecture(),
             "block" => block(),
             "fork-block" => fork_block(),
-            "lasting" => lasting(),
+            "lasting" => lasting(false),
+            "lasting-confined" => lasting(true),
             "spawn-missing" => spawn_missing(),
             "exit" => std::process::exit(rest.parse().unwrap_or(9)),
             _ => format!("unknown action {verb}"),
@@ -242,6 +244,15 @@ fn mapped(path: &str) -> io::Result<String> {
     }
 }
 
+/// Binds a TCP socket to a port of this machine.
+fn listen(port: &str) -> io::Result<String> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
+    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    let address = std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, port.parse().unwrap_or(0));
+    bind(&socket, &address)?;
+    Ok("listens".into())
+}
+
 fn grow(bytes: &str) -> String {
     let mut block: Vec<u8> = Vec::new();
     match block.try_reserve_exact(bytes.parse().unwrap_or(0)) {
@@ -315,10 +326,14 @@ fn fork_block() -> String {
 }
 
 /// Starts a child that dies with us, from a thread that ends at once, and hands it the passed descriptor.
-fn lasting() -> String {
+fn lasting(confined: bool) -> String {
     let Ok(program) = std::env::current_exe() else { return "who am I".into() };
-    let command =
+    let mut command =
         jail::Command::new(&program).arg("block").stdin(jail::Io::Pipe).fd(passed(), PASSED).die_with_parent();
+    if confined {
+        jail::set_trampoline(program.clone());
+        command = command.rules(jail::Rules::system().and_execute(&program));
+    }
     let Ok(Ok(mut child)) = std::thread::spawn(move || command.spawn()).join() else { return "not started".into() };
     let lives = matches!(child.wait_timeout(Duration::from_millis(150)), Ok(None));
     // The child waits for its input to close, which must not happen before we are killed.

@@ -18,6 +18,7 @@ pub struct Child {
     /// `None` only while dropping.
     inner: Option<std::process::Child>,
     pid: u32,
+    #[cfg(unix)]
     leads_group: bool,
     ended: Option<ExitStatus>,
     #[cfg(all(unix, not(target_os = "linux")))]
@@ -25,13 +26,14 @@ pub struct Child {
 }
 
 impl Child {
-    pub(crate) fn new(mut inner: std::process::Child, leads_group: bool) -> Self {
+    pub(crate) fn new(mut inner: std::process::Child, #[cfg(unix)] leads_group: bool) -> Self {
         Self {
             stdin: inner.stdin.take(),
             stdout: inner.stdout.take(),
             stderr: inner.stderr.take(),
             pid: inner.id(),
             inner: Some(inner),
+            #[cfg(unix)]
             leads_group,
             ended: None,
             #[cfg(all(unix, not(target_os = "linux")))]
@@ -160,7 +162,7 @@ impl Child {
             let (tell, end_seen) = sync_channel(1);
             let watch = move || {
                 let only_look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-                while waitid(WaitId::Pid(pid), only_look) == Err(rustix::io::Errno::INTR) {}
+                while matches!(waitid(WaitId::Pid(pid), only_look), Err(rustix::io::Errno::INTR)) {}
                 // The child may have been dropped: then nobody asks.
                 let _ = tell.send(());
             };

@@ -162,7 +162,7 @@ impl Command {
         let started = {
             let program = self.program.clone();
             let mut command = self.into_std();
-            command.spawn().map(|inner| Child::new(inner, false)).map_err(|source| JailError::Spawn { program, source })
+            command.spawn().map(Child::new).map_err(|source| JailError::Spawn { program, source })
         };
         started
     }
@@ -320,7 +320,7 @@ mod unix {
             }
             system::close_on_exec_but(&self.keep)?;
             let limits = &self.limits;
-            bound(Resource::Core, Some(0), 0)?;
+            bound(Resource::Core, Some(system::CORE_BYTES_MAX), 0)?;
             bound(Resource::Cpu, limits.cpu_seconds, 1)?;
             bound(Resource::Nofile, limits.files_max, 0)?;
             bound(Resource::Fsize, limits.file_bytes_max, 0)?;

@@ -19,10 +19,17 @@ pub(crate) fn harden() {
     core_limit_off();
 }
 
+pub(crate) fn restrict_foreign() -> Result<(), JailError> {
+    Ok(())
+}
+
+#[cfg(unix)]
+pub(crate) const CORE_BYTES_MAX: u64 = 0;
+
 #[cfg(unix)]
 fn core_limit_off() -> bool {
     use rustix::process::{Resource, Rlimit, setrlimit};
-    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).is_ok()
+    setrlimit(Resource::Core, Rlimit { current: Some(CORE_BYTES_MAX), maximum: Some(CORE_BYTES_MAX) }).is_ok()
 }
 
 #[cfg(not(unix))]

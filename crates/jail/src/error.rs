@@ -23,6 +23,7 @@ pub enum JailError {
     Confine { step: &'static str, reason: String },
 }
 
+#[cfg(target_os = "linux")]
 impl JailError {
     pub(crate) fn confine(step: &'static str, reason: impl ToString) -> Self {
         Self::Confine { step, reason: reason.to_string() }

@@ -23,7 +23,8 @@ pub struct Rules {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Filter {
-    /// No list: only for programs that aren't ours. Landlock still holds.
+    /// No list: only for programs that aren't ours. Landlock still holds; calling out over the network
+    /// is possible, being called is not.
     #[default]
     None,
     /// A model on the processor.
@@ -132,6 +133,7 @@ impl Rules {
     }
 
     /// A filter and not one path: see [`crate::apply`].
+    #[cfg(target_os = "linux")]
     pub(crate) fn seals(&self) -> bool {
         self.filter != Filter::None && self.read.is_empty() && self.write.is_empty() && self.execute.is_empty()
     }

@@ -1,6 +1,6 @@
 //! Confining programs that aren't ours: this program confines itself, then becomes the other one.
 
-use crate::{JailError, Rules, apply};
+use crate::{Filter, JailError, Protection, Rules, apply, system};
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -32,7 +32,9 @@ pub(crate) fn args(rules: &Rules, target: &Path) -> Result<Vec<OsString>, JailEr
 /// `args` is what follows `__confine`. Returns only when that failed, with 125 for bad arguments or
 /// failed confinement and 126 when TARGET can't be run; a sentence then stands on standard error.
 ///
-/// What this system has no means to enforce is left out, as for [`apply`]; what it refuses ends here.
+/// What this system has no means to enforce is left out, as for [`apply`], and named on standard error;
+/// what it refuses ends here. With [`Filter::None`], calls that no such program needs are refused besides
+/// (`filters/foreign.json`).
 pub fn run_trampoline(args: &[OsString]) -> ExitCode {
     let (reason, code) = match confine_and_become(args) {
         Failed::Before(reason) => (reason, 125),
@@ -59,10 +61,23 @@ fn confine_and_become(args: &[OsString]) -> Failed {
         Ok(rules) => rules,
         Err(reason) => return Failed::Before(reason),
     };
-    if let Err(error) = apply(&rules) {
-        return Failed::Before(error.to_string());
+    let protection = match confine(&rules) {
+        Ok(protection) => protection,
+        Err(error) => return Failed::Before(error.to_string()),
+    };
+    for what in &protection.missing {
+        // It stands in the program's own output, the only place that its caller reads.
+        let _ = writeln!(std::io::stderr(), "less protection than asked for: {what}");
     }
     become_program(Path::new(target), rest)
+}
+
+fn confine(rules: &Rules) -> Result<Protection, JailError> {
+    let protection = apply(rules)?;
+    if rules.filter == Filter::None {
+        system::restrict_foreign()?;
+    }
+    Ok(protection)
 }
 
 fn parse(rules: &OsString) -> Result<Rules, String> {
@@ -82,3 +97,6 @@ fn become_program(target: &Path, args: &[OsString]) -> Failed {
 fn become_program(target: &Path, _args: &[OsString]) -> Failed {
     Failed::Running(format!("`{}` can't be run: this system can't replace a process", target.display()))
 }
+
+#[cfg(test)]
+mod tests;

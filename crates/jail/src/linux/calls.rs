@@ -11,11 +11,12 @@ const WORKER_CPU: &str = include_str!("../../filters/worker-cpu.json");
 const WORKER_GPU: &str = include_str!("../../filters/worker-gpu.json");
 const EXTRACT: &str = include_str!("../../filters/extract.json");
 const SEAL: &str = include_str!("../../filters/seal.json");
+const FOREIGN: &str = include_str!("../../filters/foreign.json");
 
 /// One file of `filters/`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct List {
+struct List {
     #[cfg_attr(not(test), expect(dead_code, reason = "for readers of the file, and for its test"))]
     about: String,
     /// Only `worker-cpu` can be built upon, so that no list has to be read in more than two files.
@@ -31,20 +32,20 @@ pub(crate) struct List {
 /// alternatives.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Entry {
-    pub(crate) call: String,
+struct Entry {
+    call: String,
     #[cfg_attr(not(test), expect(dead_code, reason = "for readers of the file, and for its test"))]
-    pub(crate) why: String,
+    why: String,
     /// Architectures that have this call; all when absent.
     #[serde(default)]
-    pub(crate) only: Vec<String>,
+    only: Vec<String>,
     #[serde(default)]
-    pub(crate) when: Vec<Condition>,
+    when: Vec<Condition>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Condition {
+struct Condition {
     arg: u8,
     is: Test,
 }
@@ -63,10 +64,10 @@ enum Test {
 }
 
 /// A list, compiled.
-pub(crate) struct Program {
+struct Program {
     code: BpfProgram,
     /// Different system calls in the list.
-    pub(crate) calls: u32,
+    calls: u32,
 }
 
 /// Binds all threads of this process to the list, for good. Returns how many calls it leaves.
@@ -78,18 +79,20 @@ pub(crate) fn restrict(filter: Filter) -> Result<u32, JailError> {
 
 /// Takes the last rights away that are only needed before untrusted bytes are looked at.
 pub(crate) fn seal() -> Result<(), JailError> {
-    install(&seal_list(std::env::consts::ARCH)?.code)
+    install(&refuse_list(SEAL, std::env::consts::ARCH)?.code)
 }
 
-pub(crate) fn allow_list(filter: Filter, arch: &str) -> Result<Program, JailError> {
-    let mut program = compile(&entries(filter)?, Kind::Allow, arch)?;
-    let mut code = CLONE3_IS_UNKNOWN.to_vec();
-    code.append(&mut program.code);
-    Ok(Program { code, ..program })
+/// Takes what no program needs that isn't ours, and no list of whose calls exists.
+pub(crate) fn restrict_foreign() -> Result<(), JailError> {
+    install(&refuse_list(FOREIGN, std::env::consts::ARCH)?.code)
 }
 
-pub(crate) fn seal_list(arch: &str) -> Result<Program, JailError> {
-    compile(&parse(SEAL)?.refuse, Kind::Refuse, arch)
+fn allow_list(filter: Filter, arch: &str) -> Result<Program, JailError> {
+    compile(&entries(filter)?, Kind::Allow, arch)
+}
+
+fn refuse_list(text: &str, arch: &str) -> Result<Program, JailError> {
+    compile(&parse(text)?.refuse, Kind::Refuse, arch)
 }
 
 /// Said of `clone3`: there is no such call. Its flags lie in memory, where no filter can see them;
@@ -102,7 +105,7 @@ const CLONE3_IS_UNKNOWN: [sock_filter; 3] = [
     sock_filter { code: 0x06, jt: 0, jf: 0, k: 0x0005_0000 | libc::ENOSYS as u32 },
 ];
 
-pub(crate) fn entries(filter: Filter) -> Result<Vec<Entry>, JailError> {
+fn entries(filter: Filter) -> Result<Vec<Entry>, JailError> {
     let text = match filter {
         Filter::None => return Err(failed("there is no list for no filter")),
         Filter::WorkerCpu => WORKER_CPU,
@@ -115,7 +118,7 @@ pub(crate) fn entries(filter: Filter) -> Result<Vec<Entry>, JailError> {
     Ok(entries)
 }
 
-pub(crate) fn parse(text: &str) -> Result<List, JailError> {
+fn parse(text: &str) -> Result<List, JailError> {
     serde_json::from_str(text).map_err(failed)
 }
 
@@ -159,7 +162,8 @@ fn compile(entries: &[Entry], kind: Kind, arch: &str) -> Result<Program, JailErr
     };
     let source = json!({ "list": { "match_action": hit, "mismatch_action": miss, "filter": rules } });
     let mut compiled = seccompiler::compile_from_json(source.to_string().as_bytes(), target).map_err(failed)?;
-    let code = compiled.remove("list").ok_or_else(|| failed("the compiler lost the list"))?;
+    let mut code = CLONE3_IS_UNKNOWN.to_vec();
+    code.append(&mut compiled.remove("list").ok_or_else(|| failed("the compiler lost the list"))?);
     Ok(Program { code, calls: u32::try_from(calls.len()).unwrap_or(u32::MAX) })
 }
 
@@ -198,6 +202,7 @@ const NAMES: &[(&str, u64)] = &[
     ("ARCH_GET_XCOMP_PERM", 0x1022),
     ("ARCH_GET_XCOMP_SUPP", 0x1021),
     ("ARCH_REQ_XCOMP_PERM", 0x1023),
+    ("CLONE_NEWUSER", libc::CLONE_NEWUSER as u64),
     ("CLONE_NEW_ANYTHING", 0x7e02_0080),
     ("CLONE_PTRACE", libc::CLONE_PTRACE as u64),
     ("CLONE_SIGHAND", libc::CLONE_SIGHAND as u64),
@@ -224,6 +229,7 @@ const NAMES: &[(&str, u64)] = &[
     ("PR_SET_NO_NEW_PRIVS", libc::PR_SET_NO_NEW_PRIVS as u64),
     ("SECCOMP_FILTER_FLAG_TSYNC", libc::SECCOMP_FILTER_FLAG_TSYNC),
     ("SECCOMP_SET_MODE_FILTER", libc::SECCOMP_SET_MODE_FILTER as u64),
+    ("TIOCSTI", 0x5412),
 ];
 
 #[cfg(test)]

@@ -25,9 +25,9 @@ pub(crate) fn restrict(rules: &Rules) -> Result<Files, JailError> {
     let failed = |error: RulesetError| JailError::confine("Landlock", error);
     let mut ruleset =
         Ruleset::default().handle_access(AccessFs::from_all(NEWEST)).and_then(|set| set.scope(Scope::from_all(NEWEST)));
-    if rules.filter != Filter::None {
-        ruleset = ruleset.and_then(|set| set.handle_access(AccessNet::from_all(NEWEST)));
-    }
+    // Without a filter, a program may call out. None needs to be called.
+    let network = if rules.filter == Filter::None { AccessNet::BindTcp.into() } else { AccessNet::from_all(NEWEST) };
+    ruleset = ruleset.and_then(|set| set.handle_access(network));
     let mut created = ruleset.and_then(Ruleset::create).map_err(failed)?;
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     for (paths, access) in [(&rules.read, read), (&rules.write, writing()), (&rules.execute, read | AccessFs::Execute)]
@@ -108,6 +108,7 @@ fn judge(status: &RestrictionStatus, filter: Filter) -> Files {
     if abi > 0 && filter == Filter::None {
         let lacks = [
             (3, "truncating files outside of the rules isn't refused"),
+            (4, "waiting for calls from the network isn't refused"),
             (5, "commands to devices that are readable aren't refused"),
             (6, "signals to other processes and abstract sockets aren't refused"),
         ];

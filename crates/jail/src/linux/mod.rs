@@ -23,6 +23,9 @@ pub(crate) fn apply(rules: &Rules) -> Result<Protection, JailError> {
     // Read before Landlock closes the view.
     let other_threads = thread_count().map(|count| count.saturating_sub(1));
     let files = files::restrict(rules)?;
+    if files.abi < protection.landlock_abi {
+        return Err(JailError::confine("Landlock", "a second layer is refused; a sealed process takes none"));
+    }
     if first_layer {
         protection.landlock_abi = files.abi;
         protection.missing.extend(files.missing);
@@ -51,10 +54,15 @@ pub(crate) fn apply(rules: &Rules) -> Result<Protection, JailError> {
     Ok(protection)
 }
 
+/// More for programs that aren't ours, which `apply` with no filter leaves too much.
+pub(crate) fn restrict_foreign() -> Result<(), JailError> {
+    calls::restrict_foreign()
+}
+
 /// What is done once and can't be undone: the second layer isn't even allowed to ask.
 fn first_steps() -> Result<Protection, JailError> {
     harden();
-    let core_dumps_off = getrlimit(Resource::Core).maximum == Some(0)
+    let core_dumps_off = getrlimit(Resource::Core).maximum.is_some_and(|maximum| maximum <= CORE_BYTES_MAX)
         && matches!(rustix::process::dumpable_behavior(), Ok(DumpableBehavior::NotDumpable));
     rustix::thread::set_no_new_privs(true).map_err(|errno| JailError::confine("no new privileges", errno))?;
     let no_new_privileges = rustix::thread::no_new_privs().unwrap_or(false);
@@ -68,9 +76,14 @@ fn first_steps() -> Result<Protection, JailError> {
     Ok(Protection { no_new_privileges, core_dumps_off, missing, ..Protection::default() })
 }
 
+/// A limit of 0 is passed over where the system hands dumps to a program instead of writing them to a
+/// file; 1 is the kernel's own mark for no dump at all, and too small for any file.
+pub(crate) const CORE_BYTES_MAX: u64 = 1;
+
 pub(crate) fn harden() {
+    let maximum = getrlimit(Resource::Core).maximum.map_or(CORE_BYTES_MAX, |maximum| maximum.min(CORE_BYTES_MAX));
     // Both are looked at afterwards where someone relies on them.
-    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(maximum), maximum: Some(maximum) });
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 

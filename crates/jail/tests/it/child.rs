@@ -94,18 +94,20 @@ fn a_forgotten_child_leaves_nothing_behind() {
     }
 }
 
-/// Tied to this process, not to the thread that happened to start it.
+/// Tied to this process, not to the thread that happened to start it; confined or not.
 #[test]
 #[cfg(target_os = "linux")]
 fn a_child_dies_with_its_parent_and_not_with_a_thread() {
-    let (reader, writer) = pipe().unwrap();
-    let mut parent = probe().stdin(Io::Pipe).fd(writer.into(), 3).args(["lasting", "block"]).spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(parent.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    assert_eq!(line, "lives\n");
-    rustix::process::kill_process(system_pid(parent.pid()), Signal::KILL).unwrap();
-    parent.wait().unwrap();
-    wait_for_end(reader);
+    for how in ["lasting", "lasting-confined"] {
+        let (reader, writer) = pipe().unwrap();
+        let mut parent = probe().stdin(Io::Pipe).fd(writer.into(), 3).args([how, "block"]).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(parent.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "lives\n", "{how}");
+        rustix::process::kill_process(system_pid(parent.pid()), Signal::KILL).unwrap();
+        parent.wait().unwrap();
+        wait_for_end(reader);
+    }
 }
 
 /// Programs that are started this way are as free of inherited things as the others.

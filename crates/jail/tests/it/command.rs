@@ -126,7 +126,7 @@ fn bounds_never_rise() {
 #[test]
 #[cfg(target_os = "linux")]
 fn no_child_dumps_core() {
-    assert_eq!(lines(probe().arg("field /proc/self/limits Max core file size")), ["0 0 bytes"]);
+    assert_eq!(lines(probe().arg("field /proc/self/limits Max core file size")), ["1 1 bytes"]);
 }
 
 #[test]

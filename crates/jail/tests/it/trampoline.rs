@@ -47,9 +47,27 @@ fn it_is_confined_as_told() {
         "list /root".into(),
         // Without a list of calls the network stays.
         format!("raw {}:2,1,0", libc::SYS_socket),
+        // Tracing itself, which the kernel would permit otherwise.
+        format!("raw {}:0,0,0,0", libc::SYS_ptrace),
+        format!("raw {}:268435456", libc::SYS_unshare),
+        format!("raw {}:268435473,0,0,0,0", libc::SYS_clone),
+        format!("raw {}:zeros,88", libc::SYS_clone3),
+        format!("raw {}:-1,21522,0", libc::SYS_ioctl),
+        "thread".into(),
     ]));
     let no = format!("errno {}", libc::EACCES);
-    assert_eq!(answers, ["1", "0000000000000000", "0 0 bytes", "", "0 1 2", &no, &no, &no, "0"]);
+    assert_eq!(answers[..9], ["1", "0000000000000000", "1 1 bytes", "", "0 1 2", &no, &no, &no, "0"]);
+    assert_eq!(answers[9..], ["1", "1", "1", "38", "1", "42"]);
+}
+
+/// It may call out, and nobody can call it: a number of ours is asked for, so no other program is met.
+#[test]
+fn it_can_not_wait_for_calls() {
+    let listener = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let answers = lines(confined(Rules::system()).arg(format!("listen {port}")));
+    assert_eq!(answers, [format!("errno {}", libc::EACCES)]);
+    assert_eq!(lines(probe().arg(format!("listen {port}"))), ["listens"]);
 }
 
 /// What it starts is bound as it is itself.
