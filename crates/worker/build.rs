@@ -1,5 +1,6 @@
 //! The worker finds llama.cpp's libraries in its own folder (`cargo xtask native` lays them there).
 
+#[expect(clippy::disallowed_methods, reason = "a build script is told its target by the environment")]
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     let target = std::env::var("CARGO_CFG_TARGET_OS").unwrap_or_default();

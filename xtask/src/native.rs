@@ -153,8 +153,9 @@ fn build(options: Options) -> Result<NativeDir> {
 
 fn exec(program: &str, args: &[&str]) -> Result<()> {
     let mut command = tools::command(program);
-    command.args(args).envs(environment()?);
-    worker::remove_dangling_links(&workspace()?.target);
+    let workspace = workspace()?;
+    command.args(args).envs(environment()?).current_dir(&workspace.root);
+    worker::remove_dangling_links(&workspace.target);
     let status = command.status().with_context(|| format!("can't run {program}"))?;
     if !status.success() {
         bail!("{program} ended with {status}");

@@ -1,0 +1,217 @@
+//! The embedding loop: many texts in one computation, one vector of unit length for each.
+
+use crate::ffi::{Batch, Context, Decoded, Token};
+use crate::link::{Event, Inbox, Outbox};
+use crate::serve::{self, Ending};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use wire::{Directive, JobId, Report, Spent, WireFault, WireFinish};
+
+/// The loop's state.
+#[derive(Debug)]
+pub(crate) struct Embedder<'a> {
+    context: Context,
+    outbox: &'a Outbox,
+    inbox: &'a Inbox,
+    /// Directives that arrived during a long job.
+    later: VecDeque<Directive>,
+    /// Longest text in tokens.
+    window: u32,
+    batch_tokens: usize,
+    sequences_max: usize,
+    batch: Batch,
+}
+
+/// Why a job ended early.
+enum Stop {
+    Cancelled,
+    Failed(WireFault),
+    Ending(Ending),
+}
+
+impl<'a> Embedder<'a> {
+    pub(crate) fn new(
+        mut context: Context,
+        window: u32,
+        sequences_max: u32,
+        batch_tokens: u32,
+        inbox: &'a Inbox,
+        outbox: &'a Outbox,
+    ) -> Self {
+        let interrupt = inbox.interrupt();
+        context.set_abort(Arc::new(move || interrupt.is_due()));
+        Self {
+            context,
+            outbox,
+            inbox,
+            later: VecDeque::new(),
+            window,
+            batch_tokens: batch_tokens as usize,
+            sequences_max: sequences_max as usize,
+            batch: Batch::default(),
+        }
+    }
+
+    /// Works until told to end.
+    pub(crate) fn run(&mut self) -> Ending {
+        loop {
+            let directive = match self.later.pop_front() {
+                Some(directive) => directive,
+                None => match self.inbox.take(true) {
+                    Some(Event::Directive { directive, .. }) => *directive,
+                    Some(Event::Broken(reason)) => return Ending::Broken(reason),
+                    None => continue,
+                },
+            };
+            match directive {
+                Directive::Embed { job, texts } => {
+                    if let Some(ending) = self.embed(job, &texts) {
+                        return ending;
+                    }
+                }
+                // The job has ended: nothing is left to stop.
+                Directive::Cancel { .. } => {}
+                Directive::Begin(begin) => {
+                    let words = "this worker makes vectors; text comes from a generating model".to_owned();
+                    self.outbox.send(Report::Failed { job: Some(begin.job), fault: WireFault::Unfit(words) });
+                }
+                other => {
+                    if let Some(ending) = serve::answer(other, self.context.model(), self.outbox) {
+                        return ending;
+                    }
+                }
+            }
+        }
+    }
+
+    fn embed(&mut self, job: JobId, texts: &[String]) -> Option<Ending> {
+        match self.vectors(job, texts) {
+            Ok((values, tokens)) => {
+                let dimensions = self.context.model().embedding_dimensions();
+                self.outbox.send(Report::Vectors { job, dimensions, values, tokens });
+            }
+            Err(Stop::Failed(fault)) => self.outbox.send(Report::Failed { job: Some(job), fault }),
+            Err(Stop::Cancelled) => {
+                let done = Report::Done { job, finish: WireFinish::Cancelled, spent: Spent::default() };
+                self.outbox.send(done);
+            }
+            Err(Stop::Ending(ending)) => return Some(ending),
+        }
+        None
+    }
+
+    fn vectors(&mut self, job: JobId, texts: &[String]) -> Result<(Vec<f32>, Vec<u32>), Stop> {
+        let mut lists: Vec<Vec<Token>> = Vec::with_capacity(texts.len());
+        for text in texts {
+            // A text is data: names of special tokens in it are only letters.
+            let tokens = self.context.model().tokens(text, true, false);
+            let tokens = tokens.map_err(|words| Stop::Failed(WireFault::Invalid(words)))?;
+            let count = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
+            if count > self.window {
+                return Err(Stop::Failed(WireFault::ContextOverflow { requested: count, available: self.window }));
+            }
+            if tokens.is_empty() {
+                return Err(Stop::Failed(WireFault::Invalid("one of the texts is empty".into())));
+            }
+            lists.push(tokens);
+        }
+        let dimensions = self.context.model().embedding_dimensions() as usize;
+        let mut values = Vec::with_capacity(lists.len() * dimensions);
+        let mut next = 0;
+        while next < lists.len() {
+            let count = self.group(&lists[next..]);
+            self.compute(job, &lists[next..next + count], &mut values)?;
+            next += count;
+        }
+        Ok((values, lists.iter().map(|tokens| u32::try_from(tokens.len()).unwrap_or(u32::MAX)).collect()))
+    }
+
+    /// How many of the texts fit into one batch; at least one.
+    fn group(&self, lists: &[Vec<Token>]) -> usize {
+        let mut tokens = 0;
+        let fitting = lists.iter().take(self.sequences_max).take_while(|list| {
+            tokens += list.len();
+            tokens <= self.batch_tokens
+        });
+        fitting.count().max(1)
+    }
+
+    fn compute(&mut self, job: JobId, lists: &[Vec<Token>], values: &mut Vec<f32>) -> Result<(), Stop> {
+        loop {
+            self.inbox.rearm();
+            self.look(job)?;
+            self.batch.clear();
+            for (sequence, list) in (0..).zip(lists) {
+                for (position, &token) in (0..).zip(list) {
+                    self.batch.add(token, position, sequence, true);
+                }
+            }
+            match self.context.encode(&mut self.batch) {
+                Decoded::Done => break,
+                // Someone wanted something: look what, and start over if it wasn't about this job.
+                Decoded::Aborted => {}
+                Decoded::Full => return Err(decode_failed("the cache has no room for the texts")),
+                Decoded::Failed(reason) => return Err(decode_failed(&reason)),
+            }
+        }
+        for sequence in (0..).take(lists.len()) {
+            let vector = self.context.vector(sequence).ok_or_else(|| decode_failed("the model gave no vector"))?;
+            unit_length(vector, values).map_err(decode_failed)?;
+        }
+        Ok(())
+    }
+
+    /// Takes what arrived meanwhile: a cancel of this job ends it, the rest waits its turn.
+    fn look(&mut self, job: JobId) -> Result<(), Stop> {
+        while let Some(event) = self.inbox.take(false) {
+            match event {
+                Event::Broken(reason) => return Err(Stop::Ending(Ending::Broken(reason))),
+                Event::Directive { directive, .. } => match *directive {
+                    Directive::Cancel { job: id } if id == job => return Err(Stop::Cancelled),
+                    Directive::Cancel { job: id } => self.drop_waiting(id),
+                    Directive::Shutdown => return Err(Stop::Ending(Ending::Asked)),
+                    other => self.later.push_back(other),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    fn drop_waiting(&mut self, id: JobId) {
+        let before = self.later.len();
+        self.later.retain(|directive| !matches!(directive, Directive::Embed { job, .. } if *job == id));
+        if self.later.len() < before {
+            let done = Report::Done { job: id, finish: WireFinish::Cancelled, spent: Spent::default() };
+            self.outbox.send(done);
+        }
+    }
+}
+
+fn decode_failed(reason: &str) -> Stop {
+    Stop::Failed(WireFault::DecodeFailed(reason.to_owned()))
+}
+
+/// Appends the vector scaled to length 1, so that a dot product is the cosine.
+fn unit_length(vector: &[f32], out: &mut Vec<f32>) -> Result<(), &'static str> {
+    let length = vector.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>().sqrt();
+    if !length.is_finite() || length == 0.0 {
+        return Err("the model's vector has no direction");
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "vectors are sent in single precision")]
+    out.extend(vector.iter().map(|v| (f64::from(*v) / length) as f32));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vectors_get_unit_length() {
+        let mut out = Vec::new();
+        unit_length(&[3.0, 4.0], &mut out).unwrap();
+        assert_eq!(out, [0.6, 0.8]);
+        assert!(unit_length(&[0.0, 0.0], &mut out).is_err());
+        assert!(unit_length(&[f32::NAN, 1.0], &mut out).is_err());
+    }
+}

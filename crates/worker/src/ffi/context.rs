@@ -1,0 +1,266 @@
+//! A context: the cache of a model and the place where it computes.
+
+use super::{Model, ThreadPool, Token, drain_log, sys};
+use std::ffi::c_void;
+use std::ptr::NonNull;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// How to set up a context.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ContextOptions {
+    pub(crate) context_tokens: u32,
+    pub(crate) sequences_max: u32,
+    pub(crate) batch_tokens: u32,
+    pub(crate) threads: u32,
+    /// For vectors instead of text.
+    pub(crate) embed: Option<Pooling>,
+}
+
+/// How token vectors become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pooling {
+    /// As the model's file says.
+    OfModel,
+    Mean,
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Decoded {
+    Done,
+    /// No room in the cache; it is as it was.
+    Full,
+    /// The abort question was answered with yes; part of the batch may be in the cache.
+    Aborted,
+    Failed(String),
+}
+
+/// Asked between the operations of a graph: `true` ends it.
+pub(crate) type AbortQuestion = dyn Fn() -> bool + Send + Sync;
+
+/// A context and what it stands on, in the order in which they must be freed.
+pub(crate) struct Context {
+    context: NonNull<sys::llama_context>,
+    /// Freed after the context, which uses it.
+    pool: Option<ThreadPool>,
+    /// The address of this box is what the abort callback gets.
+    abort: Option<Box<Arc<AbortQuestion>>>,
+    model: Rc<Model>,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").field("context", &self.context).field("pool", &self.pool).finish_non_exhaustive()
+    }
+}
+
+unsafe extern "C" fn ask_abort(data: *mut c_void) -> bool {
+    // SAFETY: `data` is the boxed question that the context owns, which outlives every computation.
+    let question = unsafe { &*data.cast::<Arc<AbortQuestion>>() };
+    question()
+}
+
+impl Context {
+    /// # Errors
+    /// With llama.cpp's reason; usually too little memory.
+    pub(crate) fn new(model: Rc<Model>, options: ContextOptions) -> Result<Self, String> {
+        // SAFETY: returns plain values.
+        let mut params = unsafe { sys::llama_context_default_params() };
+        let threads = i32::try_from(options.threads).unwrap_or(1);
+        params.n_ctx = options.context_tokens;
+        params.n_batch = options.batch_tokens;
+        params.n_seq_max = options.sequences_max;
+        params.n_threads = threads;
+        params.n_threads_batch = threads;
+        params.no_perf = true;
+        params.kv_unified = true;
+        params.flash_attn_type = sys::LLAMA_FLASH_ATTN_TYPE_AUTO;
+        match options.embed {
+            None => {
+                params.n_ubatch = options.batch_tokens.min(512);
+                // Only the last token of a sequence is looked at: a small buffer of logits.
+                params.n_outputs_max = options.sequences_max;
+            }
+            Some(pooling) => {
+                // A text must be seen whole by a model that looks both ways.
+                params.n_ubatch = options.batch_tokens;
+                params.embeddings = true;
+                params.pooling_type = match pooling {
+                    Pooling::OfModel => sys::LLAMA_POOLING_TYPE_UNSPECIFIED,
+                    Pooling::Mean => sys::LLAMA_POOLING_TYPE_MEAN,
+                };
+            }
+        }
+        // SAFETY: the model is alive and stays so through the `Rc`.
+        let context = unsafe { sys::llama_init_from_model(model.model.as_ptr(), params) };
+        let context = NonNull::new(context).ok_or_else(drain_log)?;
+        Ok(Self { context, pool: None, abort: None, model })
+    }
+
+    /// Uses these threads for all graphs from now on.
+    pub(crate) fn attach(&mut self, pool: ThreadPool) {
+        // SAFETY: both are alive; the pool is kept until after the context is freed.
+        unsafe { sys::llama_attach_threadpool(self.context.as_ptr(), pool.pool.as_ptr(), pool.pool.as_ptr()) };
+        self.pool = Some(pool);
+    }
+
+    /// Asks `question` between operations on the processor.
+    pub(crate) fn set_abort(&mut self, question: Arc<AbortQuestion>) {
+        let boxed = Box::new(question);
+        let data = std::ptr::from_ref::<Arc<AbortQuestion>>(&boxed).cast_mut().cast();
+        // SAFETY: the box keeps its address and is dropped after the context.
+        unsafe { sys::llama_set_abort_callback(self.context.as_ptr(), Some(ask_abort), data) };
+        self.abort = Some(boxed);
+    }
+
+    pub(crate) fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Cells of the pool that all sequences share.
+    pub(crate) fn cells(&self) -> u32 {
+        // SAFETY: the context is alive as long as `self`.
+        unsafe { sys::llama_n_ctx(self.context.as_ptr()) }
+    }
+
+    /// Window of one sequence.
+    pub(crate) fn window(&self) -> u32 {
+        // SAFETY: as above.
+        unsafe { sys::llama_n_ctx_seq(self.context.as_ptr()) }
+    }
+
+    /// Whether vectors of a whole text come out, and not a rank or one for each token.
+    pub(crate) fn pools_text(&self) -> bool {
+        // SAFETY: as above.
+        let kind = unsafe { sys::llama_pooling_type(self.context.as_ptr()) };
+        kind != sys::LLAMA_POOLING_TYPE_NONE && kind != sys::LLAMA_POOLING_TYPE_RANK
+    }
+
+    /// Computes a batch with the cache.
+    pub(crate) fn decode(&mut self, batch: &mut Batch) -> Decoded {
+        let raw = batch.raw();
+        // SAFETY: the batch's arrays are valid for its count and outlive the call; ids and positions are
+        // checked by llama.cpp itself, which answers -1.
+        match unsafe { sys::llama_decode(self.context.as_ptr(), raw) } {
+            0 => Decoded::Done,
+            1 => Decoded::Full,
+            2 => Decoded::Aborted,
+            code => Decoded::Failed(reason(code)),
+        }
+    }
+
+    /// Computes vectors of texts, each a sequence of its own that starts at position 0.
+    pub(crate) fn encode(&mut self, batch: &mut Batch) -> Decoded {
+        // SAFETY: as in `decode`; a context without a cache has no memory, and only then null comes back.
+        let memory = unsafe { sys::llama_get_memory(self.context.as_ptr()) };
+        if memory.is_null() {
+            let raw = batch.raw();
+            // SAFETY: as in `decode`.
+            return match unsafe { sys::llama_encode(self.context.as_ptr(), raw) } {
+                0 => Decoded::Done,
+                2 => Decoded::Aborted,
+                code => Decoded::Failed(reason(code)),
+            };
+        }
+        // SAFETY: the memory belongs to this context.
+        unsafe { sys::llama_memory_clear(memory, false) };
+        self.decode(batch)
+    }
+
+    /// Next-token scores after the batch's token `index`, which must have asked for them.
+    pub(crate) fn logits(&mut self, index: usize) -> Option<&[f32]> {
+        let index = i32::try_from(index).ok()?;
+        let count = self.model.vocabulary_size();
+        // SAFETY: llama.cpp answers null for a wrong index, else a row as long as the vocabulary that is
+        // valid until the next batch, which needs `&mut self`.
+        unsafe {
+            let row = sys::llama_get_logits_ith(self.context.as_ptr(), index);
+            if row.is_null() { None } else { Some(std::slice::from_raw_parts(row, count)) }
+        }
+    }
+
+    /// The vector of a sequence of the last encoded batch.
+    pub(crate) fn vector(&mut self, sequence: i32) -> Option<&[f32]> {
+        let count = usize::try_from(self.model.embedding_dimensions()).ok()?;
+        // SAFETY: as in `logits`; pooled rows are as long as the model's output.
+        unsafe {
+            let row = sys::llama_get_embeddings_seq(self.context.as_ptr(), sequence);
+            if row.is_null() { None } else { Some(std::slice::from_raw_parts(row, count)) }
+        }
+    }
+
+    /// Forgets a sequence from a position on; 0 forgets it all, which never fails. `false`: this kind
+    /// of cache can't forget a part.
+    pub(crate) fn forget(&mut self, sequence: i32, from: u32) -> bool {
+        let from = i32::try_from(from).unwrap_or(i32::MAX);
+        // SAFETY: the memory belongs to this context; ids that don't exist are ignored.
+        unsafe {
+            let memory = sys::llama_get_memory(self.context.as_ptr());
+            memory.is_null() || sys::llama_memory_seq_rm(memory, sequence, from, -1)
+        }
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        // SAFETY: the context is ours, and what it uses is dropped after it.
+        unsafe { sys::llama_free(self.context.as_ptr()) }
+    }
+}
+
+fn reason(code: i32) -> String {
+    let said = drain_log();
+    if said.is_empty() { format!("llama.cpp gives code {code}") } else { said }
+}
+
+/// Tokens of several sequences for one step.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    tokens: Vec<Token>,
+    positions: Vec<sys::llama_pos>,
+    counts: Vec<i32>,
+    sequences: Vec<sys::llama_seq_id>,
+    pointers: Vec<*mut sys::llama_seq_id>,
+    outputs: Vec<i8>,
+}
+
+impl Batch {
+    pub(crate) fn clear(&mut self) {
+        self.tokens.clear();
+        self.positions.clear();
+        self.counts.clear();
+        self.sequences.clear();
+        self.outputs.clear();
+    }
+
+    /// Adds a token and gives its index. `output`: its scores or vector will be asked for.
+    pub(crate) fn add(&mut self, token: Token, position: u32, sequence: i32, output: bool) -> usize {
+        self.tokens.push(token);
+        self.positions.push(i32::try_from(position).unwrap_or(i32::MAX));
+        self.counts.push(1);
+        self.sequences.push(sequence);
+        self.outputs.push(i8::from(output));
+        self.tokens.len() - 1
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+
+    /// Pointers into this batch, valid until it is changed.
+    fn raw(&mut self) -> sys::llama_batch {
+        self.pointers.clear();
+        self.pointers.extend(self.sequences.iter_mut().map(std::ptr::from_mut));
+        sys::llama_batch {
+            n_tokens: i32::try_from(self.tokens.len()).unwrap_or(0),
+            token: self.tokens.as_mut_ptr(),
+            embd: std::ptr::null_mut(),
+            pos: self.positions.as_mut_ptr(),
+            n_seq_id: self.counts.as_mut_ptr(),
+            seq_id: self.pointers.as_mut_ptr(),
+            logits: self.outputs.as_mut_ptr(),
+        }
+    }
+}

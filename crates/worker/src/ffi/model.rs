@@ -1,0 +1,210 @@
+//! A model in memory, loaded from descriptors, and its vocabulary.
+
+use super::{drain_log, sys};
+use std::ffi::{CString, c_void};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::ptr::NonNull;
+
+pub(crate) type Token = sys::llama_token;
+
+/// A loaded model. Contexts keep it alive through an `Rc`.
+#[derive(Debug)]
+pub(crate) struct Model {
+    pub(super) model: NonNull<sys::llama_model>,
+    vocab: NonNull<sys::llama_vocab>,
+}
+
+/// How to load.
+pub(crate) struct ModelOptions<'a> {
+    pub(crate) gpu_layers: u32,
+    /// Weights may be rearranged for faster products (costs memory: they are copied).
+    pub(crate) rearrange: bool,
+    /// Told from 0 to 1; `false` ends the loading.
+    pub(crate) progress: &'a mut dyn FnMut(f32) -> bool,
+}
+
+impl std::fmt::Debug for ModelOptions<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ModelOptions")
+            .field("gpu_layers", &self.gpu_layers)
+            .field("rearrange", &self.rearrange)
+            .finish()
+    }
+}
+
+struct Progress<'a>(&'a mut dyn FnMut(f32) -> bool);
+
+unsafe extern "C" fn on_progress(share: f32, data: *mut c_void) -> bool {
+    // SAFETY: `data` is the `Progress` that `load` keeps on its stack while llama.cpp loads, and nobody
+    // else touches it meanwhile.
+    let progress = unsafe { &mut *data.cast::<Progress<'_>>() };
+    (progress.0)(share)
+}
+
+impl Model {
+    /// Loads a model from its parts, in order. Nothing is opened by a path, except that several parts
+    /// are opened anew through `/proc/self/fd`, because llama.cpp takes only paths for them.
+    ///
+    /// # Errors
+    /// With llama.cpp's reason.
+    pub(crate) fn load(parts: Vec<OwnedFd>, options: ModelOptions<'_>) -> Result<Self, String> {
+        let mut progress = Progress(options.progress);
+        // SAFETY: returns plain values.
+        let mut params = unsafe { sys::llama_model_default_params() };
+        params.n_gpu_layers = i32::try_from(options.gpu_layers).unwrap_or(i32::MAX);
+        params.use_extra_bufts = options.rearrange;
+        params.load_mode = sys::LLAMA_LOAD_MODE_MMAP;
+        params.progress_callback = Some(on_progress);
+        params.progress_callback_user_data = (&raw mut progress).cast();
+        let model = if parts.len() == 1 { load_one(parts, params)? } else { load_parts(&parts, params)? };
+        let model = NonNull::new(model).ok_or_else(|| {
+            let said = drain_log();
+            if said.is_empty() { "llama.cpp gives no reason".to_owned() } else { said }
+        })?;
+        // SAFETY: the model is alive; its vocabulary is part of it.
+        let vocab = unsafe { sys::llama_model_get_vocab(model.as_ptr()) };
+        let vocab = NonNull::new(vocab.cast_mut()).ok_or("the model has no vocabulary")?;
+        Ok(Self { model, vocab })
+    }
+
+    /// Longest context that the model was trained for, in tokens.
+    pub(crate) fn context_trained(&self) -> u32 {
+        // SAFETY: the model is alive as long as `self`.
+        u32::try_from(unsafe { sys::llama_model_n_ctx_train(self.model.as_ptr()) }).unwrap_or(0)
+    }
+
+    pub(crate) fn embedding_dimensions(&self) -> u32 {
+        // SAFETY: as above.
+        u32::try_from(unsafe { sys::llama_model_n_embd_out(self.model.as_ptr()) }).unwrap_or(0)
+    }
+
+    /// Whether it can continue text (an embedder with an encoder alone can't).
+    pub(crate) fn has_decoder(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { sys::llama_model_has_decoder(self.model.as_ptr()) }
+    }
+
+    pub(crate) fn vocabulary_size(&self) -> usize {
+        // SAFETY: the vocabulary lives as long as the model.
+        usize::try_from(unsafe { sys::llama_vocab_n_tokens(self.vocab.as_ptr()) }).unwrap_or(0)
+    }
+
+    /// The token that begins every text, where the model wants one.
+    pub(crate) fn begin_token(&self) -> Option<Token> {
+        // SAFETY: as above.
+        let (wanted, token) =
+            unsafe { (sys::llama_vocab_get_add_bos(self.vocab.as_ptr()), sys::llama_vocab_bos(self.vocab.as_ptr())) };
+        (wanted && token >= 0).then_some(token)
+    }
+
+    /// Some token that can stand alone, for a first warm-up.
+    pub(crate) fn any_token(&self) -> Token {
+        self.begin_token().unwrap_or(0)
+    }
+
+    /// Ends the turn, the text or the file.
+    pub(crate) fn ends(&self, token: Token) -> bool {
+        // SAFETY: as above; tokens come from this vocabulary.
+        unsafe { sys::llama_vocab_is_eog(self.vocab.as_ptr(), token) }
+    }
+
+    /// Tokens that the model's file forbids to generate.
+    pub(crate) fn suppressed(&self) -> Vec<Token> {
+        let mut count = 0;
+        // SAFETY: the list belongs to the vocabulary and holds `count` tokens.
+        unsafe {
+            let list = sys::llama_vocab_get_suppress_tokens(self.vocab.as_ptr(), &raw mut count);
+            let count = usize::try_from(count).unwrap_or(0);
+            if list.is_null() || count == 0 { Vec::new() } else { std::slice::from_raw_parts(list, count).to_vec() }
+        }
+    }
+
+    /// Tokens of a text. `frame`: with the tokens that frame every text of this model;
+    /// `special`: names of special tokens in the text become those tokens.
+    ///
+    /// # Errors
+    /// When the text is too long for llama.cpp to count.
+    pub(crate) fn tokens(&self, text: &str, frame: bool, special: bool) -> Result<Vec<Token>, String> {
+        let length = i32::try_from(text.len()).map_err(|_| format!("{} bytes of text are too many", text.len()))?;
+        // One token per byte is the most that a vocabulary makes, and a few more frame the text.
+        let mut tokens: Vec<Token> = vec![0; text.len() + 8];
+        loop {
+            let room = i32::try_from(tokens.len()).map_err(|_| "the text has too many tokens".to_owned())?;
+            // SAFETY: the text and the buffer are valid for the lengths given, and the vocabulary is alive.
+            let count = unsafe {
+                sys::llama_tokenize(
+                    self.vocab.as_ptr(),
+                    text.as_ptr().cast(),
+                    length,
+                    tokens.as_mut_ptr(),
+                    room,
+                    frame,
+                    special,
+                )
+            };
+            if count == i32::MIN {
+                return Err("the text has too many tokens".into());
+            }
+            if let Ok(count) = usize::try_from(count) {
+                tokens.truncate(count);
+                return Ok(tokens);
+            }
+            tokens.resize(usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX), 0);
+        }
+    }
+
+    /// Appends the bytes of a token; a control token has none.
+    pub(crate) fn piece(&self, token: Token, bytes: &mut Vec<u8>) {
+        let mut buffer = [0_u8; 128];
+        let mut large = Vec::new();
+        let mut room: &mut [u8] = &mut buffer;
+        loop {
+            let length = i32::try_from(room.len()).unwrap_or(i32::MAX);
+            // SAFETY: the buffer is valid for its length, and the vocabulary is alive.
+            let count = unsafe {
+                sys::llama_token_to_piece(self.vocab.as_ptr(), token, room.as_mut_ptr().cast(), length, 0, false)
+            };
+            match usize::try_from(count) {
+                Ok(count) => return bytes.extend_from_slice(&room[..count]),
+                Err(_) => large.resize(usize::try_from(count.unsigned_abs()).unwrap_or(0), 0),
+            }
+            room = &mut large;
+        }
+    }
+}
+
+impl Drop for Model {
+    fn drop(&mut self) {
+        // SAFETY: the model is ours; contexts hold an `Rc` to us, so none is left.
+        unsafe { sys::llama_model_free(self.model.as_ptr()) }
+    }
+}
+
+fn load_one(mut parts: Vec<OwnedFd>, params: sys::llama_model_params) -> Result<*mut sys::llama_model, String> {
+    let fd = parts.pop().ok_or("no model was passed")?;
+    // SAFETY: the descriptor is ours and open for reading; on success the stream owns it. llama.cpp
+    // reads from it and maps it during the call and keeps no reference to the stream, so it is closed
+    // after, exactly once. A mapping stays valid without its descriptor.
+    unsafe {
+        let raw = fd.into_raw_fd();
+        let stream = libc::fdopen(raw, c"rb".as_ptr());
+        if stream.is_null() {
+            let error = std::io::Error::last_os_error();
+            libc::close(raw);
+            return Err(format!("the model's descriptor can't be read: {error}"));
+        }
+        libc::rewind(stream);
+        let model = sys::llama_model_load_from_file_ptr(stream.cast(), params);
+        libc::fclose(stream);
+        Ok(model)
+    }
+}
+
+fn load_parts(parts: &[OwnedFd], params: sys::llama_model_params) -> Result<*mut sys::llama_model, String> {
+    let paths: Result<Vec<CString>, _> =
+        parts.iter().map(|fd| CString::new(format!("/proc/self/fd/{}", fd.as_raw_fd()))).collect();
+    let paths = paths.map_err(|_| "a path has a zero byte".to_owned())?;
+    let mut pointers: Vec<_> = paths.iter().map(|path| path.as_ptr()).collect();
+    // SAFETY: the list holds as many valid strings as it says, and all outlive the call.
+    Ok(unsafe { sys::llama_model_load_from_splits(pointers.as_mut_ptr(), pointers.len(), params) })
+}

@@ -1,0 +1,416 @@
+//! The decode loop: takes directives, composes batches, computes, chooses tokens, sends text.
+//!
+//! Nothing here waits for the daemon. A cancelled job or a passed deadline ends within one step,
+//! and stops a step that is reading a prompt between two operations of its graph.
+
+use crate::ffi::{Batch, Candidates, Context, Decoded, Sampler};
+use crate::job::Job;
+use crate::link::{Event, Inbox, Outbox, micros};
+use crate::serve::{self, Ending};
+use batch::compose::{Budget, Composer, Share, Work};
+use batch::pace::Pace;
+use batch::pool::{self, Fit, Pool};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+use wire::{Begin, Directive, JobId, Report, WireFault, WireFinish};
+
+/// LIMIT: jobs that wait for a free sequence. The daemon keeps its own queue; this one only bridges gaps.
+const WAITING_MAX: usize = 256;
+/// How long a step may take beside a running answer: text then still comes more often than people read.
+const STEP_US_MAX: u32 = 60_000;
+
+/// The loop's state.
+#[derive(Debug)]
+pub(crate) struct Generator<'a> {
+    context: Context,
+    outbox: &'a Outbox,
+    inbox: &'a Inbox,
+    /// One place for each sequence.
+    slots: Vec<Option<Running>>,
+    waiting: VecDeque<Job>,
+    pool: Pool,
+    composer: Composer,
+    pace: Pace,
+    batch_tokens: u32,
+    batch: Batch,
+    candidates: Candidates,
+    bytes: Vec<u8>,
+    admitted: u64,
+}
+
+#[derive(Debug)]
+struct Running {
+    job: Job,
+    /// Rises with each admission: the highest is the youngest.
+    order: u64,
+}
+
+/// What one sequence has in the batch.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    slot: usize,
+    tokens: u32,
+    /// Index of the token whose scores choose the next one.
+    output: Option<usize>,
+}
+
+impl<'a> Generator<'a> {
+    pub(crate) fn new(
+        mut context: Context,
+        sequences_max: u32,
+        batch_tokens: u32,
+        inbox: &'a Inbox,
+        outbox: &'a Outbox,
+    ) -> Self {
+        let interrupt = inbox.interrupt();
+        context.set_abort(Arc::new(move || interrupt.is_due()));
+        let pool = Pool { cells: context.cells() };
+        Self {
+            context,
+            outbox,
+            inbox,
+            slots: (0..sequences_max).map(|_| None).collect(),
+            waiting: VecDeque::new(),
+            pool,
+            composer: Composer::default(),
+            pace: Pace::new(STEP_US_MAX),
+            batch_tokens,
+            batch: Batch::default(),
+            candidates: Candidates::default(),
+            bytes: Vec::new(),
+            admitted: 0,
+        }
+    }
+
+    /// Works until told to end.
+    pub(crate) fn run(&mut self) -> Ending {
+        loop {
+            self.inbox.rearm();
+            while let Some(event) = self.inbox.take(self.is_idle()) {
+                if let Some(ending) = self.handle(event) {
+                    return ending;
+                }
+            }
+            self.expire();
+            self.admit();
+            self.step();
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.slots.iter().all(Option::is_none)
+    }
+
+    fn handle(&mut self, event: Event) -> Option<Ending> {
+        let (received, directive) = match event {
+            Event::Directive { received, directive } => (received, *directive),
+            Event::Broken(reason) => return Some(Ending::Broken(reason)),
+        };
+        match directive {
+            Directive::Begin(begin) => {
+                let id = begin.job;
+                match self.accept(&begin, received) {
+                    Ok(job) => self.waiting.push_back(job),
+                    Err(fault) => self.outbox.send(Report::Failed { job: Some(id), fault }),
+                }
+            }
+            Directive::Cancel { job } => self.end_by_id(job, WireFinish::Cancelled),
+            Directive::Embed { job, .. } => {
+                let fault = WireFault::Unfit("this worker generates text; vectors come from an embedding model".into());
+                self.outbox.send(Report::Failed { job: Some(job), fault });
+            }
+            other => return serve::answer(other, self.context.model(), self.outbox),
+        }
+        None
+    }
+
+    fn accept(&self, begin: &Begin, received: Instant) -> Result<Job, WireFault> {
+        if self.is_known(begin.job) {
+            return Err(WireFault::Protocol(format!("job {} is running already", begin.job)));
+        }
+        if self.waiting.len() >= WAITING_MAX {
+            return Err(WireFault::Protocol(format!("{WAITING_MAX} jobs are waiting already")));
+        }
+        let model = self.context.model();
+        check_sampling(&begin.sampling, model.vocabulary_size())?;
+        let tokens = serve::prompt_tokens(model, &begin.prompt, begin.add_bos)?;
+        if tokens.is_empty() {
+            return Err(WireFault::Invalid("the prompt is empty".into()));
+        }
+        let count = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
+        let tokens_max = match pool::fit(count, begin.tokens_max, self.context.window()) {
+            Fit::Fits { tokens_max } => tokens_max,
+            Fit::Overflow { requested, available } => return Err(WireFault::ContextOverflow { requested, available }),
+        };
+        let mut sampler =
+            Sampler::new(&begin.sampling, &model.suppressed(), model.vocabulary_size()).map_err(WireFault::Invalid)?;
+        let tail = tokens.len().saturating_sub(usize::try_from(begin.sampling.penalty_last_n).unwrap_or(usize::MAX));
+        for &token in &tokens[tail..] {
+            sampler.accept(token);
+        }
+        Ok(Job::new(begin, tokens, tokens_max, sampler, received))
+    }
+
+    fn is_known(&self, id: JobId) -> bool {
+        self.slots.iter().flatten().any(|running| running.job.id == id) || self.waiting.iter().any(|job| job.id == id)
+    }
+
+    /// Ends jobs whose time is over, waiting ones too.
+    fn expire(&mut self) {
+        let now = Instant::now();
+        let over = |job: &Job| job.deadline.is_some_and(|deadline| deadline <= now);
+        let running = self.slots.iter().flatten().map(|running| &running.job);
+        let late: Vec<JobId> = running.chain(&self.waiting).filter(|job| over(job)).map(|job| job.id).collect();
+        for id in late {
+            self.end_by_id(id, WireFinish::Deadline);
+        }
+    }
+
+    /// Starts waiting jobs in their order, as long as there is a sequence and room.
+    fn admit(&mut self) {
+        while let (Some(slot), Some(next)) = (self.slots.iter().position(Option::is_none), self.waiting.front()) {
+            let used: u32 = self.slots.iter().flatten().map(|running| running.job.past + running.job.pending()).sum();
+            if !self.pool.admits(used, next.pending(), next.tokens_max.saturating_sub(next.generated())) {
+                return;
+            }
+            let Some(job) = self.waiting.pop_front() else { return };
+            self.admitted += 1;
+            self.slots[slot] = Some(Running { job, order: self.admitted });
+        }
+    }
+
+    fn step(&mut self) {
+        let Some(shares) = self.compose() else { return };
+        let parts = self.fill(&shares);
+        let deadline = self.slots.iter().flatten().filter_map(|running| running.job.deadline).min();
+        self.inbox.interrupt().set_deadline(deadline);
+        let start = Instant::now();
+        let outcome = self.context.decode(&mut self.batch);
+        match outcome {
+            Decoded::Done => {
+                let tokens = u32::try_from(self.batch.len()).unwrap_or(u32::MAX);
+                self.pace.observe(tokens, micros(start.elapsed()));
+                for part in parts {
+                    self.advance(part);
+                }
+            }
+            Decoded::Aborted => {
+                for part in parts {
+                    self.undo(part.slot);
+                }
+            }
+            Decoded::Full => self.make_room(),
+            Decoded::Failed(reason) => {
+                for part in parts {
+                    self.fail(part.slot, &reason);
+                }
+            }
+        }
+    }
+
+    /// The next batch, after making room for it. None: nothing to do.
+    fn compose(&mut self) -> Option<Vec<Share>> {
+        loop {
+            let work: Vec<Work> = self
+                .slots
+                .iter()
+                .map(|slot| match slot {
+                    None => Work::Idle,
+                    Some(running) if running.job.is_running() => Work::Decode,
+                    Some(running) => Work::Prefill { pending: running.job.pending() },
+                })
+                .collect();
+            let budget = Budget { batch_tokens: self.batch_tokens, prefill_tokens_beside: self.pace.prefill_tokens() };
+            let shares = self.composer.compose(&work, budget);
+            if shares.is_empty() {
+                return None;
+            }
+            let wanted = shares.iter().map(|share| share.tokens).sum();
+            let oldest_first = self.oldest_first();
+            let used: Vec<u32> = oldest_first
+                .iter()
+                .map(|&slot| self.slots[slot].as_ref().map_or(0, |running| running.job.past))
+                .collect();
+            let victims = self.pool.evict(&used, wanted);
+            if victims.is_empty() {
+                return Some(shares);
+            }
+            for victim in victims {
+                self.step_back(oldest_first[victim]);
+            }
+        }
+    }
+
+    fn oldest_first(&self) -> Vec<usize> {
+        let mut slots: Vec<(u64, usize)> = self
+            .slots
+            .iter()
+            .enumerate()
+            .filter_map(|(slot, running)| running.as_ref().map(|running| (running.order, slot)))
+            .collect();
+        slots.sort_unstable();
+        slots.into_iter().map(|(_, slot)| slot).collect()
+    }
+
+    /// Gives a job's cells back; it is read again when there is room, and its text goes on unbroken.
+    fn step_back(&mut self, slot: usize) {
+        if let Some(mut running) = self.slots[slot].take() {
+            self.context.forget(sequence(slot), 0);
+            running.job.past = 0;
+            self.waiting.push_front(running.job);
+        }
+    }
+
+    /// The cache has no room though the count says so (caches of some models have other rules).
+    fn make_room(&mut self) {
+        let order = self.oldest_first();
+        match order.as_slice() {
+            [only] => self.fail(*only, "the cache has no room for the next tokens"),
+            [.., youngest] => self.step_back(*youngest),
+            [] => {}
+        }
+    }
+
+    fn fill(&mut self, shares: &[Share]) -> Vec<Part> {
+        self.batch.clear();
+        let now = Instant::now();
+        let mut parts = Vec::with_capacity(shares.len());
+        for share in shares {
+            let slot = share.sequence;
+            let Some(running) = self.slots[slot].as_mut() else { continue };
+            let job = &mut running.job;
+            if let Some(queue_us) = job.start(now) {
+                let (id, prompt_tokens) = (job.id, job.prompt_tokens);
+                self.outbox.send(Report::Started { job: id, prompt_tokens, cached_tokens: 0, queue_us });
+            }
+            let from = job.past as usize;
+            let chunk = &job.tokens[from..from + share.tokens as usize];
+            let complete = from + chunk.len() == job.tokens.len();
+            let mut output = None;
+            for (position, (i, &token)) in (job.past..).zip(chunk.iter().enumerate()) {
+                let last = complete && i + 1 == chunk.len();
+                let index = self.batch.add(token, position, sequence(slot), last);
+                output = last.then_some(index);
+            }
+            parts.push(Part { slot, tokens: share.tokens, output });
+        }
+        parts
+    }
+
+    /// After a computed step: notes what is in the cache, and chooses the next token where it is time.
+    fn advance(&mut self, part: Part) {
+        let Some(running) = self.slots[part.slot].as_mut() else { return };
+        let job = &mut running.job;
+        job.past += part.tokens;
+        let Some(index) = part.output else {
+            if job.is_report_due(Instant::now()) {
+                let (id, total) = (job.id, job.prompt_tokens);
+                self.outbox.send(Report::Prefill { job: id, done: job.past.min(total), total });
+            }
+            return;
+        };
+        let token = self.context.logits(index).and_then(|logits| job.sampler.choose(logits, &mut self.candidates));
+        let Some(token) = token else {
+            self.fail(part.slot, "the model's scores are not numbers");
+            return;
+        };
+        let now = Instant::now();
+        if self.context.model().ends(token) {
+            job.note_token(now);
+            self.end(part.slot, WireFinish::EndOfTurn);
+            return;
+        }
+        self.bytes.clear();
+        self.context.model().piece(token, &mut self.bytes);
+        let progress = job.take(token, &self.bytes, now);
+        if !progress.text.is_empty() {
+            self.outbox.send(Report::Text { job: job.id, text: progress.text });
+        }
+        if let Some(finish) = progress.finish {
+            self.close(part.slot, finish);
+        }
+    }
+
+    /// After a stopped step: part of it may be in the cache.
+    fn undo(&mut self, slot: usize) {
+        let Some(running) = self.slots[slot].as_mut() else { return };
+        if !self.context.forget(sequence(slot), running.job.past) {
+            // A recurrent state can't go back by some tokens, only to the start.
+            self.context.forget(sequence(slot), 0);
+            running.job.past = 0;
+        }
+    }
+
+    fn end_by_id(&mut self, id: JobId, finish: WireFinish) {
+        if let Some(slot) = self.slots.iter().position(|slot| slot.as_ref().is_some_and(|r| r.job.id == id)) {
+            self.end(slot, finish);
+        } else if let Some(place) = self.waiting.iter().position(|job| job.id == id)
+            && let Some(job) = self.waiting.remove(place)
+        {
+            self.outbox.send(Report::Done { job: id, finish, spent: job.spent(Instant::now()) });
+        }
+    }
+
+    /// Ends a job with what was held back of its text.
+    fn end(&mut self, slot: usize, finish: WireFinish) {
+        let Some(running) = self.slots[slot].as_mut() else { return };
+        let rest = running.job.rest();
+        if !rest.text.is_empty() {
+            self.outbox.send(Report::Text { job: running.job.id, text: rest.text });
+        }
+        self.close(slot, rest.finish.unwrap_or(finish));
+    }
+
+    fn close(&mut self, slot: usize, finish: WireFinish) {
+        if let Some(running) = self.slots[slot].take() {
+            self.context.forget(sequence(slot), 0);
+            let spent = running.job.spent(Instant::now());
+            self.outbox.send(Report::Done { job: running.job.id, finish, spent });
+        }
+    }
+
+    fn fail(&mut self, slot: usize, reason: &str) {
+        if let Some(running) = self.slots[slot].take() {
+            self.context.forget(sequence(slot), 0);
+            let fault = WireFault::DecodeFailed(reason.to_owned());
+            self.outbox.send(Report::Failed { job: Some(running.job.id), fault });
+        }
+    }
+}
+
+fn sequence(slot: usize) -> i32 {
+    i32::try_from(slot).unwrap_or(i32::MAX)
+}
+
+/// What llama.cpp would take badly or silently.
+fn check_sampling(sampling: &wire::WireSampling, vocabulary: usize) -> Result<(), WireFault> {
+    let numbers = [
+        ("temperature", sampling.temperature),
+        ("top_p", sampling.top_p),
+        ("min_p", sampling.min_p),
+        ("typical_p", sampling.typical_p),
+        ("repeat_penalty", sampling.repeat_penalty),
+        ("presence_penalty", sampling.presence_penalty),
+        ("frequency_penalty", sampling.frequency_penalty),
+    ];
+    if let Some((name, value)) = numbers.into_iter().find(|(_, value)| !value.is_finite()) {
+        return Err(WireFault::Invalid(format!("{name} is {value}; it must be a finite number")));
+    }
+    if sampling.repeat_penalty <= 0.0 {
+        return Err(WireFault::Invalid(format!(
+            "repeat_penalty is {}; it must be above 0 (1 changes nothing)",
+            sampling.repeat_penalty
+        )));
+    }
+    for &(token, bias) in &sampling.logit_bias {
+        if usize::try_from(token).is_ok_and(|token| token >= vocabulary) {
+            let words = format!("logit_bias names token {token}; the model's tokens end at {}", vocabulary - 1);
+            return Err(WireFault::Invalid(words));
+        }
+        if bias.is_nan() {
+            return Err(WireFault::Invalid(format!("logit_bias of token {token} is not a number")));
+        }
+    }
+    Ok(())
+}

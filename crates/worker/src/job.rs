@@ -1,0 +1,216 @@
+//! One generation: its tokens, where it stands, and its text.
+
+use crate::ffi::{Sampler, Token};
+use crate::link::micros;
+use batch::{stop::Stops, utf8::Assembler};
+use std::time::{Duration, Instant};
+use wire::{JobId, Spent, WireFinish};
+
+/// How often the reading of a long prompt is reported.
+const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+
+/// A job from its acceptance to its end.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) id: JobId,
+    /// Prompt, then what was generated.
+    pub(crate) tokens: Vec<Token>,
+    pub(crate) prompt_tokens: u32,
+    /// How many of `tokens` are in the cache.
+    pub(crate) past: u32,
+    /// Most tokens to generate; at least one.
+    pub(crate) tokens_max: u32,
+    pub(crate) sampler: Sampler,
+    pub(crate) deadline: Option<Instant>,
+    assembler: Assembler,
+    stops: Stops,
+    received: Instant,
+    started: Option<Instant>,
+    first_token: Option<Instant>,
+    last_token: Option<Instant>,
+    reported: Option<Instant>,
+}
+
+/// What a new token brings.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Progress {
+    pub(crate) text: String,
+    pub(crate) finish: Option<WireFinish>,
+}
+
+impl Job {
+    pub(crate) fn new(
+        begin: &wire::Begin,
+        tokens: Vec<Token>,
+        tokens_max: u32,
+        sampler: Sampler,
+        received: Instant,
+    ) -> Self {
+        Self {
+            id: begin.job,
+            prompt_tokens: u32::try_from(tokens.len()).unwrap_or(u32::MAX),
+            tokens,
+            past: 0,
+            tokens_max,
+            sampler,
+            deadline: (begin.deadline_ms > 0).then(|| received + Duration::from_millis(begin.deadline_ms)),
+            assembler: Assembler::default(),
+            stops: Stops::new(&begin.stop),
+            received,
+            started: None,
+            first_token: None,
+            last_token: None,
+            reported: None,
+        }
+    }
+
+    /// Tokens that the model hasn't seen.
+    pub(crate) fn pending(&self) -> u32 {
+        u32::try_from(self.tokens.len()).unwrap_or(u32::MAX).saturating_sub(self.past)
+    }
+
+    pub(crate) fn generated(&self) -> u32 {
+        u32::try_from(self.tokens.len()).unwrap_or(u32::MAX).saturating_sub(self.prompt_tokens)
+    }
+
+    /// Whether it waits for its next token only, and not for its prompt to be read.
+    pub(crate) fn is_running(&self) -> bool {
+        self.generated() > 0 && self.pending() == 1
+    }
+
+    /// Notes the first step. The answer, once: how long it had waited.
+    pub(crate) fn start(&mut self, now: Instant) -> Option<u64> {
+        if self.started.is_some() {
+            return None;
+        }
+        self.started = Some(now);
+        self.reported = Some(now);
+        Some(micros(now.saturating_duration_since(self.received)))
+    }
+
+    /// Whether it is time to report how far the prompt is read.
+    pub(crate) fn is_report_due(&mut self, now: Instant) -> bool {
+        let due = self.reported.is_none_or(|last| now.saturating_duration_since(last) >= PROGRESS_EVERY);
+        if due {
+            self.reported = Some(now);
+        }
+        due
+    }
+
+    /// Takes a chosen token that isn't an end, with its bytes.
+    pub(crate) fn take(&mut self, token: Token, bytes: &[u8], now: Instant) -> Progress {
+        self.note_token(now);
+        self.tokens.push(token);
+        let passed = self.stops.push(&self.assembler.push(bytes));
+        if passed.stopped {
+            return Progress { text: passed.text, finish: Some(WireFinish::StopString) };
+        }
+        if self.generated() < self.tokens_max {
+            return Progress { text: passed.text, finish: None };
+        }
+        let rest = self.rest();
+        let stopped = rest.finish.is_some();
+        let text = passed.text + &rest.text;
+        Progress { text, finish: Some(if stopped { WireFinish::StopString } else { WireFinish::Length }) }
+    }
+
+    /// Notes that a token was chosen, one that ends the answer included.
+    pub(crate) fn note_token(&mut self, now: Instant) {
+        self.first_token.get_or_insert(now);
+        self.last_token = Some(now);
+    }
+
+    /// What was held back, when the answer ends by itself. Half a character at the end may still
+    /// complete a stop string.
+    pub(crate) fn rest(&mut self) -> Progress {
+        let tail = self.assembler.finish();
+        let passed = self.stops.push(&tail);
+        if passed.stopped {
+            return Progress { text: passed.text, finish: Some(WireFinish::StopString) };
+        }
+        Progress { text: passed.text + &self.stops.finish(), finish: None }
+    }
+
+    pub(crate) fn spent(&self, now: Instant) -> Spent {
+        let between = |from: Option<Instant>, to: Option<Instant>| match (from, to) {
+            (Some(from), Some(to)) => micros(to.saturating_duration_since(from)),
+            _ => 0,
+        };
+        Spent {
+            prompt_tokens: self.prompt_tokens,
+            cached_tokens: 0,
+            completion_tokens: self.generated(),
+            queue_us: between(Some(self.received), self.started.or(Some(now))),
+            prefill_us: between(self.started, self.first_token.or(Some(now))),
+            decode_us: between(self.first_token, self.last_token),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::{Begin, WireSampling};
+
+    fn job(stop: &[&str], tokens_max: u32) -> Job {
+        let sampling = WireSampling {
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            typical_p: 1.0,
+            repeat_penalty: 1.0,
+            penalty_last_n: 0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            seed: 0,
+            logit_bias: Vec::new(),
+        };
+        let sampler = Sampler::new(&sampling, &[], 10).unwrap();
+        let begin = Begin {
+            job: 1,
+            prompt: Vec::new(),
+            add_bos: false,
+            sampling,
+            stop: stop.iter().map(ToString::to_string).collect(),
+            tokens_max,
+            deadline_ms: 0,
+        };
+        Job::new(&begin, vec![1, 2, 3], tokens_max, sampler, Instant::now())
+    }
+
+    #[test]
+    fn an_answer_ends_at_its_length_with_all_its_text() {
+        let mut job = job(&["xyz"], 2);
+        let now = Instant::now();
+        assert!(!job.is_running());
+        assert_eq!(job.take(5, b"a", now), Progress { text: "a".into(), finish: None });
+        job.past = 3;
+        assert!(job.is_running());
+        // Held back as the beginning of the stop string, sent because the answer ends otherwise.
+        assert_eq!(job.take(6, b"xy", now), Progress { text: "xy".into(), finish: Some(WireFinish::Length) });
+        assert_eq!(job.generated(), 2);
+    }
+
+    #[test]
+    fn a_stop_string_over_two_tokens_ends_it() {
+        let mut job = job(&["ß!"], 10);
+        let now = Instant::now();
+        assert_eq!(job.take(5, b"a\xc3", now).text, "a");
+        assert_eq!(job.take(6, b"\x9f", now).text, "");
+        assert_eq!(job.take(7, b"! no", now), Progress { text: String::new(), finish: Some(WireFinish::StopString) });
+    }
+
+    #[test]
+    fn the_bill_counts_from_receipt() {
+        let mut job = job(&[], 10);
+        let start = job.received + Duration::from_millis(5);
+        assert_eq!(job.start(start), Some(5000));
+        assert_eq!(job.start(start), None);
+        job.take(5, b"a", start + Duration::from_millis(20));
+        job.take(6, b"b", start + Duration::from_millis(24));
+        let spent = job.spent(start + Duration::from_secs(1));
+        assert_eq!((spent.queue_us, spent.prefill_us, spent.decode_us), (5000, 20_000, 4000));
+        assert_eq!((spent.prompt_tokens, spent.completion_tokens), (3, 2));
+    }
+}

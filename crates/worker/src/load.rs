@@ -1,0 +1,296 @@
+//! From the `Load` directive to a context that is ready to compute, confined on the way.
+//!
+//! Backends are our own files and are loaded first. Then the process gives up files, sockets and
+//! processes, and only then looks at the first byte of the model, which may be hostile. A model in
+//! several parts and a GPU need one exception each, stated at [`confine`].
+
+use crate::ffi::{Backend, Batch, Context, ContextOptions, Decoded, Model, ModelOptions, Pooling, ThreadPool};
+use crate::link::micros;
+use jail::{Filter, Rules};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Instant;
+use wire::{Directive, Load, Ready, Receiver, Report, Sender, WireError, WireFault, WireProtection};
+
+/// How long a thread of the pool looks for work before it sleeps, in ggml's units of about 4 ms; see
+/// `docs/decisions/0003-worker.md` for what others cost.
+const POLL: u32 = 1;
+/// LIMIT: texts in one computation of vectors.
+const EMBED_SEQUENCES_MAX: u32 = 64;
+/// More tokens at a time make vectors slower, because every token is compared with every other.
+const EMBED_BATCH_TOKENS: u32 = 512;
+
+/// Ready to compute.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) context: Context,
+    pub(crate) ready: Ready,
+    pub(crate) batch_tokens: u32,
+    pub(crate) embed: bool,
+}
+
+/// Why there is nothing to compute with.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    Link(WireError),
+    Fault(WireFault),
+}
+
+impl From<WireFault> for Stop {
+    fn from(fault: WireFault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+/// Waits for `Load` and does it.
+///
+/// # Errors
+/// When the link breaks, or with the fault to report.
+pub(crate) fn load(receiver: &mut Receiver, sender: &mut Sender) -> Result<Loaded, Stop> {
+    let (directive, parts) = receiver.recv::<Directive>().map_err(Stop::Link)?;
+    let load = match directive {
+        Directive::Load(load) => load,
+        Directive::Shutdown => return Err(Stop::Link(WireError::Closed)),
+        _ => return Err(WireFault::Protocol("the first directive must be Load".into()).into()),
+    };
+    let start = Instant::now();
+    check(&load, &parts)?;
+    let backends = load_backends(&load.backends)?;
+    let devices: Vec<_> = backends.iter().flat_map(|backend| backend.devices()).collect();
+    let gpu = load.gpu_layers > 0 && devices.iter().any(|device| device.is_gpu());
+    let resident = std::fs::File::open("/proc/self/statm").ok();
+    let first = confine(&first_rules(gpu, &parts), load.confine)?;
+    let several = parts.len() > 1;
+    let model = load_model(&load, parts, sender)?;
+    let (mut context, embed_batch) = make_context(&load, Rc::clone(&model))?;
+    let protection = if gpu || several {
+        warm_up(&mut context, load.embed)?;
+        confine(&Rules::default().with_filter(filter(gpu)), load.confine)?
+    } else {
+        first
+    };
+    attach_threads(&mut context, &backends, load.threads)?;
+    warm_up(&mut context, load.embed)?;
+    let cpu = backends.last().copied();
+    let ready = Ready {
+        context_tokens: if load.embed { context.window().min(model.context_trained()) } else { context.window() },
+        sequences_max: if load.embed { EMBED_SEQUENCES_MAX } else { load.sequences_max },
+        embedding_dimensions: model.embedding_dimensions(),
+        devices: devices.iter().map(|device| device.name()).collect(),
+        features: cpu.map(Backend::features).unwrap_or_default(),
+        threads: load.threads,
+        load_us: micros(start.elapsed()),
+        resident_bytes: resident.map_or(0, resident_bytes),
+        protection,
+    };
+    let batch_tokens = embed_batch.unwrap_or(load.batch_tokens);
+    Ok(Loaded { context, ready, batch_tokens, embed: load.embed })
+}
+
+fn check(load: &Load, parts: &[OwnedFd]) -> Result<(), WireFault> {
+    let wrong = |words: &str| Err(WireFault::Protocol(words.into()));
+    if parts.is_empty() {
+        return wrong("Load brought no descriptor of a model");
+    }
+    if load.backends.is_empty() {
+        return wrong("Load names no backend");
+    }
+    if load.threads == 0 || load.sequences_max == 0 || load.batch_tokens < load.sequences_max {
+        return wrong("Load needs at least one thread, one sequence, and a token in each batch for every sequence");
+    }
+    Ok(())
+}
+
+/// Loads backend files from the folder of this program: nothing else is ever executed.
+fn load_backends(names: &[String]) -> Result<Vec<Backend>, WireFault> {
+    let failed = |words: String| WireFault::BackendFailed(words);
+    let program = std::env::current_exe().map_err(|error| failed(format!("the program's own place: {error}")))?;
+    let folder = program.parent().unwrap_or(Path::new("/"));
+    let mut backends = Vec::new();
+    for name in names {
+        let file = folder.join(name);
+        if file.parent() != Some(folder) {
+            return Err(failed(format!("{name} doesn't lie beside the worker in {}", folder.display())));
+        }
+        let backend = Backend::load(&file).map_err(|reason| failed(format!("{}: {reason}", file.display())))?;
+        backends.push(backend);
+    }
+    Ok(backends)
+}
+
+fn filter(gpu: bool) -> Filter {
+    if gpu { Filter::WorkerGpu } else { Filter::WorkerCpu }
+}
+
+/// What stays within reach while the model is loaded. On a processor with a model in one part:
+/// nothing at all. Parts are opened by their descriptor's name; a driver reads the system's libraries
+/// and its device files.
+pub(crate) fn first_rules(gpu: bool, parts: &[OwnedFd]) -> Rules {
+    let mut rules = if gpu { gpu_rules() } else { Rules::default() };
+    if parts.len() > 1 {
+        rules.read.extend(parts.iter().map(|part| PathBuf::from(format!("/proc/self/fd/{}", part.as_raw_fd()))));
+    }
+    rules.with_filter(filter(gpu))
+}
+
+/// For drivers, while they start.
+pub(crate) fn gpu_rules() -> Rules {
+    let mut rules = Rules::system_read();
+    let own = |name: &str| ["nvidia", "kfd", "dri"].iter().any(|prefix| name.starts_with(prefix));
+    if let Ok(devices) = std::fs::read_dir("/dev") {
+        let paths =
+            devices.flatten().filter(|entry| own(&entry.file_name().to_string_lossy())).map(|entry| entry.path());
+        rules.write.extend(paths);
+    }
+    rules
+}
+
+/// Gives up everything but `rules`.
+pub(crate) fn confine(rules: &Rules, required: bool) -> Result<WireProtection, WireFault> {
+    let protection = match jail::apply(rules) {
+        Ok(protection) => protection,
+        Err(error) if required => return Err(WireFault::ConfinementFailed(error.to_string())),
+        Err(error) => jail::Protection { missing: vec![error.to_string()], ..jail::Protection::default() },
+    };
+    if required && !protection.missing.is_empty() {
+        return Err(WireFault::ConfinementFailed(protection.missing.join("; ")));
+    }
+    Ok(WireProtection {
+        landlock_abi: protection.landlock_abi,
+        no_new_privileges: protection.no_new_privileges,
+        seccomp: protection.seccomp,
+        filter: protection.filter,
+        core_dumps_off: protection.core_dumps_off,
+        missing: protection.missing,
+    })
+}
+
+fn load_model(load: &Load, parts: Vec<OwnedFd>, sender: &mut Sender) -> Result<Rc<Model>, Stop> {
+    let mut said = 0;
+    let mut broken = None;
+    let mut progress = |share: f32| {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast from a float saturates")]
+        let percent = (share * 100.0).clamp(0.0, 100.0) as u8;
+        if percent > said && broken.is_none() {
+            said = percent;
+            broken = sender.send(&Report::Loading { percent }).err();
+        }
+        broken.is_none()
+    };
+    let options = ModelOptions { gpu_layers: load.gpu_layers, rearrange: true, progress: &mut progress };
+    let model = Model::load(parts, options);
+    if let Some(error) = broken {
+        return Err(Stop::Link(error));
+    }
+    let model = model.map_err(|reason| memory_or(reason, WireFault::LoadFailed))?;
+    if !load.embed && !model.has_decoder() {
+        return Err(WireFault::Unfit("this model makes vectors and can't generate text".into()).into());
+    }
+    Ok(Rc::new(model))
+}
+
+/// A context, and for an embedder the size of its batches.
+fn make_context(load: &Load, model: Rc<Model>) -> Result<(Context, Option<u32>), WireFault> {
+    let trained = model.context_trained();
+    let failed = |reason: String| memory_or(reason, WireFault::LoadFailed);
+    if !load.embed {
+        let options = ContextOptions {
+            context_tokens: load.context_tokens,
+            sequences_max: load.sequences_max,
+            batch_tokens: load.batch_tokens,
+            threads: load.threads,
+            embed: None,
+        };
+        return Ok((Context::new(model, options).map_err(failed)?, None));
+    }
+    let window = if load.context_tokens == 0 { trained } else { load.context_tokens.min(trained) };
+    let batch_tokens = load.batch_tokens.min(EMBED_BATCH_TOKENS).max(window);
+    let options = |pooling| ContextOptions {
+        context_tokens: batch_tokens,
+        sequences_max: EMBED_SEQUENCES_MAX,
+        batch_tokens,
+        threads: load.threads,
+        embed: Some(pooling),
+    };
+    let context = Context::new(Rc::clone(&model), options(Pooling::OfModel)).map_err(failed)?;
+    if context.pools_text() {
+        return Ok((context, Some(batch_tokens)));
+    }
+    // The file doesn't say how to make one vector of many: their mean.
+    drop(context);
+    let context = Context::new(model, options(Pooling::Mean)).map_err(failed)?;
+    Ok((context, Some(batch_tokens)))
+}
+
+fn attach_threads(context: &mut Context, backends: &[Backend], threads: u32) -> Result<(), WireFault> {
+    let cpu = backends.iter().find(|backend| backend.name() == "CPU");
+    let cpu = cpu.ok_or_else(|| WireFault::BackendFailed("no CPU backend is loaded; every model needs one".into()))?;
+    let pool = ThreadPool::new(*cpu, threads, POLL).map_err(WireFault::BackendFailed)?;
+    context.attach(pool);
+    Ok(())
+}
+
+/// Computes one token, so that the first real one finds its memory touched, and what doesn't work
+/// under the confinement shows now.
+fn warm_up(context: &mut Context, embed: bool) -> Result<(), WireFault> {
+    let mut batch = Batch::default();
+    batch.add(context.model().any_token(), 0, 0, true);
+    let outcome = if embed { context.encode(&mut batch) } else { context.decode(&mut batch) };
+    context.forget(0, 0);
+    match outcome {
+        Decoded::Done => Ok(()),
+        Decoded::Failed(reason) => Err(WireFault::LoadFailed(format!("the first token can't be computed: {reason}"))),
+        Decoded::Full | Decoded::Aborted => Err(WireFault::LoadFailed("the first token finds no room".into())),
+    }
+}
+
+/// llama.cpp says in words when memory is short.
+fn memory_or(reason: String, other: impl Fn(String) -> WireFault) -> WireFault {
+    let short = ["failed to allocate", "unable to allocate", "out of memory", "cannot allocate", "bad_alloc"];
+    if short.iter().any(|words| reason.to_lowercase().contains(words)) {
+        WireFault::MemoryShort(reason)
+    } else {
+        other(reason)
+    }
+}
+
+/// Pages in memory now, from a file that was opened before the confinement.
+fn resident_bytes(file: std::fs::File) -> u64 {
+    let mut text = [0_u8; 128];
+    let Ok(length) = std::os::unix::fs::FileExt::read_at(&file, &mut text, 0) else { return 0 };
+    let pages = std::str::from_utf8(&text[..length])
+        .ok()
+        .and_then(|text| text.split_ascii_whitespace().nth(1)?.parse::<u64>().ok())
+        .unwrap_or(0);
+    pages * u64::try_from(rustix::param::page_size()).unwrap_or(4096)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_memory_is_told_from_a_bad_model() {
+        let other = WireFault::LoadFailed;
+        let short =
+            memory_or("ggml_backend_cpu_buffer_type_alloc_buffer: failed to allocate buffer of size 9".into(), other);
+        assert!(matches!(short, WireFault::MemoryShort(_)));
+        assert!(matches!(memory_or("invalid magic".into(), other), WireFault::LoadFailed(_)));
+    }
+
+    #[test]
+    fn backends_lie_beside_the_worker_and_nowhere_else() {
+        for name in ["/etc/passwd", "../libggml-cpu.so", "sub/libggml-cpu.so"] {
+            let Err(WireFault::BackendFailed(words)) = load_backends(&[name.to_owned()]) else { panic!("{name}") };
+            assert!(words.contains("beside the worker"), "{words}");
+        }
+    }
+
+    #[test]
+    fn a_processor_with_one_file_needs_no_path_at_all() {
+        let rules = first_rules(false, &[]);
+        assert!(rules.read.is_empty() && rules.write.is_empty() && rules.execute.is_empty());
+        assert_eq!(rules.filter, Filter::WorkerCpu);
+    }
+}

@@ -1,0 +1,93 @@
+//! `freehold-worker selftest FILE`: is this backend's arithmetic right here, and how fast is it?
+//!
+//! Runs confined like a worker. Code for other processors or by a faulty compiler may end the
+//! process with a signal: that is an answer too, and the parent takes the next backend.
+
+use crate::ffi::{Backend, MatrixType, ProductBench, ProductWeights, install_log};
+use crate::{load, reference};
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use wire::{Product, SelfTest};
+
+const ROWS: usize = 512;
+const DEPTH: usize = 2048;
+const COLUMNS: usize = 64;
+const RUNS: u32 = 7;
+
+/// Activations are rounded to 8 bits on the way; what comes out is within about one per cent.
+const ERROR_MAX_PACKED: f64 = 0.02;
+/// Without packing only the order of sums and bfloat16 in some kernels make a difference.
+const ERROR_MAX_PLAIN: f64 = 0.005;
+
+/// Prints one line of JSON and ends with 0 when every product is right, 1 when one is wrong,
+/// 2 when there is nothing to test.
+#[expect(clippy::print_stderr, reason = "the parent shows this to the person")]
+pub(crate) fn run(file: &Path) -> ExitCode {
+    install_log();
+    match test(file) {
+        Ok(report) => {
+            let correct = report.products.iter().all(|product| product.correct) && !report.products.is_empty();
+            let written = serde_json::to_string(&report).map_err(std::io::Error::from).and_then(|line| {
+                let mut out = std::io::stdout().lock();
+                writeln!(out, "{line}")
+            });
+            if let Err(error) = written {
+                eprintln!("the result can't be written: {error}");
+                return ExitCode::from(2);
+            }
+            ExitCode::from(u8::from(!correct))
+        }
+        Err(reason) => {
+            eprintln!("{}: {reason}", file.display());
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn test(file: &Path) -> Result<SelfTest, String> {
+    let backend = Backend::load(file)?;
+    let devices = backend.devices();
+    // Before the confinement, because it may be a question of files.
+    let threads = std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1));
+    let gpu = devices.iter().any(|device| device.is_gpu());
+    load::confine(&load::first_rules(gpu, &[]), false).map_err(|fault| format!("{fault:?}"))?;
+    let mut products = Vec::new();
+    for device in &devices {
+        let bench = ProductBench::new(*device, threads)?;
+        for (seed, kind) in (1..).zip(MatrixType::ALL) {
+            products.extend(multiply(&bench, kind, seed)?);
+        }
+    }
+    Ok(SelfTest {
+        backend: file.file_name().unwrap_or(file.as_os_str()).to_string_lossy().into_owned(),
+        devices: devices.iter().map(|device| device.name()).collect(),
+        features: backend.features(),
+        products,
+    })
+}
+
+fn multiply(bench: &ProductBench, kind: MatrixType, seed: u64) -> Result<Vec<Product>, String> {
+    let weights = ProductWeights::pack(kind, ROWS, DEPTH, &reference::noise(ROWS * DEPTH, seed))
+        .ok_or_else(|| format!("{} weights can't be packed", kind.name()))?;
+    let activations = reference::noise(COLUMNS * DEPTH, seed + 1000);
+    let expected = reference::product(&weights.plain, &activations, DEPTH);
+    let error_max = if kind == MatrixType::F32 { ERROR_MAX_PLAIN } else { ERROR_MAX_PACKED };
+    let mut products = Vec::new();
+    for path in bench.paths() {
+        let Some(computed) = bench.multiply(path, &weights, &activations, RUNS)? else { continue };
+        let error = reference::error_relative(&expected, &computed.values);
+        #[expect(clippy::cast_precision_loss, reason = "a constant of about a hundred million")]
+        let operations = (2 * ROWS * DEPTH * COLUMNS) as f64;
+        #[expect(clippy::cast_possible_truncation, reason = "an error of this size needs no double precision")]
+        let error_relative = error as f32;
+        products.push(Product {
+            weights: kind.name().to_owned(),
+            path: path.name(),
+            error_relative,
+            correct: error <= error_max,
+            gops: operations / computed.seconds / 1e9,
+        });
+    }
+    Ok(products)
+}
