@@ -1,0 +1,90 @@
+//! Benchmarks: `cargo xtask bench NAME [--json] [--quick]`.
+//!
+//! Each sets up what it needs outside the repository, holds the machine's lock, waits for quiet and
+//! says when it wasn't, and ends with its stated goals: what was measured, what the peer reached,
+//! and whether the goal was met. Start reading at [`raw`].
+
+pub(crate) mod daemon;
+pub(crate) mod report;
+
+mod cpu;
+mod http;
+mod machine;
+mod peer;
+mod raw;
+mod start;
+mod stat;
+
+pub(crate) use machine::Watch;
+
+use anyhow::{Result, bail};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Names that a guard may cite as `bench: NAME`.
+pub(crate) const NAMES: [&str; 3] = ["raw", "start", "cpu"];
+
+/// How a benchmark or an evaluation was called.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Options {
+    /// One object on stdout instead of tables.
+    pub(crate) json: bool,
+    /// Fewer repetitions: to see that it works, not to quote.
+    pub(crate) quick: bool,
+}
+
+impl Options {
+    /// How long a busy machine is waited for.
+    pub(crate) fn patience(self) -> Duration {
+        Duration::from_secs(if self.quick { 5 } else { 120 })
+    }
+}
+
+/// # Errors
+/// When the call is wrong or a measurement can't be made.
+pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
+    let (name, options) = read(args, &NAMES)?;
+    match name {
+        "raw" => raw::run(options),
+        "start" => start::run(options),
+        _ => cpu::run(options),
+    }
+}
+
+/// One of the names, and the flags.
+///
+/// # Errors
+/// When the name is missing or unknown, or a flag is.
+pub(crate) fn read<'a>(args: &[String], names: &[&'a str]) -> Result<(&'a str, Options)> {
+    let mut options = Options::default();
+    let mut name = None;
+    for arg in args {
+        match arg.as_str() {
+            "--json" => options.json = true,
+            "--quick" => options.quick = true,
+            word => match names.iter().find(|known| **known == word) {
+                Some(known) if name.is_none() => name = Some(*known),
+                _ => bail!("`{word}` isn't known here; there are {} and the flags --json, --quick", names.join(", ")),
+            },
+        }
+    }
+    match name {
+        Some(name) => Ok((name, options)),
+        None => bail!("name one of: {}", names.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_read() {
+        let read = |words: &str| read(&words.split_whitespace().map(str::to_string).collect::<Vec<_>>(), &NAMES);
+        let (name, options) = read("raw --json").expect("good");
+        assert!(name == "raw" && options.json && !options.quick);
+        for bad in ["", "fast", "raw cpu", "raw --loud"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! A Freehold of the benchmark's own: built in release, in a home of its own, on a free port.
+
+use crate::{native, place};
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const START_SECONDS_MAX: u64 = 30;
+const STOP_SECONDS_MAX: u64 = 20;
+
+/// The built programs and where the starter models lie.
+#[derive(Debug)]
+pub(crate) struct Freehold {
+    pub(crate) program: PathBuf,
+    pub(crate) worker: PathBuf,
+    pub(crate) native: native::NativeDir,
+}
+
+/// Files of the starter models.
+#[derive(Debug, Clone)]
+pub(crate) struct Starter {
+    pub(crate) chat: PathBuf,
+    pub(crate) embed: PathBuf,
+}
+
+/// How fast the programs were compiled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    Dev,
+    Release,
+}
+
+impl Freehold {
+    /// Builds what isn't built yet.
+    ///
+    /// # Errors
+    /// When a build fails.
+    pub(crate) fn build(profile: Profile) -> Result<Self> {
+        let native = native::ensure()?;
+        let mut cargo = place::cargo();
+        cargo.args(["build", "--quiet", "--locked", "--package", "freehold"]);
+        if profile == Profile::Release {
+            cargo.arg("--release");
+        }
+        place::output(&mut cargo)?;
+        Self::built(profile, native)
+    }
+
+    /// The programs that stand in the target directory.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub(crate) fn built(profile: Profile, native: native::NativeDir) -> Result<Self> {
+        let folder = match profile {
+            Profile::Dev => "debug",
+            Profile::Release => "release",
+        };
+        let program = place::target()?.join(folder).join(format!("freehold{}", std::env::consts::EXE_SUFFIX));
+        if !program.is_file() {
+            bail!("`{}` wasn't built", program.display());
+        }
+        Ok(Self { program, worker: native.worker.clone(), native })
+    }
+
+    /// One call of the program with this home; nothing else of Freehold's settings is passed on.
+    pub(crate) fn command(&self, home: &Path) -> Command {
+        let mut command = Command::new(&self.program);
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("FREEHOLD_")) {
+            command.env_remove(name);
+        }
+        command.env("FREEHOLD_HOME", home).env("FREEHOLD_WORKER", &self.worker).env("FREEHOLD_PORT", "0");
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// The object that a command prints with `--json`.
+    ///
+    /// # Errors
+    /// When the command fails or prints something else.
+    pub(crate) fn json(&self, home: &Path, args: &[&str]) -> Result<Value> {
+        let text = place::output(self.command(home).args(args).arg("--json"))?;
+        serde_json::from_str(&text).with_context(|| format!("`freehold {} --json` printed no JSON", args.join(" ")))
+    }
+
+    /// The starter models in a home that only chores use, pulled once.
+    ///
+    /// # Errors
+    /// When they can't be pulled.
+    pub(crate) fn starter(&self) -> Result<Starter> {
+        let home = place::cache()?.join("check-home");
+        let find = |kind: &str| -> Result<Option<PathBuf>> {
+            let models = self.json(&home, &["models"])?;
+            let rows = models["models"].as_array().or(models.as_array()).context("`freehold models` lists nothing")?;
+            let row = rows.iter().find(|row| row["kind"] == kind && row["problem"].is_null());
+            Ok(row.and_then(|row| row["path"].as_str()).map(PathBuf::from))
+        };
+        let found = || -> Result<Option<Starter>> {
+            Ok(match (find("chat")?, find("embed")?) {
+                (Some(chat), Some(embed)) => Some(Starter { chat, embed }),
+                _ => None,
+            })
+        };
+        let starter = match found()? {
+            Some(starter) => Ok(starter),
+            None => {
+                eprintln!("pulling the starter models into {} …", home.display());
+                place::output(self.command(&home).args(["pull", "starter"]))?;
+                found()?.context("the starter models were pulled, but `freehold models` doesn't list them")
+            }
+        };
+        // Commands start a daemon; nobody needs this one any longer.
+        let stopped = place::output(self.command(&home).arg("stop"));
+        starter.and_then(|starter| stopped.map(|_| starter))
+    }
+}
+
+/// A running daemon; dropping it stops it.
+#[derive(Debug)]
+pub(crate) struct Daemon<'a> {
+    freehold: &'a Freehold,
+    home: PathBuf,
+    child: Child,
+    /// `http://127.0.0.1:PORT`.
+    pub(crate) address: String,
+}
+
+impl<'a> Daemon<'a> {
+    /// Starts a daemon in an empty home and adds the starter models in place.
+    ///
+    /// # Errors
+    /// When it doesn't serve within its time; its log is named.
+    pub(crate) fn start(freehold: &'a Freehold, starter: &Starter) -> Result<Self> {
+        let cache = place::cache()?;
+        let home = cache.join("bench-home");
+        let _ = std::fs::remove_dir_all(&home);
+        std::fs::create_dir_all(&home)?;
+        std::fs::create_dir_all(cache.join("logs"))?;
+        let log = cache.join("logs/bench-daemon.log");
+        let out = File::create(&log)?;
+        let child = freehold.command(&home).arg("serve").stdout(out.try_clone()?).stderr(out).spawn()?;
+        let mut daemon = Self { freehold, home, child, address: String::new() };
+        let start = Instant::now();
+        daemon.address = loop {
+            if let Some(address) = daemon.status().ok().and_then(|status| Some(status["address"].as_str()?.to_string()))
+            {
+                break address;
+            }
+            if start.elapsed() > Duration::from_secs(START_SECONDS_MAX) || daemon.child.try_wait()?.is_some() {
+                bail!("the daemon doesn't serve; its log: {}", log.display());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        };
+        for model in [&starter.chat, &starter.embed] {
+            let model = model.to_str().context("a model's path isn't UTF-8")?;
+            freehold.json(&daemon.home, &["models", "add", model])?;
+        }
+        Ok(daemon)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// # Errors
+    /// When it doesn't answer.
+    pub(crate) fn status(&self) -> Result<Value> {
+        self.freehold.json(&self.home, &["status"])
+    }
+
+    pub(crate) fn command(&self) -> Command {
+        self.freehold.command(&self.home)
+    }
+}
+
+impl Drop for Daemon<'_> {
+    fn drop(&mut self) {
+        let _ = place::output(self.freehold.command(&self.home).arg("stop"));
+        let start = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if start.elapsed() > Duration::from_secs(STOP_SECONDS_MAX) {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}

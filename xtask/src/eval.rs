@@ -1,0 +1,87 @@
+//! Judgements of quality: `cargo xtask eval NAME [--json] [--quick]`.
+//!
+//! `map` runs the retrieval evaluation of `crates/map` (an example there, so that it needs no door
+//! into the crate) on the collections that lie beside the repository. The example prints figures
+//! and goals as one object; here they get the machine and the exit status that all measurements have.
+
+use crate::bench::report::{Goal, Report, Table};
+use crate::bench::{self, Options};
+use crate::place;
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use std::process::ExitCode;
+
+/// Names that a guard may cite as `eval: NAME`.
+pub(crate) const NAMES: [&str; 1] = ["map"];
+
+/// What the example prints.
+#[derive(Debug, Deserialize)]
+struct Judged {
+    #[serde(default)]
+    settings: Vec<(String, String)>,
+    #[serde(default)]
+    tables: Vec<Table>,
+    #[serde(default)]
+    notes: Vec<String>,
+    goals: Vec<Goal>,
+}
+
+/// # Errors
+/// When the call is wrong, the collections aren't there or the evaluation fails.
+pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
+    let (_, options) = bench::read(args, &NAMES)?;
+    map(options)
+}
+
+fn map(options: Options) -> Result<ExitCode> {
+    let root = place::root();
+    let data = match std::env::var_os("FREEHOLD_EVAL_DATA") {
+        Some(folder) => folder.into(),
+        None => root.parent().context("the repository has a folder around it")?.join("shared/data/ir"),
+    };
+    if !data.is_dir() {
+        bail!(
+            "the collections aren't there: `{}`; put them there or set FREEHOLD_EVAL_DATA to their folder",
+            data.display()
+        );
+    }
+    let mut cargo = place::cargo();
+    cargo.args(["run", "--quiet", "--locked", "--release", "--package", "freehold-map", "--example", "eval", "--"]);
+    cargo.arg("--json").arg("--data").arg(&data);
+    if options.quick {
+        cargo.arg("--quick");
+    }
+    let judged = read(&place::output(&mut cargo)?)?;
+    let mut report = Report::new("quality of search");
+    report.settings = judged.settings;
+    report.setting("collections", data.display().to_string());
+    report.tables = judged.tables;
+    report.notes = judged.notes;
+    report.goals = judged.goals;
+    Ok(report.finish(options.json))
+}
+
+/// The last line that is an object: cargo and libraries may have said something before.
+fn read(said: &str) -> Result<Judged> {
+    let line = said.lines().rev().find(|line| line.starts_with('{')).context("the evaluation printed no object")?;
+    let judged: Judged = serde_json::from_str(line).context("the evaluation's object isn't as expected")?;
+    if judged.goals.is_empty() {
+        bail!("the evaluation named no goal");
+    }
+    Ok(judged)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_and_goals_are_read() {
+        let said = "talk\n{\"goals\": [{\"name\": \"nDCG@10\", \"measured\": 0.4, \"unit\": \"\", \"goal\": \">= 0.3\", \"met\": true}]}\n";
+        let judged = read(said).expect("read");
+        assert!(judged.goals[0].met && judged.goals[0].peer.is_none());
+        for bad in ["", "{}", "{\"goals\": []}", "no object"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+}

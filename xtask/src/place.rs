@@ -1,0 +1,89 @@
+//! Where things lie: the repository, the cache outside it, cargo's target directory.
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The repository's root.
+pub fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().expect("xtask lies one folder below the root").to_path_buf()
+}
+
+/// Downloads, peers and logs that a clean checkout can make again: `$FREEHOLD_CACHE_DIR`, else the
+/// user's cache folder. `scripts/setup.sh` follows the same rule.
+///
+/// # Errors
+/// When no home is set or the folder can't be made.
+pub fn cache() -> Result<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let dir = match (set("FREEHOLD_CACHE_DIR"), set("XDG_CACHE_HOME"), set("HOME")) {
+        (Some(dir), _, _) => dir,
+        (None, Some(dir), _) => dir.join("freehold-build"),
+        (None, None, Some(home)) => home.join(".cache/freehold-build"),
+        (None, None, None) => bail!("neither FREEHOLD_CACHE_DIR nor HOME is set"),
+    };
+    std::fs::create_dir_all(&dir).with_context(|| format!("can't make `{}`", dir.display()))?;
+    Ok(dir)
+}
+
+/// The cargo that started this chore, so that a toolchain chosen there is kept.
+pub fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+/// `cargo metadata` of the whole workspace; `platform` narrows the resolved graph to one target.
+///
+/// # Errors
+/// When cargo can't resolve the workspace.
+pub fn metadata(platform: Option<&str>) -> Result<Value> {
+    let mut command = cargo();
+    command.args(["metadata", "--format-version", "1", "--locked"]);
+    if let Some(platform) = platform {
+        command.args(["--filter-platform", platform]);
+    }
+    let out = command.stderr(Stdio::inherit()).output().context("can't run cargo")?;
+    if !out.status.success() {
+        bail!("`cargo metadata --locked` failed; is Cargo.lock up to date?");
+    }
+    serde_json::from_slice(&out.stdout).context("`cargo metadata` printed something that isn't JSON")
+}
+
+/// Cargo's target directory, wherever the person has put it.
+///
+/// # Errors
+/// When `cargo metadata` fails.
+pub fn target() -> Result<PathBuf> {
+    if let Some(dir) = std::env::var_os("CARGO_TARGET_DIR").filter(|value| !value.is_empty()) {
+        return std::path::absolute(dir).context("CARGO_TARGET_DIR");
+    }
+    let metadata = metadata(None)?;
+    let dir = metadata["target_directory"].as_str().context("cargo metadata names no target directory")?;
+    Ok(PathBuf::from(dir))
+}
+
+/// The first of `names` that is on PATH.
+pub fn on_path(names: &[&str]) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let dirs: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    names.iter().find_map(|name| dirs.iter().map(|dir| dir.join(name)).find(|file| file.is_file()))
+}
+
+/// Runs a program and gives back its standard output.
+///
+/// # Errors
+/// When it can't be started or ends with another status than 0; the end of its stderr is told.
+pub fn output(command: &mut Command) -> Result<String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let out = command.stdin(Stdio::null()).output().with_context(|| format!("can't run `{name}`"))?;
+    if !out.status.success() {
+        let said = String::from_utf8_lossy(&out.stderr);
+        let tail: Vec<&str> = said.lines().rev().take(12).collect();
+        let tail: Vec<&str> = tail.into_iter().rev().collect();
+        bail!("`{name}` failed ({}):\n{}", out.status, tail.join("\n"));
+    }
+    Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+}
