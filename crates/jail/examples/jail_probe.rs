@@ -53,6 +53,7 @@ impl Probe {
         match verb {
             "apply" => apply(rest),
             "time" => time(rest),
+            "confine" => confine(rest),
             "harden" => {
                 jail::harden_daemon();
                 "hardened".into()
@@ -74,6 +75,7 @@ impl Probe {
             "run" => run(rest),
             "frame" => said(frame()),
             "mapped" => said(mapped(rest)),
+            "hide" => hide(rest),
             "listen" => said(listen(rest)),
             "grow" => grow(rest),
             "open-many" => open_many(),
@@ -118,6 +120,14 @@ fn apply(rules: &str) -> String {
         Ok(protection) => serde_json::to_string(&protection).unwrap_or_default(),
         Err(error) => format!("error: {error}"),
     }
+}
+
+/// Becomes another probe by way of the trampoline, which tells whether it gained no privileges.
+fn confine(rules: &str) -> String {
+    let Ok(program) = std::env::current_exe() else { return "who am I".into() };
+    let then = "field /proc/self/status NoNewPrivs:";
+    let code = jail::run_trampoline(&[rules.into(), "--".into(), program.into(), then.into()]);
+    format!("{code:?}")
 }
 
 fn time(rules: &str) -> String {
@@ -242,6 +252,25 @@ fn mapped(path: &str) -> io::Result<String> {
         munmap(place, length)?;
         Ok(sum.to_string())
     }
+}
+
+/// Plays an older kernel: the call of that number doesn't exist from now on.
+fn hide(number: &str) -> String {
+    #[cfg(target_os = "linux")]
+    {
+        use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+        let rules = [(number.parse().unwrap_or(-1), Vec::new())].into();
+        let absent = SeccompAction::Errno(libc::ENOSYS.cast_unsigned());
+        let arch = std::env::consts::ARCH.try_into();
+        let filter = arch.and_then(|arch| SeccompFilter::new(rules, SeccompAction::Allow, absent, arch));
+        let program = filter.and_then(BpfProgram::try_from).map_err(|error| error.to_string());
+        match program.and_then(|program| seccompiler::apply_filter(&program).map_err(|error| error.to_string())) {
+            Ok(()) => "hidden".into(),
+            Err(error) => error,
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    format!("{number} stays")
 }
 
 /// Binds a TCP socket to a port of this machine.

@@ -73,9 +73,9 @@ fn confine_and_become(args: &[OsString]) -> Failed {
 }
 
 fn confine(rules: &Rules) -> Result<Protection, JailError> {
-    let protection = apply(rules)?;
+    let mut protection = apply(rules)?;
     if rules.filter == Filter::None {
-        system::restrict_foreign()?;
+        protection.missing.extend(system::restrict_foreign()?);
     }
     Ok(protection)
 }

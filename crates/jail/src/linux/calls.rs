@@ -70,21 +70,27 @@ struct Program {
     calls: u32,
 }
 
-/// Binds all threads of this process to the list, for good. Returns how many calls it leaves.
-pub(crate) fn restrict(filter: Filter) -> Result<u32, JailError> {
-    let program = allow_list(filter, std::env::consts::ARCH)?;
-    install(&program.code)?;
-    Ok(program.calls)
+/// Whether the kernel took a list.
+pub(crate) enum Outcome {
+    /// It binds all threads of this process, for good, and leaves so many calls.
+    InForce(u32),
+    /// Why this system has nothing that could take it.
+    Unavailable(String),
+}
+
+/// Leaves the calls of the list and no other.
+pub(crate) fn restrict(filter: Filter) -> Result<Outcome, JailError> {
+    install(|arch| allow_list(filter, arch))
 }
 
 /// Takes the last rights away that are only needed before untrusted bytes are looked at.
-pub(crate) fn seal() -> Result<(), JailError> {
-    install(&refuse_list(SEAL, std::env::consts::ARCH)?.code)
+pub(crate) fn seal() -> Result<Outcome, JailError> {
+    install(|arch| refuse_list(SEAL, arch))
 }
 
 /// Takes what no program needs that isn't ours, and no list of whose calls exists.
-pub(crate) fn restrict_foreign() -> Result<(), JailError> {
-    install(&refuse_list(FOREIGN, std::env::consts::ARCH)?.code)
+pub(crate) fn restrict_foreign() -> Result<Outcome, JailError> {
+    install(|arch| refuse_list(FOREIGN, arch))
 }
 
 fn allow_list(filter: Filter, arch: &str) -> Result<Program, JailError> {
@@ -167,8 +173,22 @@ fn compile(entries: &[Entry], kind: Kind, arch: &str) -> Result<Program, JailErr
     Ok(Program { code, calls: u32::try_from(calls.len()).unwrap_or(u32::MAX) })
 }
 
-fn install(code: &BpfProgram) -> Result<(), JailError> {
-    seccompiler::apply_filter_all_threads(code).map_err(failed)
+fn install(list: impl FnOnce(&str) -> Result<Program, JailError>) -> Result<Outcome, JailError> {
+    let arch = std::env::consts::ARCH;
+    if TargetArch::try_from(arch).is_err() {
+        return Ok(Outcome::Unavailable(format!("seccomp: no list is made for {arch}")));
+    }
+    let program = list(arch)?;
+    match seccompiler::apply_filter_all_threads(&program.code) {
+        Ok(()) => Ok(Outcome::InForce(program.calls)),
+        // The two answers of a kernel that was built without filters.
+        Err(seccompiler::Error::Seccomp(error))
+            if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL)) =>
+        {
+            Ok(Outcome::Unavailable("seccomp: this kernel has no system call filters".into()))
+        }
+        Err(error) => Err(failed(error)),
+    }
 }
 
 impl Condition {

@@ -3,6 +3,7 @@
 mod calls;
 mod files;
 
+use self::calls::Outcome;
 use crate::{Filter, JailError, Protection, Rules};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
@@ -38,25 +39,49 @@ pub(crate) fn apply(rules: &Rules) -> Result<Protection, JailError> {
             protection.missing.push("capabilities: the superuser's special rights could not be dropped".into());
         }
     }
-    // A list that is in force already would only be looked up twice at every call.
-    if rules.filter != Filter::None && protection.filter != rules.filter.name() {
-        protection.calls = calls::restrict(rules.filter)?;
-        protection.seccomp = true;
-    }
-    if first_layer || rules.filter != Filter::None {
-        protection.filter = rules.filter.name().into();
-    }
-    if rules.seals() {
-        calls::seal()?;
-        protection.sealed = true;
+    if rules.filter == Filter::None {
+        if first_layer {
+            protection.filter = Filter::None.name().into();
+        }
+    } else {
+        restrict_calls(rules, &mut protection)?;
     }
     *in_force = Some(protection.clone());
     Ok(protection)
 }
 
-/// More for programs that aren't ours, which `apply` with no filter leaves too much.
-pub(crate) fn restrict_foreign() -> Result<(), JailError> {
-    calls::restrict_foreign()
+fn restrict_calls(rules: &Rules, protection: &mut Protection) -> Result<(), JailError> {
+    // A list that is in force already would only be looked up twice at every call.
+    if protection.filter != rules.filter.name() {
+        match calls::restrict(rules.filter)? {
+            Outcome::InForce(calls) => {
+                protection.seccomp = true;
+                protection.filter = rules.filter.name().into();
+                protection.calls = calls;
+            }
+            Outcome::Unavailable(why) => {
+                protection.filter = Filter::None.name().into();
+                protection.missing.push(why);
+                return Ok(());
+            }
+        }
+    }
+    if rules.seals() {
+        match calls::seal()? {
+            Outcome::InForce(_) => protection.sealed = true,
+            Outcome::Unavailable(why) => protection.missing.push(why),
+        }
+    }
+    Ok(())
+}
+
+/// More for programs that aren't ours, to whom `apply` without a filter leaves too much. Says what
+/// this system couldn't do.
+pub(crate) fn restrict_foreign() -> Result<Option<String>, JailError> {
+    match calls::restrict_foreign()? {
+        Outcome::InForce(_) => Ok(None),
+        Outcome::Unavailable(why) => Ok(Some(why)),
+    }
 }
 
 /// What is done once and can't be undone: the second layer isn't even allowed to ask.

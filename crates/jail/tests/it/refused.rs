@@ -396,6 +396,33 @@ fn rules_without_a_path_seal_at_once() {
     assert_eq!(protection.lines()[0], format!("Landlock ABI {}: opens no file", protection.landlock_abi));
 }
 
+/// What an older kernel can't do is said, and the rest is done all the same.
+#[test]
+fn what_the_kernel_lacks_is_named() {
+    let sealing = apply(&Rules::default().with_filter(Filter::Extract));
+    let hide = |number: i64| format!("hide {number}");
+    let socket = format!("raw {}:2,1,0", libc::SYS_socket);
+    let answers = lines(probe().args([
+        hide(libc::SYS_landlock_create_ruleset),
+        sealing.clone(),
+        socket.clone(),
+        "read /etc/passwd".into(),
+    ]));
+    let protection: Protection = serde_json::from_str(&answers[1]).expect(&answers[1]);
+    assert_eq!(protection.landlock_abi, 0);
+    assert_eq!(protection.missing, ["Landlock: this kernel has none; Linux 5.13 or newer is needed"]);
+    assert!(protection.seccomp && protection.sealed && !protection.is_complete());
+    assert_eq!(answers[2..], [EPERM.to_string(), format!("errno {EPERM}")]);
+
+    let answers = lines(probe().args([hide(libc::SYS_seccomp), sealing, socket, "read /etc/passwd".into()]));
+    let protection: Protection = serde_json::from_str(&answers[1]).expect(&answers[1]);
+    assert!(!protection.seccomp && !protection.sealed && protection.landlock_abi > 0);
+    assert_eq!(protection.filter, "none");
+    assert_eq!(protection.missing, ["seccomp: this kernel has no system call filters"]);
+    assert_eq!(protection.lines().last().unwrap(), "missing: seccomp: this kernel has no system call filters");
+    assert_eq!(answers[2..], ["0".to_owned(), format!("errno {EACCES}")]);
+}
+
 #[test]
 fn a_program_that_is_not_there_is_an_error() {
     let missing = std::path::Path::new("/nowhere/to/be/found");

@@ -127,3 +127,17 @@ fn a_program_that_may_not_run_does_not() {
     assert_eq!(read_lines(&mut child), [""; 0]);
     assert_eq!(child.wait().unwrap().code(), Some(126));
 }
+
+/// A program that isn't ours runs with what there is, and what there isn't stands in its output.
+#[test]
+fn less_protection_is_said_aloud() {
+    let rules = serde_json::to_string(&Rules::system().and_execute(&probe_path())).unwrap();
+    let hide = format!("hide {}", libc::SYS_landlock_create_ruleset);
+    let become_confined = format!("confine {rules}");
+    let mut child = probe().stderr(Io::Pipe).args([hide, become_confined]).spawn().unwrap();
+    assert_eq!(read_lines(&mut child), ["hidden", "1"]);
+    let mut text = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(text, "less protection than asked for: Landlock: this kernel has none; Linux 5.13 or newer is needed\n");
+}
