@@ -4,7 +4,7 @@
 //! processes, and only then looks at the first byte of the model, which may be hostile. A model in
 //! several parts and a GPU need one exception each, stated at [`confine`].
 
-use crate::ffi::{Backend, Batch, Context, ContextOptions, Decoded, Model, ModelOptions, Pooling, ThreadPool};
+use crate::ffi::{Backend, Batch, Context, ContextOptions, Decoded, Model, ModelOptions, Pooling, ThreadPool, page_bytes};
 use crate::link::micros;
 use jail::{Filter, Rules};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -263,7 +263,7 @@ fn resident_bytes(file: std::fs::File) -> u64 {
         .ok()
         .and_then(|text| text.split_ascii_whitespace().nth(1)?.parse::<u64>().ok())
         .unwrap_or(0);
-    pages * u64::try_from(rustix::param::page_size()).unwrap_or(4096)
+    pages * page_bytes()
 }
 
 #[cfg(test)]

@@ -11,6 +11,12 @@ pub(crate) fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// Size of a page of memory; known without a file, so that it can be asked under confinement.
+pub(crate) fn page_bytes() -> u64 {
+    // SAFETY: takes a number and gives a number.
+    u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
+}
+
 /// Takes over a descriptor that the parent left under a number, if it is there and a socket. To be
 /// asked once, at the very start.
 pub(crate) fn inherited_socket(number: i32) -> Option<OwnedFd> {
