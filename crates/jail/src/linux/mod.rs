@@ -4,63 +4,83 @@ mod calls;
 mod files;
 
 use self::calls::Outcome;
+use crate::protection::SEALED;
 use crate::{Filter, JailError, Protection, Rules};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
-/// What the first layer achieved, for the second one to build on.
-static IN_FORCE: Mutex<Option<Protection>> = Mutex::new(None);
+/// What the layers so far achieved, for the next one to build on.
+static IN_FORCE: Mutex<Option<Layers>> = Mutex::new(None);
+
+#[derive(Clone)]
+struct Layers {
+    protection: Protection,
+    /// The list that binds.
+    list: Filter,
+}
 
 pub(crate) fn apply(rules: &Rules) -> Result<Protection, JailError> {
     let mut in_force = IN_FORCE.lock().unwrap_or_else(PoisonError::into_inner);
-    let before = in_force.clone();
-    let first_layer = before.is_none();
-    let mut protection = match before {
-        Some(first) => first,
-        None => first_steps()?,
+    let mut layers = match in_force.clone() {
+        Some(layers) => {
+            next_files(rules, &layers.protection)?;
+            layers
+        }
+        None => Layers { protection: first_layer(rules)?, list: Filter::None },
     };
+    if rules.filter != Filter::None {
+        restrict_calls(rules, &mut layers)?;
+    }
+    *in_force = Some(layers.clone());
+    Ok(layers.protection)
+}
+
+/// What is done once and can't be undone; later layers aren't even allowed to ask for it.
+fn first_layer(rules: &Rules) -> Result<Protection, JailError> {
+    harden();
+    let core_dumps_off = getrlimit(Resource::Core).maximum.is_some_and(|maximum| maximum <= CORE_BYTES_MAX)
+        && matches!(rustix::process::dumpable_behavior(), Ok(DumpableBehavior::NotDumpable));
+    rustix::thread::set_no_new_privs(true).map_err(|errno| JailError::confine("no new privileges", errno))?;
     // Read before Landlock closes the view.
     let other_threads = thread_count().map(|count| count.saturating_sub(1));
     let files = files::restrict(rules)?;
-    if files.abi < protection.landlock_abi {
-        return Err(JailError::confine("Landlock", "a second layer is refused; a sealed process takes none"));
+    let capabilities_dropped = drop_capabilities();
+    let mut missing = files.missing;
+    if let (true, false, Some(others @ 1..)) = (files.abi > 0, files.all_threads, other_threads) {
+        missing.push(format!("Landlock: binds only this thread and later ones, not the {others} that ran before"));
     }
-    if first_layer {
-        protection.landlock_abi = files.abi;
-        protection.missing.extend(files.missing);
-        if let (true, false, Some(others @ 1..)) = (files.abi > 0, files.all_threads, other_threads) {
-            let what = format!("Landlock: binds only this thread and later ones, not the {others} that ran before");
-            protection.missing.push(what);
-        }
-        protection.capabilities_dropped = drop_capabilities();
-        if !protection.capabilities_dropped {
-            protection.missing.push("capabilities: the superuser's special rights could not be dropped".into());
-        }
+    if !core_dumps_off {
+        missing.push("core dumps: could not be turned off".into());
     }
-    if rules.filter == Filter::None {
-        if first_layer {
-            protection.filter = Filter::None.name().into();
-        }
-    } else {
-        restrict_calls(rules, &mut protection)?;
+    if !capabilities_dropped {
+        missing.push("capabilities: the superuser's special rights could not be dropped".into());
     }
-    *in_force = Some(protection.clone());
-    Ok(protection)
+    let no_new_privileges = capabilities_dropped && rustix::thread::no_new_privs().unwrap_or(false);
+    let filter = Filter::None.name().into();
+    Ok(Protection { landlock_abi: files.abi, no_new_privileges, seccomp: false, filter, core_dumps_off, missing })
 }
 
-fn restrict_calls(rules: &Rules, protection: &mut Protection) -> Result<(), JailError> {
+fn next_files(rules: &Rules, so_far: &Protection) -> Result<(), JailError> {
+    let files = files::restrict(rules)?;
+    if files.abi < so_far.landlock_abi {
+        return Err(JailError::confine("Landlock", "a second layer is refused; a sealed process takes none"));
+    }
+    Ok(())
+}
+
+fn restrict_calls(rules: &Rules, layers: &mut Layers) -> Result<(), JailError> {
+    let Layers { protection, list } = layers;
     // A list that is in force already would only be looked up twice at every call.
-    if protection.filter != rules.filter.name() {
+    if *list != rules.filter {
         match calls::restrict(rules.filter)? {
             Outcome::InForce(calls) => {
+                *list = rules.filter;
                 protection.seccomp = true;
-                protection.filter = rules.filter.name().into();
-                protection.calls = calls;
+                protection.filter = format!("{}, {calls} calls", rules.filter.name());
             }
             Outcome::Unavailable(why) => {
-                protection.filter = Filter::None.name().into();
                 protection.missing.push(why);
                 return Ok(());
             }
@@ -68,7 +88,7 @@ fn restrict_calls(rules: &Rules, protection: &mut Protection) -> Result<(), Jail
     }
     if rules.seals() {
         match calls::seal()? {
-            Outcome::InForce(_) => protection.sealed = true,
+            Outcome::InForce(_) => protection.filter = format!("{}, {SEALED}", protection.filter),
             Outcome::Unavailable(why) => protection.missing.push(why),
         }
     }
@@ -82,23 +102,6 @@ pub(crate) fn restrict_foreign() -> Result<Option<String>, JailError> {
         Outcome::InForce(_) => Ok(None),
         Outcome::Unavailable(why) => Ok(Some(why)),
     }
-}
-
-/// What is done once and can't be undone: the second layer isn't even allowed to ask.
-fn first_steps() -> Result<Protection, JailError> {
-    harden();
-    let core_dumps_off = getrlimit(Resource::Core).maximum.is_some_and(|maximum| maximum <= CORE_BYTES_MAX)
-        && matches!(rustix::process::dumpable_behavior(), Ok(DumpableBehavior::NotDumpable));
-    rustix::thread::set_no_new_privs(true).map_err(|errno| JailError::confine("no new privileges", errno))?;
-    let no_new_privileges = rustix::thread::no_new_privs().unwrap_or(false);
-    let mut missing = Vec::new();
-    if !core_dumps_off {
-        missing.push("core dumps: could not be turned off".to_owned());
-    }
-    if !no_new_privileges {
-        missing.push("no new privileges: the kernel doesn't confirm it".to_owned());
-    }
-    Ok(Protection { no_new_privileges, core_dumps_off, missing, ..Protection::default() })
 }
 
 /// A limit of 0 is passed over where the system hands dumps to a program instead of writing them to a

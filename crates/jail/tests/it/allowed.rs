@@ -124,11 +124,15 @@ fn protection_tells_the_truth() {
     let protection: Protection = serde_json::from_str(&answers[0]).unwrap();
     assert_eq!(answers[1..], ["2", "1", "1", "0000000000000000"]);
     assert!(protection.is_complete(), "{:?}", protection.missing);
+    assert!(
+        protection.filter.starts_with("worker-cpu, ") && protection.filter.ends_with(" calls"),
+        "{}",
+        protection.filter
+    );
     let expected = [
         format!("Landlock ABI {}: opens only the files of its rules", protection.landlock_abi),
-        format!("seccomp: allow-list `worker-cpu` ({} calls)", protection.calls),
-        "no new privileges".into(),
-        "no capabilities".into(),
+        format!("seccomp: allow-list {}", protection.filter),
+        "no new privileges, no capabilities".into(),
         "core dumps off".into(),
     ];
     assert_eq!(protection.lines(), expected);
