@@ -1,0 +1,336 @@
+# Shared by ./try and ./check: says what is missing, then installs it, then builds.
+# Sourced, never run. Works with bash 3.2 (macOS) and without arrays that may be empty.
+# shellcheck shell=bash
+
+say() { printf '%s\n' "$*" >&2; }
+die() {
+    printf '\n%s\n' "$1" >&2
+    shift
+    for hint in "$@"; do printf '  hint: %s\n' "$hint" >&2; done
+    exit 1
+}
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# --- places ---------------------------------------------------------------------------------
+
+setup_places() {
+    if [ -n "${FREEHOLD_CACHE_DIR:-}" ]; then
+        cache=$FREEHOLD_CACHE_DIR
+    else
+        [ -n "${XDG_CACHE_HOME:-}${HOME:-}" ] || die "neither HOME nor FREEHOLD_CACHE_DIR is set, so there is no place to build in" \
+            'set one: FREEHOLD_CACHE_DIR=/some/folder ./try'
+        cache=${XDG_CACHE_HOME:-$HOME/.cache}/freehold-build
+    fi
+    mkdir -p "$cache/logs" || die "can't write to $cache" 'set FREEHOLD_CACHE_DIR to a folder of yours'
+    cache=$(cd "$cache" && pwd)
+    export FREEHOLD_CACHE_DIR=$cache
+    export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}
+    export CCACHE_DIR=${CCACHE_DIR:-$cache/ccache}
+}
+
+# --- Rust -----------------------------------------------------------------------------------
+
+check_rust() {
+    local wanted found
+    wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$root/Cargo.toml" | head -n 1)
+    # A fresh rustup is in no PATH until the next login.
+    if ! have cargo && [ -f "${CARGO_HOME:-${HOME:-}/.cargo}/env" ]; then
+        # shellcheck disable=SC1091
+        . "${CARGO_HOME:-$HOME/.cargo}/env"
+    fi
+    if ! have cargo || ! have rustc; then
+        die "Rust isn't installed. Freehold is built from its sources with Rust $wanted or newer." \
+            'install it from https://rustup.rs (one command, no root needed), then run this again'
+    fi
+    found=$(rustc --version | sed 's/^rustc \([0-9]*\.[0-9]*\).*/\1/')
+    if ! at_least "$found" "$wanted"; then
+        die "Rust $found is too old; Freehold needs $wanted or newer." \
+            'with rustup: rustup update stable' \
+            "from a distribution's package: install rustup from https://rustup.rs instead"
+    fi
+}
+
+# at_least 1.95 1.93: both as MAJOR.MINOR
+at_least() {
+    [ "${1%%.*}" -gt "${2%%.*}" ] || { [ "${1%%.*}" -eq "${2%%.*}" ] && [ "${1#*.}" -ge "${2#*.}" ]; }
+}
+
+# --- system packages ------------------------------------------------------------------------
+
+# A compiler that gets ggml right: clang 16 or newer, gcc 13 or newer. The build checks it on this
+# very processor; here only its presence matters.
+good_compiler() {
+    local v
+    for v in 19 20 21 22 18 17 16; do
+        have "clang-$v" && have "clang++-$v" && return 0
+    done
+    for v in 15 14 13; do
+        have "gcc-$v" && have "g++-$v" && return 0
+    done
+    if have clang && have clang++; then
+        v=$(clang -dumpversion 2>/dev/null | cut -d. -f1)
+        # Apple counts differently; its 15 is new enough.
+        if [ "${v:-0}" -ge 16 ] || { [ "$(uname -s)" = Darwin ] && [ "${v:-0}" -ge 15 ]; }; then return 0; fi
+    fi
+    if have gcc && have g++; then
+        v=$(gcc -dumpversion 2>/dev/null | cut -d. -f1)
+        [ "${v:-0}" -ge 13 ] && gcc --version | head -n 1 | grep -qv clang && return 0
+    fi
+    return 1
+}
+
+have_libclang() {
+    [ -n "${LIBCLANG_PATH:-}" ] && return 0
+    local file
+    for file in /usr/lib/llvm-*/lib/libclang[-.]*so* /usr/lib64/libclang.so* /usr/lib/libclang.so* \
+        /usr/lib/*-linux-gnu/libclang[-.]*so* /opt/homebrew/opt/llvm/lib/libclang.dylib /usr/local/opt/llvm/lib/libclang.dylib \
+        /Library/Developer/CommandLineTools/usr/lib/libclang.dylib; do
+        case $file in *libclang-cpp*) continue ;; esac
+        [ -e "$file" ] && return 0
+    done
+    return 1
+}
+
+have_pip() { have python3 && python3 -m pip --version >/dev/null 2>&1; }
+
+# apt_has NAME: whether apt could install it
+apt_has() { LC_ALL=C apt-cache policy "$1" 2>/dev/null | grep -q 'Candidate: [^(]'; }
+
+# The newest compiler that apt has and that is good: its packages, or nothing.
+apt_compiler() {
+    local v
+    for v in 19 20 21 22 18 17 16; do
+        if apt_has "clang-$v"; then
+            echo "clang-$v"
+            return
+        fi
+    done
+    for v in 15 14 13; do
+        if apt_has "g++-$v"; then
+            echo "gcc-$v g++-$v"
+            return
+        fi
+    done
+}
+
+apt_libclang() {
+    local v
+    for v in 19 20 21 22 18 17 16 15 14; do
+        if apt_has "libclang1-$v"; then
+            echo "libclang1-$v"
+            return
+        fi
+    done
+}
+
+# Sets `missing` to the packages to install, by the names of this system's package manager.
+find_missing() {
+    missing=
+    add() { missing="${missing:+$missing }$*"; }
+    case $packager in
+    apt)
+        have cc || add gcc libc6-dev
+        if ! good_compiler; then
+            compiler=$(apt_compiler)
+            [ -n "$compiler" ] && add "$compiler"
+        fi
+        if ! have_libclang; then
+            libclang=$(apt_libclang)
+            [ -n "$libclang" ] && add "$libclang"
+        fi
+        have cmake || add cmake
+        have ninja || add ninja-build
+        have ccache || add ccache
+        have python3 || add python3
+        have_pip || add python3-pip
+        have git || add git
+        ;;
+    dnf)
+        have cc || add gcc
+        good_compiler || add clang
+        have_libclang || add clang-devel
+        have cmake || add cmake
+        have ninja || add ninja-build
+        have ccache || add ccache
+        have python3 || add python3
+        have_pip || add python3-pip
+        have git || add git
+        ;;
+    brew)
+        have_libclang || add llvm
+        have cmake || add cmake
+        have ninja || add ninja
+        have ccache || add ccache
+        have_pip || add python
+        ;;
+    esac
+}
+
+find_packager() {
+    packager=none
+    if have apt-get && have apt-cache; then
+        packager=apt
+    elif have dnf; then
+        packager=dnf
+    elif have brew; then
+        packager=brew
+    fi
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+# Asks for the password now, while the screen is free.
+ask_root() { [ "$(id -u)" = 0 ] || sudo -v || die 'without root these packages can'"'"'t be installed' "ask whoever may: $packager install $missing"; }
+
+# What must be there but can't be installed is said with its name; nothing is guessed.
+check_system() {
+    local absent=
+    good_compiler || absent="$absent, clang 16 or newer (or gcc 13 or newer)"
+    have_libclang || absent="$absent, libclang"
+    have cmake || absent="$absent, cmake"
+    have cc || absent="$absent, a C compiler named cc"
+    if [ -n "$absent" ]; then
+        die "this machine lacks: ${absent#, }" \
+            'install them with your package manager and run this again' \
+            'older Ubuntu: https://apt.llvm.org has clang 19 and libclang1-19'
+    fi
+    have_pip || say 'note: python3 with pip is missing; without it the starter models come from the model hub alone'
+}
+
+# Package lists of a fresh machine are empty or stale; they are read anew only when something is missing.
+refresh_apt() {
+    ask_root
+    say 'reading the package lists (apt-get update) …'
+    as_root env LC_ALL=C apt-get update -qq >"$cache/logs/apt-update.log" 2>&1 ||
+        die "apt-get update failed; its words are in $cache/logs/apt-update.log" "$(tail -n 1 "$cache/logs/apt-update.log")"
+}
+
+can_be_root() {
+    [ "$(id -u)" = 0 ] || have sudo
+}
+
+# Finds out what is missing and whether it can be installed; installs nothing yet.
+plan_system() {
+    find_packager
+    find_missing
+    if [ -z "$missing" ]; then
+        check_system
+        return
+    fi
+    if [ "$packager" != brew ] && ! can_be_root; then
+        die "these system packages are missing and only root can install them: $missing" \
+            "ask whoever may: $packager install $missing"
+    fi
+    if [ "$packager" = apt ]; then
+        refresh_apt
+        find_missing
+    fi
+}
+
+# What the missing packages weigh, by the package lists.
+system_size() {
+    [ "$packager" = apt ] || return 0
+    # shellcheck disable=SC2086
+    LC_ALL=C apt-get install -y -qq --print-uris --no-install-recommends $missing 2>/dev/null |
+        awk '{ bytes += $3 } END { printf ", %.0f MB to download", bytes / 1e6 }'
+}
+
+install_system() {
+    [ -n "$missing" ] || return 0
+    [ "$packager" = brew ] || ask_root
+    case $packager in
+    apt)
+        # shellcheck disable=SC2086
+        quietly 'installing system packages' system as_root env DEBIAN_FRONTEND=noninteractive \
+            apt-get install -y --no-install-recommends $missing
+        ;;
+    dnf)
+        # shellcheck disable=SC2086
+        quietly 'installing system packages' system as_root dnf install -y $missing
+        ;;
+    brew)
+        # shellcheck disable=SC2086
+        quietly 'installing system packages' system brew install $missing
+        ;;
+    esac
+    check_system
+}
+
+# --- the calm screen ------------------------------------------------------------------------
+
+# quietly WORDS LOG COMMAND…: runs the command with its output in a log; the screen shows the time
+# and, for cargo, how far it is. When it fails, the log's end is shown.
+quietly() {
+    local words=$1 log=$cache/logs/$2.log begun status
+    shift 2
+    begun=$SECONDS
+    if [ -t 2 ]; then
+        ticker "$words" "$log" &
+        ticker_pid=$!
+        # Not a job of ours any more, or its end would be announced.
+        disown
+    else
+        ticker_pid=
+        say "$words …"
+    fi
+    status=0
+    "$@" >"$log" 2>&1 </dev/null || status=$?
+    stop_ticker
+    if [ "$status" != 0 ]; then
+        printf '%s failed. The end of %s:\n\n' "$words" "$log" >&2
+        tail -n 40 "$log" >&2
+        exit 1
+    fi
+    # What took no time needs no line of its own.
+    if [ $((SECONDS - begun)) -ge 2 ]; then
+        printf '%s: done in %s\n' "$words" "$(clock $((SECONDS - begun)))" >&2
+    fi
+}
+
+clock() {
+    if [ "$1" -lt 60 ]; then printf '%d s' "$1"; else printf '%d min %02d s' $(($1 / 60)) $(($1 % 60)); fi
+}
+
+ticker() {
+    local begun=$SECONDS compiled step
+    while sleep 1; do
+        step=
+        if [ -f "$2" ]; then
+            compiled=$(grep -c '^ *Compiling ' "$2" || true)
+            [ "${compiled:-0}" -gt 0 ] && step=", $compiled packages compiled"
+        fi
+        printf '\r\033[K%s … %s%s' "$1" "$(clock $((SECONDS - begun)))" "$step" >&2
+    done
+}
+
+stop_ticker() {
+    if [ -n "${ticker_pid:-}" ]; then
+        kill "$ticker_pid" 2>/dev/null || true
+        ticker_pid=
+        printf '\r\033[K' >&2
+    fi
+}
+trap stop_ticker EXIT
+
+# --- what will come from where --------------------------------------------------------------
+
+announce_models() { :; }
+
+# Says all that will be installed and downloaded, before anything is.
+announce() {
+    local packages
+    say "$1"
+    if [ -n "$missing" ]; then
+        say "  packages     from your system with $packager$(system_size): $missing"
+    fi
+    if ! (cd "$root" && cargo fetch --locked --offline >/dev/null 2>&1); then
+        packages=$(grep -c '^checksum = ' "$root/Cargo.lock" || true)
+        say "  sources      $packages Rust packages from crates.io, 65 MB; each is checked against its SHA-256 in Cargo.lock; all"
+        say '               licences are permissive (the list: deny.toml). llama.cpp (MIT) is inside one of them.'
+    fi
+    announce_models
+    say "  built in     $cache (FREEHOLD_CACHE_DIR chooses another place)"
+}
+
