@@ -419,13 +419,13 @@ impl<T> Admission<T> {
     }
 
     fn deadline_fault(&self, ask: AskId) -> Fault {
-        let Some(live) = self.asks.get(&ask) else { return late_answer(0, "it waited") };
+        let Some(live) = self.asks.get(&ask) else { return late_answer(None, "it waited") };
         let stage = match self.models.get(&live.entry.model) {
             Some(model) if model.running.contains_key(&ask) => "the answer was under way",
             Some(Model { phase: Phase::Starting { .. }, .. }) => "the model was loading",
             Some(_) | None => "it waited for its turn",
         };
-        late_answer(live.entry.deadline_ms.unwrap_or(0), stage)
+        late_answer(live.entry.deadline_ms, stage)
     }
 
     fn expire_model(&mut self, now: u64, key: ModelKey) {
@@ -519,9 +519,9 @@ impl<T> Admission<T> {
 }
 
 /// The fault of an ask whose time ran out, wherever that was found.
-pub(crate) fn late_answer(deadline_ms: u64, stage: &str) -> Fault {
-    let deadline = Millis(deadline_ms);
-    Fault::new(Code::DeadlineExceeded, format!("the deadline of {deadline} passed while {stage}"))
+pub(crate) fn late_answer(deadline_ms: Option<u64>, stage: &str) -> Fault {
+    let which = deadline_ms.map(|ms| format!(" of {}", Millis(ms))).unwrap_or_default();
+    Fault::new(Code::DeadlineExceeded, format!("the deadline{which} passed while {stage}"))
         .hint("allow more time, or ask for fewer tokens")
 }
 

@@ -1,0 +1,264 @@
+//! What one ask gives back: a bounded queue between the engine's threads and whoever reads.
+//!
+//! A slow reader stalls nobody: text that waits is joined to text that waits already, progress that
+//! waits is replaced by the newer, and a reader who leaves too much lying loses the ask, not the worker.
+
+use crate::handle::Door;
+use crate::locked;
+use base::answer::Progress;
+use base::{AskId, Code, Delta, Fault};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+
+/// LIMIT: text that nobody has read. A whole 128k window of text is about half of this.
+const UNREAD_BYTES_MAX: usize = 1 << 20;
+
+/// A stream of deltas whose last two are `Usage` and `Done`, or one fault. Dropping it cancels the ask.
+#[derive(Debug)]
+pub struct Answer {
+    reader: Reader,
+}
+
+/// Unit-length vectors, one per text and in their order, and the tokens that each text took.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Embedded {
+    pub vectors: Vec<Vec<f32>>,
+    pub tokens: Vec<u32>,
+}
+
+impl Answer {
+    pub(crate) fn new(reader: Reader) -> Self {
+        Self { reader }
+    }
+
+    /// The ask's identity in this daemon's life.
+    pub fn id(&self) -> AskId {
+        self.reader.id
+    }
+
+    /// The next delta; `None` after the last one or after a fault.
+    pub async fn next(&mut self) -> Option<Result<Delta, Fault>> {
+        loop {
+            match self.reader.next().await? {
+                Ok(Item::Delta(delta)) => return Some(Ok(delta)),
+                // A generation gets nothing else.
+                Ok(Item::Vectors { .. } | Item::Counted(_) | Item::Probed(_)) => {}
+                Err(fault) => return Some(Err(fault)),
+            }
+        }
+    }
+
+    /// As [`Answer::next`], on a thread that may block.
+    pub fn blocking_next(&mut self) -> Option<Result<Delta, Fault>> {
+        wait_for(self.next())
+    }
+}
+
+#[derive(Debug)]
+pub(crate) enum Item {
+    Delta(Delta),
+    Vectors { vectors: Vec<Vec<f32>>, tokens: Vec<u32> },
+    Counted(u32),
+    Probed(i32),
+}
+
+/// The end that the engine writes to.
+#[derive(Debug, Default)]
+pub(crate) struct Sink {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    items: VecDeque<Result<Item, Fault>>,
+    unread_bytes: usize,
+    /// Nothing more will come.
+    ended: bool,
+    waker: Option<Waker>,
+}
+
+/// The reader has left too much lying; the ask has ended with a fault that says so.
+#[derive(Debug)]
+pub(crate) struct Overflow;
+
+impl Sink {
+    pub(crate) fn text(&self, text: String) -> Result<(), Overflow> {
+        let mut state = locked(&self.state);
+        if state.ended {
+            return Ok(());
+        }
+        state.unread_bytes += text.len();
+        if state.unread_bytes > UNREAD_BYTES_MAX {
+            let fault = Fault::new(Code::Busy, format!("more than {UNREAD_BYTES_MAX} bytes of the answer lay unread"))
+                .hint("read the stream while it comes, or ask for fewer tokens");
+            end(state, vec![Err(fault)]);
+            return Err(Overflow);
+        }
+        match state.items.back_mut() {
+            Some(Ok(Item::Delta(Delta::Text(waiting)))) => waiting.push_str(&text),
+            _ => state.items.push_back(Ok(Item::Delta(Delta::Text(text)))),
+        }
+        wake(state);
+        Ok(())
+    }
+
+    pub(crate) fn progress(&self, progress: Progress) {
+        let mut state = locked(&self.state);
+        if state.ended {
+            return;
+        }
+        match state.items.back_mut() {
+            Some(Ok(Item::Delta(Delta::Progress(waiting)))) => *waiting = progress,
+            _ => state.items.push_back(Ok(Item::Delta(Delta::Progress(progress)))),
+        }
+        wake(state);
+    }
+
+    /// The last items; what comes after them is not taken.
+    pub(crate) fn finish(&self, items: Vec<Item>) {
+        end(locked(&self.state), items.into_iter().map(Ok).collect());
+    }
+
+    pub(crate) fn fail(&self, fault: Fault) {
+        end(locked(&self.state), vec![Err(fault)]);
+    }
+}
+
+fn end(mut state: std::sync::MutexGuard<'_, State>, items: Vec<Result<Item, Fault>>) {
+    if !state.ended {
+        state.items.extend(items);
+        state.ended = true;
+        wake(state);
+    }
+}
+
+fn wake(mut state: std::sync::MutexGuard<'_, State>) {
+    let waker = state.waker.take();
+    // The woken side wants the lock at once.
+    drop(state);
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+/// The end that is read. Dropping it before the end tells the engine.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    pub(crate) id: AskId,
+    sink: Arc<Sink>,
+    door: Arc<Door>,
+}
+
+impl Reader {
+    pub(crate) fn new(id: AskId, sink: Arc<Sink>, door: Arc<Door>) -> Self {
+        Self { id, sink, door }
+    }
+
+    pub(crate) async fn next(&mut self) -> Option<Result<Item, Fault>> {
+        poll_fn(|context| self.poll_next(context)).await
+    }
+
+    fn poll_next(&self, context: &Context<'_>) -> Poll<Option<Result<Item, Fault>>> {
+        let mut state = locked(&self.sink.state);
+        if let Some(item) = state.items.pop_front() {
+            if let Ok(Item::Delta(Delta::Text(text))) = &item {
+                state.unread_bytes -= text.len();
+            }
+            return Poll::Ready(Some(item));
+        }
+        if state.ended {
+            return Poll::Ready(None);
+        }
+        state.waker = Some(context.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let mut state = locked(&self.sink.state);
+        let ended = std::mem::replace(&mut state.ended, true);
+        state.items.clear();
+        drop(state);
+        if !ended {
+            self.door.drop_ask(self.id);
+        }
+    }
+}
+
+/// Runs a future on this thread, which sleeps in between.
+pub(crate) fn wait_for<F: Future>(future: F) -> F::Output {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return output;
+        }
+        std::thread::park();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reader() -> (Arc<Sink>, Reader) {
+        let sink = Arc::new(Sink::default());
+        let (door, _inbox) = Door::new();
+        let reader = Reader::new(AskId(1), Arc::clone(&sink), door);
+        (sink, reader)
+    }
+
+    #[test]
+    fn text_that_waits_is_joined_and_progress_replaced() {
+        let (sink, reader) = reader();
+        let mut answer = Answer::new(reader);
+        for done in [1, 2, 3] {
+            sink.progress(Progress::Prefill { done, total: 3 });
+        }
+        for text in ["a", "b", "c"] {
+            sink.text(text.into()).expect("there is room");
+        }
+        sink.finish(vec![Item::Delta(Delta::Done(base::Finish::EndOfTurn))]);
+        sink.text("late".into()).expect("after the end nothing counts");
+        assert_eq!(answer.blocking_next(), Some(Ok(Delta::Progress(Progress::Prefill { done: 3, total: 3 }))));
+        assert_eq!(answer.blocking_next(), Some(Ok(Delta::Text("abc".into()))));
+        assert_eq!(answer.blocking_next(), Some(Ok(Delta::Done(base::Finish::EndOfTurn))));
+        assert_eq!(answer.blocking_next(), None);
+    }
+
+    #[test]
+    fn a_reader_who_leaves_too_much_lying_loses_the_ask() {
+        let (sink, reader) = reader();
+        let mut answer = Answer::new(reader);
+        let chunk = "x".repeat(1 << 16);
+        let written = (0..100).take_while(|_| sink.text(chunk.clone()).is_ok()).count();
+        assert_eq!(written, UNREAD_BYTES_MAX >> 16);
+        assert!(matches!(answer.blocking_next(), Some(Ok(Delta::Text(text))) if text.len() == UNREAD_BYTES_MAX));
+        let fault = answer.blocking_next().expect("a fault").expect_err("it overflowed");
+        assert_eq!(fault.code, Code::Busy);
+        assert_eq!(answer.blocking_next(), None);
+    }
+
+    #[test]
+    fn a_reader_that_keeps_up_is_never_refused() {
+        let (sink, reader) = reader();
+        let mut answer = Answer::new(reader);
+        let chunk = "x".repeat(1 << 16);
+        for _ in 0..100 {
+            sink.text(chunk.clone()).expect("it was read");
+            assert!(answer.blocking_next().is_some());
+        }
+    }
+}

@@ -1,0 +1,435 @@
+//! The engine as its callers hold it: a handle that sends bounded messages to the thread that owns all.
+
+use crate::answer::{Answer, Embedded, Item, Reader, Sink, wait_for};
+use crate::backend::{BackendChoice, Backends};
+use crate::supervise::{self, Job, Message, Submission};
+use crate::{locked, machine};
+use base::{AppId, Ask, AskId, Code, Fault, Message as Turn, Modality, ModelFacts, ModelName, Priority};
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+use wire::Attempt;
+
+/// What the engine must be told; everything else it finds out.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    pub worker: PathBuf,
+    /// Folder of ggml's backend files.
+    pub backends_dir: PathBuf,
+    /// Where results of backend tests are kept.
+    pub state_dir: PathBuf,
+    /// `None`: what this machine, its quota and its affinity suggest.
+    pub threads: Option<u32>,
+    /// `None`: what model and memory allow.
+    pub context_tokens: Option<u32>,
+    /// Asks of one model that run at the same time.
+    pub sequences_max: u32,
+    /// A model unused for so long is let go; 0: never.
+    pub idle_unload_ms: u64,
+    pub load_timeout_ms: u64,
+    /// Refuse to run a worker whose confinement isn't in force.
+    pub confine_required: bool,
+}
+
+/// Bounds that nobody but tests and measurements changes.
+#[derive(Debug, Clone, Copy)]
+pub struct Tuning {
+    pub queue_max: usize,
+    pub app_queue_max: usize,
+    /// A worker with work that has said nothing for so long is asked whether it lives …
+    pub ping_after_ms: u64,
+    /// … and is ended when it stays silent for so long. One step of a large model on a slow processor
+    /// can take many seconds, and the worker doesn't answer in between.
+    pub hang_ms: u64,
+    /// For a worker to end when asked.
+    pub stop_ms: u64,
+    /// For one backend's self-test.
+    pub self_test_ms: u64,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            queue_max: 256,
+            app_queue_max: 64,
+            ping_after_ms: 10_000,
+            hang_ms: 120_000,
+            stop_ms: 3_000,
+            self_test_ms: 60_000,
+        }
+    }
+}
+
+/// A model as the store knows it.
+#[derive(Debug, Clone)]
+pub struct ModelSource {
+    pub name: ModelName,
+    /// The files of a split model in order; one for most.
+    pub parts: Vec<PathBuf>,
+    pub facts: Arc<ModelFacts>,
+}
+
+/// A model that is in memory, as its worker described itself.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    pub name: String,
+    pub pid: u32,
+    /// ggml's names: `CPU`, `CUDA0` …
+    pub devices: Vec<String>,
+    pub features: Vec<String>,
+    pub threads: u32,
+    pub context_tokens: u32,
+    pub sequences_max: u32,
+    pub running: u32,
+    pub queued: u32,
+    pub resident_bytes: u64,
+    pub load_us: u64,
+    /// Since its last ask ended; 0 while one runs.
+    pub idle_ms: u64,
+    /// What is really in force, as the worker found out itself.
+    pub protection: jail::Protection,
+}
+
+/// Runs models. Cheap to clone; when the last clone goes, the workers end.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    door: Arc<Door>,
+    backends: Arc<Backends>,
+    stop_ms: u64,
+}
+
+/// How everybody but the owner thread reaches it.
+#[derive(Debug)]
+pub(crate) struct Door {
+    inbox: SyncSender<Message>,
+    /// Drops must not be lost when the inbox is full; at most one entry per live ask.
+    dropped: Mutex<Vec<AskId>>,
+    closing: AtomicBool,
+    next_id: AtomicU64,
+    loaded: Mutex<Vec<Row>>,
+    ended: Mutex<bool>,
+    ended_now: Condvar,
+}
+
+/// A loaded model's row, with what must be worked out when it is read.
+#[derive(Debug, Clone)]
+pub(crate) struct Row {
+    pub(crate) loaded: Loaded,
+    pub(crate) idle_since: Option<Instant>,
+}
+
+/// LIMIT: news and asks that the owner thread has not looked at yet. Senders but readers never block.
+const INBOX_MAX: usize = 1024;
+/// LIMIT: texts and bytes of one embedding frame, so that others get between two frames.
+const FRAME_TEXTS_MAX: usize = 32;
+const FRAME_BYTES_SOME: usize = 128 << 10;
+const TEXT_BYTES_MAX: usize = 8 << 20;
+/// Frames under way at once: the worker has the next when it ends one.
+const FRAMES_UNDER_WAY: usize = 2;
+/// So many texts are somebody's question; more are an index in the making.
+const INTERACTIVE_TEXTS_MAX: usize = 8;
+
+impl Door {
+    pub(crate) fn new() -> (Arc<Self>, Receiver<Message>) {
+        let (inbox, messages) = sync_channel(INBOX_MAX);
+        let door = Self {
+            inbox,
+            dropped: Mutex::default(),
+            closing: AtomicBool::new(false),
+            next_id: AtomicU64::new(1),
+            loaded: Mutex::default(),
+            ended: Mutex::new(false),
+            ended_now: Condvar::new(),
+        };
+        (Arc::new(door), messages)
+    }
+
+    /// Tells that nobody waits for the ask. Never blocks and never gets lost: when the inbox is full,
+    /// the owner is awake and looks at the list after each message.
+    pub(crate) fn drop_ask(&self, ask: AskId) {
+        locked(&self.dropped).push(ask);
+        let _ = self.inbox.try_send(Message::Nudge);
+    }
+
+    pub(crate) fn take_dropped(&self) -> Vec<AskId> {
+        std::mem::take(&mut *locked(&self.dropped))
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
+    }
+
+    fn close(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+        let _ = self.inbox.try_send(Message::Nudge);
+    }
+
+    /// For worker threads: waits while the inbox is full. `false` when the owner is gone.
+    pub(crate) fn tell(&self, message: Message) -> bool {
+        self.inbox.send(message).is_ok()
+    }
+
+    pub(crate) fn show_loaded(&self, rows: Vec<Row>) {
+        *locked(&self.loaded) = rows;
+    }
+
+    pub(crate) fn set_ended(&self) {
+        *locked(&self.ended) = true;
+        self.ended_now.notify_all();
+    }
+
+    fn wait_ended(&self, most: Duration) {
+        let ended = locked(&self.ended);
+        drop(self.ended_now.wait_timeout_while(ended, most, |ended| !*ended));
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.door.close();
+    }
+}
+
+impl Engine {
+    /// Starts the owner thread. Loads nothing and tests nothing yet.
+    ///
+    /// # Errors
+    /// [`Code::Internal`] when the system gives no thread.
+    pub fn start(config: EngineConfig) -> Result<Self, Fault> {
+        Self::start_tuned(config, Tuning::default())
+    }
+
+    /// As [`Engine::start`], with other bounds.
+    ///
+    /// # Errors
+    /// As [`Engine::start`].
+    pub fn start_tuned(config: EngineConfig, tuning: Tuning) -> Result<Self, Fault> {
+        let (door, messages) = Door::new();
+        let backends = Arc::new(Backends::new(
+            config.worker.clone(),
+            config.backends_dir.clone(),
+            config.state_dir.clone(),
+            Duration::from_millis(tuning.self_test_ms),
+        ));
+        supervise::start(config, tuning, Arc::clone(&door), Arc::clone(&backends), messages)?;
+        Ok(Self { shared: Arc::new(Shared { door, backends, stop_ms: tuning.stop_ms }) })
+    }
+
+    /// Asks a chat model. Returns at once: waiting and loading come as progress, faults in the stream.
+    pub fn submit(&self, model: ModelSource, ask: Ask) -> Answer {
+        let Ask { app, model: _, messages, sampling, stop, limits, priority } = ask;
+        let unfit = (model.facts.modality != Modality::Chat).then(|| {
+            let name = &model.name.0;
+            Fault::new(Code::ModelUnfit, format!("`{name}` makes embeddings and can't hold a conversation"))
+                .hint("name a chat model; `freehold models` shows what each is for")
+        });
+        let job = Job::Generate { messages, sampling, stop, tokens_max: limits.tokens_max.unwrap_or(0) };
+        let order = Order { model, app, priority, deadline_ms: limits.deadline_ms, job };
+        Answer::new(self.send(order, unfit))
+    }
+
+    /// Embeds texts; in frames small enough that other asks get between them.
+    ///
+    /// # Errors
+    /// [`Code::ModelUnfit`] for a model that doesn't embed; else what the worker says, or its end.
+    pub async fn embed(&self, model: ModelSource, texts: Vec<String>) -> Result<Embedded, Fault> {
+        if model.facts.modality != Modality::Embed {
+            let name = &model.name.0;
+            return Err(Fault::new(Code::ModelUnfit, format!("`{name}` is a chat model and makes no embeddings"))
+                .hint("name an embedding model; `freehold models` shows what each is for"));
+        }
+        let priority = if texts.len() <= INTERACTIVE_TEXTS_MAX { Priority::Interactive } else { Priority::Batch };
+        let mut frames = frames(texts)?.into_iter();
+        let mut under_way: VecDeque<Reader> = VecDeque::new();
+        let mut all = Embedded { vectors: Vec::new(), tokens: Vec::new() };
+        loop {
+            while under_way.len() < FRAMES_UNDER_WAY
+                && let Some(texts) = frames.next()
+            {
+                let job = Job::Embed { texts };
+                let order = Order { model: model.clone(), app: own_app(), priority, deadline_ms: None, job };
+                under_way.push_back(self.send(order, None));
+            }
+            let Some(mut reader) = under_way.pop_front() else { return Ok(all) };
+            let (vectors, tokens) = result(&mut reader, |item| match item {
+                Item::Vectors { vectors, tokens } => Some((vectors, tokens)),
+                Item::Delta(_) | Item::Counted(_) | Item::Probed(_) => None,
+            })
+            .await?;
+            all.vectors.extend(vectors);
+            all.tokens.extend(tokens);
+        }
+    }
+
+    /// As [`Engine::embed`], on a thread that may block.
+    ///
+    /// # Errors
+    /// As [`Engine::embed`].
+    pub fn embed_blocking(&self, model: ModelSource, texts: Vec<String>) -> Result<Embedded, Fault> {
+        wait_for(self.embed(model, texts))
+    }
+
+    /// Tokens that these messages take, template included.
+    ///
+    /// # Errors
+    /// What the template or the worker says.
+    pub async fn count(&self, model: ModelSource, messages: Vec<Turn>) -> Result<u32, Fault> {
+        let job = Job::Count { messages };
+        let order = Order { model, app: own_app(), priority: Priority::Interactive, deadline_ms: None, job };
+        let mut reader = self.send(order, None);
+        result(&mut reader, |item| match item {
+            Item::Counted(tokens) => Some(tokens),
+            Item::Delta(_) | Item::Vectors { .. } | Item::Probed(_) => None,
+        })
+        .await
+    }
+
+    /// Has the model's worker attempt what its confinement must refuse. Answers the system's error
+    /// number; 0 means that it succeeded. Blocks, and loads the model when it isn't loaded.
+    ///
+    /// # Errors
+    /// When the worker can't be asked, or ended over it.
+    pub fn probe(&self, model: ModelSource, attempt: Attempt) -> Result<i32, Fault> {
+        let job = Job::Probe { attempt };
+        let order = Order { model, app: own_app(), priority: Priority::Interactive, deadline_ms: None, job };
+        let mut reader = self.send(order, None);
+        wait_for(result(&mut reader, |item| match item {
+            Item::Probed(errno) => Some(errno),
+            Item::Delta(_) | Item::Vectors { .. } | Item::Counted(_) => None,
+        }))
+    }
+
+    /// Models in memory now.
+    pub fn loaded(&self) -> Vec<Loaded> {
+        let rows = locked(&self.shared.door.loaded).clone();
+        let fresh = |row: Row| {
+            let idle = row.idle_since.map_or(0, |since| since.elapsed().as_millis());
+            let mut loaded = row.loaded;
+            loaded.idle_ms = u64::try_from(idle).unwrap_or(u64::MAX);
+            loaded.resident_bytes = machine::resident(loaded.pid).unwrap_or(loaded.resident_bytes);
+            loaded
+        };
+        rows.into_iter().map(fresh).collect()
+    }
+
+    /// The backend that workers load and how each file's self-test went. Blocks for seconds when the
+    /// tests have not been run on this machine yet.
+    ///
+    /// # Errors
+    /// [`Code::WorkerMissing`]; [`Code::BackendFailed`] when no backend passes.
+    pub fn backends(&self) -> Result<BackendChoice, Fault> {
+        self.shared.backends.choice()
+    }
+
+    /// Lets a model go as soon as nothing runs on it.
+    pub fn unload(&self, name: &str) {
+        // A full inbox means asks without end: then nothing is idle either.
+        let _ = self.shared.door.inbox.try_send(Message::Unload(name.to_owned()));
+    }
+
+    /// Ends every ask with a fault and every worker; waits until they are gone, for a bounded time.
+    pub fn shutdown(&self) {
+        self.shared.door.close();
+        let most = self.shared.stop_ms.saturating_mul(2).saturating_add(1_000);
+        self.shared.door.wait_ended(Duration::from_millis(most));
+    }
+
+    fn send(&self, order: Order, refused: Option<Fault>) -> Reader {
+        let door = &self.shared.door;
+        let ask = AskId(door.next_id.fetch_add(1, Ordering::Relaxed));
+        let sink = Arc::new(Sink::default());
+        let reader = Reader::new(ask, Arc::clone(&sink), Arc::clone(door));
+        if let Some(fault) = refused {
+            sink.fail(fault);
+            return reader;
+        }
+        let Order { model, app, priority, deadline_ms, job } = order;
+        let submitted = Instant::now();
+        let submission = Submission { ask, model, app, priority, deadline_ms, job, sink: Arc::clone(&sink), submitted };
+        match door.inbox.try_send(Message::Submit(Box::new(submission))) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => {
+                let words = format!("more than {INBOX_MAX} messages wait for the engine");
+                sink.fail(Fault::new(Code::Busy, words).hint("try again in a moment"));
+            }
+            Err(TrySendError::Disconnected(_)) => sink.fail(
+                Fault::new(Code::Cancelled, "the engine has stopped").hint("ask again: any command starts it anew"),
+            ),
+        }
+        reader
+    }
+}
+
+struct Order {
+    model: ModelSource,
+    app: AppId,
+    priority: Priority,
+    deadline_ms: Option<u64>,
+    job: Job,
+}
+
+fn own_app() -> AppId {
+    AppId("freehold".into())
+}
+
+/// The one item that an ask which is no generation gets.
+async fn result<T>(reader: &mut Reader, wanted: impl Fn(Item) -> Option<T>) -> Result<T, Fault> {
+    while let Some(item) = reader.next().await {
+        if let Some(found) = wanted(item?) {
+            return Ok(found);
+        }
+    }
+    Err(Fault::new(Code::Internal, "the engine ended an ask without a result"))
+}
+
+fn frames(texts: Vec<String>) -> Result<Vec<Vec<String>>, Fault> {
+    let mut frames: Vec<Vec<String>> = Vec::new();
+    let mut bytes = 0;
+    for text in texts {
+        if text.len() > TEXT_BYTES_MAX {
+            let size = text.len();
+            return Err(Fault::new(
+                Code::InvalidAsk,
+                format!("a text to embed holds {size} bytes; {TEXT_BYTES_MAX} is the most"),
+            )
+            .hint("cut it into passages: a vector of so much text finds nothing"));
+        }
+        match frames.last_mut() {
+            Some(frame) if frame.len() < FRAME_TEXTS_MAX && bytes + text.len() <= FRAME_BYTES_SOME => {
+                bytes += text.len();
+                frame.push(text);
+            }
+            _ => {
+                bytes = text.len();
+                frames.push(vec![text]);
+            }
+        }
+    }
+    Ok(frames)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_hold_all_texts_in_order_and_are_bounded() {
+        let texts: Vec<String> = (0..100).map(|i| format!("{i}").repeat(1 + i * 100)).collect();
+        let framed = frames(texts.clone()).expect("none is too long");
+        assert!(framed.iter().all(|frame| frame.len() <= FRAME_TEXTS_MAX));
+        let bytes = |frame: &Vec<String>| frame.iter().map(String::len).sum::<usize>();
+        assert!(framed.iter().all(|frame| frame.len() == 1 || bytes(frame) <= FRAME_BYTES_SOME));
+        assert_eq!(framed.concat(), texts);
+        assert_eq!(frames(Vec::new()).expect("nothing").len(), 0);
+        let fault = frames(vec!["x".repeat(TEXT_BYTES_MAX + 1)]).expect_err("too long");
+        assert_eq!(fault.code, Code::InvalidAsk);
+    }
+}

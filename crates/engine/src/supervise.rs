@@ -1,0 +1,426 @@
+//! The rim around `admit`: the thread that owns all state, carries out actions and keeps the timers.
+//!
+//! It never waits for anybody: what may block (reading files, testing backends, a worker's full
+//! socket, a template) happens in the two threads of each worker, see [`life`].
+
+mod fault;
+mod life;
+
+use crate::admit::{Action, Admission, Bounds, Ending, Entry, Event, ModelKey, Need, WorkerKey};
+use crate::answer::{Item, Sink};
+use crate::backend::Backends;
+use crate::handle::{Door, EngineConfig, Loaded, ModelSource, Row, Tuning};
+use base::answer::Progress;
+use base::{AppId, AskId, Code, Delta, Fault, Finish, Message as Turn, Priority, Sampling, Usage};
+use life::{Life, Order, Process, Task};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
+use wire::{Attempt, Ready, Spent};
+
+/// What reaches the owner thread.
+#[derive(Debug)]
+pub(crate) enum Message {
+    Submit(Box<Submission>),
+    /// Look at the lists that can't get lost.
+    Nudge,
+    Unload(String),
+    News(WorkerKey, News),
+}
+
+/// What a worker's thread has to tell.
+#[derive(Debug)]
+pub(crate) enum News {
+    Loading(u8),
+    Ready(Box<Ready>),
+    LoadFailed(Fault),
+    Ended { ask: AskId, result: Result<Finished, Fault> },
+    Gone(Fault),
+}
+
+/// One ask on its way in.
+#[derive(Debug)]
+pub(crate) struct Submission {
+    pub(crate) ask: AskId,
+    pub(crate) model: ModelSource,
+    pub(crate) app: AppId,
+    pub(crate) priority: Priority,
+    pub(crate) deadline_ms: Option<u64>,
+    pub(crate) job: Job,
+    pub(crate) sink: Arc<Sink>,
+    pub(crate) submitted: Instant,
+}
+
+#[derive(Debug)]
+pub(crate) enum Job {
+    Generate { messages: Vec<Turn>, sampling: Sampling, stop: Vec<String>, tokens_max: u32 },
+    Embed { texts: Vec<String> },
+    Count { messages: Vec<Turn> },
+    Probe { attempt: Attempt },
+}
+
+/// A job's good end, as its worker told it.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Finished {
+    Generated { finish: Finish, spent: Spent },
+    Vectors { vectors: Vec<Vec<f32>>, tokens: Vec<u32> },
+    Counted(u32),
+    Probed(i32),
+}
+
+/// Orders that a worker's writer has not sent yet: more than slots and counts together.
+const ORDERS_MAX: usize = 512;
+
+pub(crate) fn start(
+    config: EngineConfig,
+    tuning: Tuning,
+    door: Arc<Door>,
+    backends: Arc<Backends>,
+    messages: Receiver<Message>,
+) -> Result<(), Fault> {
+    let bounds = Bounds {
+        queue_max: tuning.queue_max,
+        app_queue_max: tuning.app_queue_max,
+        load_timeout_ms: config.load_timeout_ms,
+        idle_unload_ms: config.idle_unload_ms,
+        ping_after_ms: tuning.ping_after_ms,
+        hang_ms: tuning.hang_ms,
+        stop_ms: tuning.stop_ms,
+    };
+    let owner = Owner {
+        config: Arc::new(config),
+        door,
+        backends,
+        clock: Instant::now(),
+        admission: Admission::new(bounds),
+        models: Vec::new(),
+        asks: HashMap::new(),
+        workers: HashMap::new(),
+        events: VecDeque::new(),
+        closing: false,
+    };
+    let spawned = std::thread::Builder::new().name("engine".into()).spawn(move || owner.run(&messages));
+    spawned.map(drop).map_err(|error| Fault::new(Code::Internal, "the engine's thread can't be started").cause(error))
+}
+
+struct Owner {
+    config: Arc<EngineConfig>,
+    door: Arc<Door>,
+    backends: Arc<Backends>,
+    clock: Instant,
+    admission: Admission<Finished>,
+    /// Every model that was ever asked for; the place is its key.
+    models: Vec<ModelSource>,
+    asks: HashMap<AskId, Pending>,
+    workers: HashMap<WorkerKey, Worker>,
+    /// What actions bring about, for the next step.
+    events: VecDeque<Event<Finished>>,
+    closing: bool,
+}
+
+/// An ask that has not ended.
+struct Pending {
+    model: ModelKey,
+    sink: Arc<Sink>,
+    submitted: Instant,
+    /// Taken when it begins.
+    job: Option<Job>,
+    waited: Waited,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Waited {
+    queue: Duration,
+    load: Duration,
+}
+
+struct Worker {
+    model: ModelKey,
+    process: Arc<Process>,
+    orders: SyncSender<Order>,
+    started: Instant,
+    ready: Option<(Ready, Instant)>,
+    idle_since: Option<Instant>,
+    /// The last sign of life that `admission` knows of.
+    seen: u32,
+}
+
+impl Owner {
+    fn run(mut self, messages: &Receiver<Message>) {
+        loop {
+            let message = match self.admission.next_wake() {
+                None => messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(at) => messages.recv_timeout(Duration::from_millis(at.saturating_sub(self.now()))),
+            };
+            match message {
+                Ok(message) => self.take(message),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.note_signs_of_life();
+                    self.step(Event::Tick);
+                }
+                // The door holds a sender, and `self` holds the door.
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            for ask in self.door.take_dropped() {
+                self.step(Event::Dropped(ask));
+            }
+            if self.door.is_closing() && !self.closing {
+                self.closing = true;
+                self.step(Event::Shutdown);
+            }
+            self.show();
+            if self.closing && self.admission.is_still() {
+                break;
+            }
+        }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.clock.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Submit(submission) => self.submit(*submission),
+            Message::Nudge => {}
+            Message::Unload(name) => {
+                let named = (0_u32..).zip(&self.models).filter(|(_, model)| model.name.0 == name);
+                for key in named.map(|(key, _)| ModelKey(key)).collect::<Vec<_>>() {
+                    self.step(Event::Unload(key));
+                }
+            }
+            Message::News(worker, news) => self.hear(worker, news),
+        }
+    }
+
+    fn submit(&mut self, submission: Submission) {
+        let Submission { ask, model, app, priority, deadline_ms, job, sink, submitted } = submission;
+        let need = match job {
+            Job::Generate { .. } | Job::Embed { .. } => Need::Slot,
+            Job::Count { .. } | Job::Probe { .. } => Need::Ear,
+        };
+        let model = self.key_of(model);
+        let pending = Pending { model, sink, submitted, job: Some(job), waited: Waited::default() };
+        self.asks.insert(ask, pending);
+        self.step(Event::Submit(Entry { ask, model, app, priority, need, deadline_ms }));
+    }
+
+    /// The same name with other files is another model.
+    fn key_of(&mut self, model: ModelSource) -> ModelKey {
+        let same = |known: &ModelSource| known.name == model.name && known.parts == model.parts;
+        let place = self.models.iter().position(same).unwrap_or(self.models.len());
+        if place == self.models.len() {
+            self.models.push(model);
+        } else {
+            self.models[place] = model;
+        }
+        ModelKey(u32::try_from(place).unwrap_or(u32::MAX))
+    }
+
+    fn hear(&mut self, key: WorkerKey, news: News) {
+        let event = match news {
+            News::Loading(percent) => Event::Loading { worker: key, percent },
+            News::Ready(ready) => {
+                let slots = ready.sequences_max;
+                if let Some(worker) = self.workers.get_mut(&key) {
+                    worker.ready = Some((*ready, Instant::now()));
+                    worker.idle_since = Some(Instant::now());
+                }
+                Event::Ready { worker: key, slots }
+            }
+            News::LoadFailed(fault) => Event::LoadFailed { worker: key, fault },
+            News::Ended { ask, result } => {
+                if let Some(worker) = self.workers.get(&key) {
+                    worker.process.forget(ask);
+                }
+                Event::Ended { worker: key, ask, result }
+            }
+            News::Gone(fault) => {
+                self.workers.remove(&key);
+                Event::Gone { worker: key, fault }
+            }
+        };
+        self.step(event);
+    }
+
+    /// Frames that came since the last time count as answers to a ping.
+    fn note_signs_of_life(&mut self) {
+        let mut seen = Vec::new();
+        for (key, worker) in &mut self.workers {
+            let now = worker.process.frames.load(Ordering::Relaxed);
+            if std::mem::replace(&mut worker.seen, now) != now {
+                seen.push(*key);
+            }
+        }
+        for worker in seen {
+            self.step(Event::Seen(worker));
+        }
+    }
+
+    fn step(&mut self, event: Event<Finished>) {
+        self.events.push_back(event);
+        while let Some(event) = self.events.pop_front() {
+            for action in self.admission.step(self.now(), event) {
+                self.perform(action);
+            }
+        }
+    }
+
+    fn perform(&mut self, action: Action<Finished>) {
+        match action {
+            Action::Start { model, worker } => self.start_worker(model, worker),
+            Action::Begin { worker, ask, deadline_left_ms } => self.begin(worker, ask, deadline_left_ms),
+            Action::Cancel { worker, ask } => {
+                if let Some(worker) = self.workers.get(&worker) {
+                    worker.process.forget(ask);
+                }
+                self.order(worker, Order::Cancel(ask));
+            }
+            Action::Ping(worker) => self.order(worker, Order::Ping),
+            Action::Stop(worker) => self.order(worker, Order::Shutdown),
+            Action::Kill(worker) => {
+                if let Some(worker) = self.workers.get(&worker) {
+                    worker.process.kill();
+                }
+            }
+            Action::Waiting { ask, percent } => self.tell_waiting(ask, percent),
+            Action::End { ask, ending } => self.end(ask, ending),
+        }
+    }
+
+    /// A full line of orders means that the worker reads nothing any more.
+    fn order(&self, key: WorkerKey, order: Order) {
+        let Some(worker) = self.workers.get(&key) else { return };
+        match worker.orders.try_send(order) {
+            // Without a writer the worker is on its way out, and its end is told by its reader.
+            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+            Err(TrySendError::Full(_)) => worker.process.kill(),
+        }
+    }
+
+    fn start_worker(&mut self, model: ModelKey, key: WorkerKey) {
+        let Some(source) = self.models.get(model.0 as usize).cloned() else { return };
+        let (orders, inbox) = sync_channel(ORDERS_MAX);
+        let process = Arc::new(Process::new());
+        let life = Life {
+            key,
+            source,
+            config: Arc::clone(&self.config),
+            backends: Arc::clone(&self.backends),
+            process: Arc::clone(&process),
+            door: Arc::clone(&self.door),
+        };
+        let worker = Worker { model, process, orders, started: Instant::now(), ready: None, idle_since: None, seen: 0 };
+        self.workers.insert(key, worker);
+        if let Err(error) = life.start(inbox) {
+            self.workers.remove(&key);
+            let fault = Fault::new(Code::Internal, "a worker's thread can't be started").cause(error);
+            self.events.push_back(Event::LoadFailed { worker: key, fault: fault.clone() });
+            self.events.push_back(Event::Gone { worker: key, fault });
+        }
+    }
+
+    fn begin(&mut self, key: WorkerKey, ask: AskId, deadline_left_ms: Option<u64>) {
+        let (Some(worker), Some(pending)) = (self.workers.get_mut(&key), self.asks.get_mut(&ask)) else { return };
+        let Some(job) = pending.job.take() else { return };
+        worker.idle_since = None;
+        let total = pending.submitted.elapsed();
+        let load = match &worker.ready {
+            Some((_, ready)) => ready.saturating_duration_since(worker.started.max(pending.submitted)),
+            None => Duration::ZERO,
+        };
+        pending.waited = Waited { queue: total.saturating_sub(load), load };
+        worker.process.learn(ask, Arc::clone(&pending.sink));
+        let task = Task { ask, job, deadline_ms: deadline_left_ms.unwrap_or(0) };
+        self.order(key, Order::Begin(Box::new(task)));
+    }
+
+    fn tell_waiting(&self, ask: AskId, percent: Option<u8>) {
+        let Some(pending) = self.asks.get(&ask) else { return };
+        let Some(model) = self.models.get(pending.model.0 as usize) else { return };
+        pending.sink.progress(match percent {
+            Some(percent) => Progress::Loading { model: model.name.0.clone(), percent: percent.min(100) },
+            None => Progress::Queued,
+        });
+    }
+
+    fn end(&mut self, ask: AskId, ending: Ending<Finished>) {
+        let Some(pending) = self.asks.remove(&ask) else { return };
+        match ending {
+            Ending::Dropped => {}
+            Ending::Fault(fault) => pending.sink.fail(fault),
+            Ending::Done(Finished::Generated { finish, spent }) => {
+                let usage = self.usage(&pending, spent);
+                pending.sink.finish(vec![Item::Delta(Delta::Usage(usage)), Item::Delta(Delta::Done(finish))]);
+            }
+            Ending::Done(Finished::Vectors { vectors, tokens }) => {
+                pending.sink.finish(vec![Item::Vectors { vectors, tokens }]);
+            }
+            Ending::Done(Finished::Counted(tokens)) => pending.sink.finish(vec![Item::Counted(tokens)]),
+            Ending::Done(Finished::Probed(errno)) => pending.sink.finish(vec![Item::Probed(errno)]),
+        }
+    }
+
+    fn usage(&self, pending: &Pending, spent: Spent) -> Usage {
+        let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+        let ready = self.workers.values().find(|worker| worker.model == pending.model).and_then(|w| w.ready.as_ref());
+        Usage {
+            prompt_tokens: spent.prompt_tokens,
+            cached_tokens: spent.cached_tokens,
+            completion_tokens: spent.completion_tokens,
+            queue_us: micros(pending.waited.queue).saturating_add(spent.queue_us),
+            load_us: micros(pending.waited.load),
+            prefill_us: spent.prefill_us,
+            decode_us: spent.decode_us,
+            context_tokens: ready.map_or(0, |(ready, _)| ready.context_tokens),
+            model: self.models.get(pending.model.0 as usize).map_or(String::new(), |model| model.name.0.clone()),
+        }
+    }
+
+    /// Puts up what `Engine::loaded` reads.
+    fn show(&mut self) {
+        let mut rows = Vec::new();
+        for worker in self.workers.values_mut() {
+            let Some((ready, since)) = &worker.ready else { continue };
+            let Some(source) = self.models.get(worker.model.0 as usize) else { continue };
+            let (running, queued) = self.admission.load_of(worker.model);
+            if running == 0 && worker.idle_since.is_none() {
+                worker.idle_since = Some(Instant::now());
+            }
+            let count = |items: usize| u32::try_from(items).unwrap_or(u32::MAX);
+            let loaded = Loaded {
+                name: source.name.0.clone(),
+                pid: worker.process.pid.load(Ordering::Relaxed),
+                devices: ready.devices.clone(),
+                features: ready.features.clone(),
+                threads: ready.threads,
+                context_tokens: ready.context_tokens,
+                sequences_max: ready.sequences_max,
+                running: count(running),
+                queued: count(queued),
+                resident_bytes: ready.resident_bytes,
+                load_us: u64::try_from(since.saturating_duration_since(worker.started).as_micros()).unwrap_or(u64::MAX),
+                idle_ms: 0,
+                protection: fault::protection(&ready.protection),
+            };
+            rows.push(Row { loaded, idle_since: worker.idle_since });
+        }
+        rows.sort_by(|a, b| a.loaded.name.cmp(&b.loaded.name));
+        self.door.show_loaded(rows);
+    }
+}
+
+impl Drop for Owner {
+    /// Whatever ended this thread, nobody is left waiting and no worker is left running.
+    fn drop(&mut self) {
+        for pending in self.asks.values() {
+            pending.sink.fail(Fault::new(Code::Internal, "the engine has stopped"));
+        }
+        for worker in self.workers.values() {
+            worker.process.kill();
+        }
+        self.door.set_ended();
+    }
+}

@@ -1,0 +1,65 @@
+//! What a worker says, in the words of the rest of Freehold.
+
+use base::{Code, Fault, Finish};
+use wire::{WireFault, WireFinish, WireProtection};
+
+/// A worker's fault; `name` is the model's.
+pub(super) fn from_wire(name: &str, fault: WireFault) -> Fault {
+    match fault {
+        WireFault::ContextOverflow { requested, available } => Fault::new(
+            Code::ContextOverflow,
+            format!("the prompt takes {requested} tokens; `{name}` has a window of {available} here"),
+        )
+        .hint("send less text; nothing was cut off and nothing was answered")
+        .hint("where the model and the memory allow it, a larger window can be set"),
+        WireFault::Protocol(words) => {
+            Fault::new(Code::Internal, "worker and daemon misunderstood each other").cause(words)
+        }
+        WireFault::LoadFailed(words) => Fault::new(Code::ModelLoadFailed, format!("`{name}` could not be loaded"))
+            .cause(words)
+            .hint("the file may be damaged, or newer than this build of llama.cpp: pull it again, or try another"),
+        WireFault::BackendFailed(words) => Fault::new(Code::BackendFailed, "the worker could not use its ggml backend")
+            .cause(words)
+            .hint("`freehold doctor` tests the backends of this machine"),
+        WireFault::DecodeFailed(words) => Fault::new(Code::Internal, format!("`{name}` failed while computing"))
+            .cause(words)
+            .hint("send the ask again; if it fails again, please report it with the output of `freehold doctor`"),
+        WireFault::ConfinementFailed(words) => {
+            Fault::new(Code::ConfinementFailed, "the worker could not be confined, so it did not load the model")
+                .cause(words)
+                .hint("`freehold doctor` shows which protection this system offers")
+        }
+        WireFault::Unfit(words) => Fault::new(Code::ModelUnfit, format!("`{name}` can't do this"))
+            .cause(words)
+            .hint("`freehold models` shows what each model is for"),
+        WireFault::MemoryShort(words) => {
+            Fault::new(Code::MemoryShort, format!("`{name}` needs more memory than there is"))
+                .cause(words)
+                .hint("close other programs, set a smaller window, or take a smaller quantization")
+        }
+        WireFault::Invalid(words) => Fault::new(Code::InvalidAsk, "a parameter doesn't suit this model").cause(words),
+    }
+}
+
+/// `None`: the deadline passed, which is a fault.
+pub(super) fn finish(finish: WireFinish) -> Option<Finish> {
+    match finish {
+        WireFinish::EndOfTurn => Some(Finish::EndOfTurn),
+        WireFinish::StopString => Some(Finish::StopString),
+        WireFinish::Length => Some(Finish::Length),
+        WireFinish::Cancelled => Some(Finish::Cancelled),
+        WireFinish::Deadline => None,
+    }
+}
+
+pub(super) fn protection(said: &WireProtection) -> jail::Protection {
+    let WireProtection { landlock_abi, no_new_privileges, seccomp, filter, core_dumps_off, missing } = said.clone();
+    jail::Protection {
+        landlock_abi,
+        no_new_privileges,
+        seccomp,
+        filter,
+        core_dumps_off,
+        missing,
+    }
+}

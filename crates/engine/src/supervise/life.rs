@@ -1,0 +1,517 @@
+//! One worker process from start to end, in two threads: one starts it and then reads what it says,
+//! the other writes. Text goes straight to the ask that waits for it; the owner thread hears of ends only.
+
+use super::{Finished, Job, Message, News, fault};
+use crate::admit::{WorkerKey, late_answer};
+use crate::answer::Sink;
+use crate::backend::{BackendChoice, Backends};
+use crate::handle::{Door, EngineConfig, ModelSource};
+use crate::plan::{self, Wish};
+use crate::template::{self, Moment};
+use crate::{backend, locked, machine};
+use base::answer::Progress;
+use base::{AskId, Code, Fault, Message as Turn, Modality, Sampling};
+use jail::{Command, Io, JailError};
+use std::collections::HashMap;
+use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver as Inbox, sync_channel};
+use std::sync::{Arc, Mutex, TryLockError};
+use std::time::{Duration, SystemTime};
+use wire::{Begin, Directive, Load, Receiver, Report, Sender, WireError, WireSampling};
+
+/// What the owner thread and a worker's threads share.
+#[derive(Debug, Default)]
+pub(super) struct Process {
+    child: Mutex<Option<jail::Child>>,
+    /// We ended it, or are about to.
+    killed: AtomicBool,
+    pub(super) pid: AtomicU32,
+    /// Frames received: any is a sign of life.
+    pub(super) frames: AtomicU32,
+    sinks: Mutex<HashMap<AskId, Arc<Sink>>>,
+}
+
+/// What the writer is told.
+#[derive(Debug)]
+pub(super) enum Order {
+    Begin(Box<Task>),
+    Cancel(AskId),
+    Ping,
+    Shutdown,
+}
+
+#[derive(Debug)]
+pub(super) struct Task {
+    pub(super) ask: AskId,
+    pub(super) job: Job,
+    /// 0: none.
+    pub(super) deadline_ms: u64,
+}
+
+impl Process {
+    pub(super) fn new() -> Self {
+        Self::default()
+    }
+
+    pub(super) fn learn(&self, ask: AskId, sink: Arc<Sink>) {
+        locked(&self.sinks).insert(ask, sink);
+    }
+
+    pub(super) fn forget(&self, ask: AskId) {
+        locked(&self.sinks).remove(&ask);
+    }
+
+    fn sink(&self, ask: u64) -> Option<Arc<Sink>> {
+        locked(&self.sinks).get(&AskId(ask)).cloned()
+    }
+
+    /// Never waits: who holds the lock is storing the child, and looks at `killed` next, or is
+    /// collecting its end already.
+    pub(super) fn kill(&self) {
+        self.killed.store(true, Ordering::SeqCst);
+        match self.child.try_lock() {
+            Ok(mut child) => kill(child.as_mut()),
+            Err(TryLockError::Poisoned(poisoned)) => kill(poisoned.into_inner().as_mut()),
+            Err(TryLockError::WouldBlock) => {}
+        }
+    }
+
+    fn was_killed(&self) -> bool {
+        self.killed.load(Ordering::SeqCst)
+    }
+}
+
+fn kill(child: Option<&mut jail::Child>) {
+    if let Some(child) = child {
+        // It may have ended by itself; its reader finds out either way.
+        let _ = child.kill();
+    }
+}
+
+/// Everything that one worker's threads need.
+pub(super) struct Life {
+    pub(super) key: WorkerKey,
+    pub(super) source: ModelSource,
+    pub(super) config: Arc<EngineConfig>,
+    pub(super) backends: Arc<Backends>,
+    pub(super) process: Arc<Process>,
+    pub(super) door: Arc<Door>,
+}
+
+/// For a worker that has closed its link to end by itself, before it is made to.
+const END_GRACE: Duration = Duration::from_secs(2);
+/// Room for the words that a worker leaves when it dies.
+const TAIL_BYTES: usize = 4 << 10;
+
+impl Life {
+    pub(super) fn start(self, orders: Inbox<Order>) -> std::io::Result<()> {
+        let thread = std::thread::Builder::new().name(format!("worker-{}", self.key.0));
+        thread.spawn(move || self.live(orders)).map(drop)
+    }
+
+    fn live(self, orders: Inbox<Order>) {
+        /// Tells of the end even when this thread panics.
+        struct Last<'a>(&'a Life, Option<Fault>);
+        impl Drop for Last<'_> {
+            fn drop(&mut self) {
+                let fault = self.1.take();
+                let fault = fault.unwrap_or_else(|| Fault::new(Code::Internal, "the worker's thread has failed"));
+                self.0.process.kill();
+                self.0.tell(News::Gone(fault));
+            }
+        }
+        let mut last = Last(&self, None);
+        let mut tail = None;
+        let why = match self.start_process(&mut tail) {
+            Ok((sender, receiver)) => self.converse(sender, receiver, orders),
+            Err(why) => why,
+        };
+        last.1 = Some(self.collect(why, tail));
+    }
+
+    fn tell(&self, news: News) {
+        // Without an owner there is nobody left to be told.
+        let _ = self.door.tell(Message::News(self.key, news));
+    }
+
+    /// Chooses what to load, starts the process, and hands it the model.
+    fn start_process(&self, tail: &mut Option<Inbox<Vec<u8>>>) -> Result<(Sender, Receiver), Ended> {
+        let files = self.open_parts()?;
+        let choice = self.backends.choice()?;
+        let load = self.load(&choice)?;
+        let (ours, theirs) = wire::pair().map_err(no_link)?;
+        let spawned = Command::new(&self.config.worker)
+            .arg("serve")
+            .fd(theirs.into_fd(), wire::WORKER_FD)
+            .stderr(Io::Pipe)
+            .die_with_parent()
+            .spawn();
+        let mut child = spawned.map_err(|error| match error {
+            JailError::ProgramMissing(_) => backend::worker_missing(&self.config.worker),
+            other => Fault::new(Code::WorkerMissing, "the worker can't be started").cause(other),
+        })?;
+        self.process.pid.store(child.pid(), Ordering::Relaxed);
+        *tail = child.stderr.take().map(keep_tail);
+        *locked(&self.process.child) = Some(child);
+        if self.process.was_killed() {
+            self.process.kill();
+        }
+        let (mut sender, mut receiver) = ours.split().map_err(no_link)?;
+        greet(&mut receiver)?;
+        let fds: Vec<_> = files.iter().map(AsFd::as_fd).collect();
+        sender.send_with_fds(&Directive::Load(load), &fds)?;
+        Ok((sender, receiver))
+    }
+
+    fn open_parts(&self) -> Result<Vec<File>, Fault> {
+        let (parts, name) = (&self.source.parts, &self.source.name.0);
+        if parts.is_empty() || parts.len() > wire::FDS_MAX {
+            let (count, most) = (parts.len(), wire::FDS_MAX);
+            return Err(Fault::new(
+                Code::ModelInvalid,
+                format!("`{name}` has {count} files; 1 to {most} are possible"),
+            )
+            .hint("add the model again: `freehold models add FILE`"));
+        }
+        let open = |path: &std::path::PathBuf| File::open(path).map_err(|error| Fault::io("open", path, &error));
+        parts.iter().map(open).collect()
+    }
+
+    fn load(&self, choice: &BackendChoice) -> Result<Load, Fault> {
+        let facts = &self.source.facts;
+        let wish = Wish { context_tokens: self.config.context_tokens, sequences_max: self.config.sequences_max };
+        let plan = plan::fit(&self.source.name.0, facts, wish, machine::memory())?;
+        let mut backends = vec![choice.chosen.to_string_lossy().into_owned()];
+        if choice.cpu != choice.chosen {
+            backends.push(choice.cpu.to_string_lossy().into_owned());
+        }
+        Ok(Load {
+            backends,
+            embed: facts.modality == Modality::Embed,
+            context_tokens: plan.context_tokens,
+            sequences_max: plan.sequences_max,
+            batch_tokens: plan.batch_tokens,
+            threads: self.config.threads.unwrap_or_else(|| machine::processors().threads()),
+            // Every layer and the output.
+            gpu_layers: if choice.gpu { facts.layers.saturating_add(1) } else { 0 },
+            confine: self.config.confine_required,
+        })
+    }
+
+    fn converse(&self, sender: Sender, mut receiver: Receiver, orders: Inbox<Order>) -> Ended {
+        let mut orders = Some((sender, orders));
+        loop {
+            let report = match receiver.recv::<Report>() {
+                Ok((report, _)) => report,
+                Err(error) => return error.into(),
+            };
+            self.process.frames.fetch_add(1, Ordering::Relaxed);
+            match report {
+                Report::Loading { percent } => self.tell(News::Loading(percent)),
+                Report::Ready(ready) => {
+                    let Some((sender, orders)) = orders.take() else {
+                        return Ended::Garbled("it said twice that it is ready".into());
+                    };
+                    self.start_writer(sender, orders);
+                    self.tell(News::Ready(ready));
+                }
+                Report::Failed { job: None, fault } => {
+                    return Ended::Refused(fault::from_wire(&self.source.name.0, fault));
+                }
+                Report::Hello { .. } => return Ended::Garbled("it greeted twice".into()),
+                other => self.pass_on(other),
+            }
+        }
+    }
+
+    /// Frames that belong to an ask. One that nobody waits for any more is let go.
+    fn pass_on(&self, report: Report) {
+        let ended = |job: u64, result| self.tell(News::Ended { ask: AskId(job), result });
+        match report {
+            Report::Started { job, prompt_tokens, cached_tokens, .. } => {
+                if let Some(sink) = self.process.sink(job) {
+                    sink.progress(Progress::Prefill { done: cached_tokens, total: prompt_tokens });
+                }
+            }
+            Report::Prefill { job, done, total } => {
+                if let Some(sink) = self.process.sink(job) {
+                    sink.progress(Progress::Prefill { done, total });
+                }
+            }
+            Report::Text { job, text } => {
+                if let Some(sink) = self.process.sink(job)
+                    && sink.text(text).is_err()
+                {
+                    self.process.forget(AskId(job));
+                    self.door.drop_ask(AskId(job));
+                }
+            }
+            Report::Done { job, finish, spent } => ended(
+                job,
+                fault::finish(finish)
+                    .map(|finish| Finished::Generated { finish, spent })
+                    .ok_or_else(|| late_answer(None, "the answer was under way")),
+            ),
+            Report::Vectors { job, dimensions, values, tokens } => ended(job, unit_vectors(dimensions, values, tokens)),
+            Report::Counted { job, tokens } => ended(job, Ok(Finished::Counted(tokens))),
+            Report::Probed { job, errno } => ended(job, Ok(Finished::Probed(errno))),
+            Report::Failed { job: Some(job), fault } => {
+                ended(job, Err(fault::from_wire(&self.source.name.0, fault)));
+            }
+            Report::Pong { .. }
+            | Report::Hello { .. }
+            | Report::Loading { .. }
+            | Report::Ready(_)
+            | Report::Failed { job: None, .. } => {}
+        }
+    }
+
+    fn start_writer(&self, sender: Sender, orders: Inbox<Order>) {
+        let writer = Writer { key: self.key, source: self.source.clone(), door: Arc::clone(&self.door), sender };
+        let thread = std::thread::Builder::new().name(format!("orders-{}", self.key.0));
+        if thread.spawn(move || writer.write(&orders)).is_err() {
+            // Without a writer the worker is of no use: its end brings a new one.
+            self.process.kill();
+        }
+    }
+
+    /// Waits for the process to end, and says how and why it did.
+    fn collect(&self, why: Ended, tail: Option<Inbox<Vec<u8>>>) -> Fault {
+        if let Ended::Refused(fault) = &why {
+            self.tell(News::LoadFailed(fault.clone()));
+        }
+        let status = self.await_end(if matches!(why, Ended::Closed) { END_GRACE } else { Duration::ZERO });
+        let said = tail.and_then(|tail| tail.recv_timeout(END_GRACE).ok()).unwrap_or_default();
+        let name = &self.source.name.0;
+        let fault = match (why, status) {
+            (Ended::Refused(fault), _) => return fault,
+            (Ended::Garbled(words), _) => {
+                let what = format!("the worker of `{name}` sent what can't be read, and was ended");
+                Fault::new(Code::WorkerDied, what).cause(words)
+            }
+            (Ended::Closed, Some(status)) if !self.process.was_killed() => {
+                let how = backend::describe(status, &String::from_utf8_lossy(&said));
+                let fault = Fault::new(Code::WorkerDied, format!("the worker of `{name}` {how}"));
+                if status.signal() == Some(rustix::process::Signal::KILL.as_raw()) {
+                    fault.hint("the system does that when memory runs out: a smaller model or window may help")
+                } else {
+                    fault
+                }
+            }
+            (Ended::Closed, _) => Fault::new(Code::WorkerDied, format!("the worker of `{name}` was ended")),
+        };
+        fault.hint("send the ask again: a new worker is started")
+    }
+
+    /// `None` when there is no process, or the system doesn't tell.
+    fn await_end(&self, patience: Duration) -> Option<ExitStatus> {
+        let mut held = locked(&self.process.child);
+        let child = held.as_mut()?;
+        if let Ok(Some(status)) = child.wait_timeout(patience) {
+            return Some(status);
+        }
+        // It has closed its link and lives on, or it talks nonsense.
+        kill(Some(child));
+        child.wait().ok()
+    }
+}
+
+/// Why a conversation is over.
+enum Ended {
+    /// The other side is gone.
+    Closed,
+    /// It speaks, but not our language.
+    Garbled(String),
+    /// It can't serve: said by itself, or found before it was started.
+    Refused(Fault),
+}
+
+impl From<Fault> for Ended {
+    fn from(fault: Fault) -> Self {
+        Ended::Refused(fault)
+    }
+}
+
+impl From<WireError> for Ended {
+    fn from(error: WireError) -> Self {
+        match error {
+            WireError::Closed => Ended::Closed,
+            other => Ended::Garbled(other.to_string()),
+        }
+    }
+}
+
+fn no_link(error: WireError) -> Fault {
+    Fault::new(Code::Internal, "the system gives no link to a worker").cause(error)
+}
+
+/// The first frame: nothing is said to a worker that speaks another protocol.
+fn greet(receiver: &mut Receiver) -> Result<(), Ended> {
+    match receiver.recv::<Report>()? {
+        (Report::Hello { version, .. }, _) if version == wire::VERSION => Ok(()),
+        (Report::Hello { version, build, .. }, _) => {
+            let words = format!("the worker ({build}) speaks protocol {version}, this daemon {}", wire::VERSION);
+            let fault = Fault::new(Code::VersionMismatch, words).hint("build both from the same sources: `./try`");
+            Err(Ended::Refused(fault))
+        }
+        (other, _) => Err(Ended::Garbled(format!("its first frame was no greeting but {}", name_of(&other)))),
+    }
+}
+
+/// Turns orders into frames. Rendering a template may take its time: it holds up this model alone.
+struct Writer {
+    key: WorkerKey,
+    source: ModelSource,
+    door: Arc<Door>,
+    sender: Sender,
+}
+
+impl Writer {
+    fn write(mut self, orders: &Inbox<Order>) {
+        let mut nonce = 0;
+        // Ends when the owner lets go of the worker, or the link is gone: then the reader tells.
+        while let Ok(order) = orders.recv() {
+            let directive = match order {
+                Order::Begin(task) => {
+                    let ask = task.ask;
+                    match self.directive(*task) {
+                        Ok(directive) => directive,
+                        Err(fault) => {
+                            let news = News::Ended { ask, result: Err(fault) };
+                            if !self.door.tell(Message::News(self.key, news)) {
+                                return;
+                            }
+                            continue;
+                        }
+                    }
+                }
+                Order::Cancel(ask) => Directive::Cancel { job: ask.0 },
+                Order::Ping => {
+                    nonce += 1;
+                    Directive::Ping { nonce }
+                }
+                Order::Shutdown => Directive::Shutdown,
+            };
+            if self.sender.send(&directive).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn directive(&self, task: Task) -> Result<Directive, Fault> {
+        let job = task.ask.0;
+        Ok(match task.job {
+            Job::Generate { messages, sampling, stop, tokens_max } => Directive::Begin(Box::new(Begin {
+                job,
+                prompt: self.prompt(&messages)?,
+                add_bos: self.source.facts.add_bos,
+                sampling: to_wire(sampling),
+                stop,
+                tokens_max,
+                deadline_ms: task.deadline_ms,
+            })),
+            Job::Embed { texts } => Directive::Embed { job, texts },
+            Job::Count { messages } => Directive::Count { job, prompt: self.prompt(&messages)? },
+            Job::Probe { attempt } => Directive::Probe { job, attempt },
+        })
+    }
+
+    fn prompt(&self, messages: &[Turn]) -> Result<Vec<String>, Fault> {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let unix_seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+        template::render(&self.source.facts, messages, Moment { unix_seconds, offset_minutes: 0 })
+    }
+}
+
+fn to_wire(sampling: Sampling) -> WireSampling {
+    let Sampling {
+        temperature,
+        top_k,
+        top_p,
+        min_p,
+        typical_p,
+        repeat_penalty,
+        penalty_last_n,
+        presence_penalty,
+        frequency_penalty,
+        seed,
+        logit_bias,
+    } = sampling;
+    WireSampling {
+        temperature,
+        top_k,
+        top_p,
+        min_p,
+        typical_p,
+        repeat_penalty,
+        penalty_last_n,
+        presence_penalty,
+        frequency_penalty,
+        seed: seed.unwrap_or_else(draw),
+        logit_bias,
+    }
+}
+
+/// A number that nobody has chosen: the standard library seeds each of these from the system.
+fn draw() -> u32 {
+    let bits = RandomState::new().hash_one(0_u8);
+    u32::try_from(bits >> 32).unwrap_or(0)
+}
+
+/// Checks what came and brings every vector to length one.
+fn unit_vectors(dimensions: u32, values: Vec<f32>, tokens: Vec<u32>) -> Result<Finished, Fault> {
+    let width = usize::try_from(dimensions).unwrap_or(0);
+    if width == 0 || values.len() != width.saturating_mul(tokens.len()) {
+        let (count, texts) = (values.len(), tokens.len());
+        let words = format!("the worker sent {count} numbers for {texts} vectors of {dimensions}");
+        return Err(Fault::new(Code::Internal, words));
+    }
+    let unit = |vector: &[f32]| {
+        let length = vector.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>().sqrt();
+        if !length.is_finite() || length == 0.0 {
+            return Err(Fault::new(Code::Internal, format!("the model made a vector of length {length}")));
+        }
+        Ok(vector.iter().map(|v| (f64::from(*v) / length) as f32).collect())
+    };
+    let vectors = values.chunks_exact(width).map(unit).collect::<Result<Vec<Vec<f32>>, Fault>>()?;
+    Ok(Finished::Vectors { vectors, tokens })
+}
+
+/// Keeps the last words of a process: what it says when it dies. They come when it has said all.
+fn keep_tail(mut out: impl Read + Send + 'static) -> Inbox<Vec<u8>> {
+    let (sender, receiver) = sync_channel(1);
+    std::thread::spawn(move || {
+        let mut kept = Vec::new();
+        let mut chunk = [0_u8; 1024];
+        while let Ok(count @ 1..) = out.read(&mut chunk) {
+            kept.extend_from_slice(&chunk[..count]);
+            let excess = kept.len().saturating_sub(TAIL_BYTES);
+            kept.drain(..excess);
+        }
+        let _ = sender.send(kept);
+    });
+    receiver
+}
+
+fn name_of(report: &Report) -> &'static str {
+    match report {
+        Report::Hello { .. } => "`Hello`",
+        Report::Loading { .. } => "`Loading`",
+        Report::Ready(_) => "`Ready`",
+        Report::Started { .. } => "`Started`",
+        Report::Prefill { .. } => "`Prefill`",
+        Report::Text { .. } => "`Text`",
+        Report::Done { .. } => "`Done`",
+        Report::Vectors { .. } => "`Vectors`",
+        Report::Counted { .. } => "`Counted`",
+        Report::Pong { .. } => "`Pong`",
+        Report::Probed { .. } => "`Probed`",
+        Report::Failed { .. } => "`Failed`",
+    }
+}
