@@ -24,7 +24,7 @@ use std::io::{self, Read, Write};
 use std::process::ExitCode;
 
 /// The largest file that is handed over, in bytes.
-pub(crate) const FILE_BYTES_MAX: usize = 64 << 20;
+pub const FILE_BYTES_MAX: usize = 64 << 20;
 /// The largest frame that comes back: text, blocks and runs of the largest document.
 pub(crate) const REPLY_BYTES_MAX: usize = 512 << 20;
 const NAME_BYTES_MAX: usize = 4096;

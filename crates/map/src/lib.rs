@@ -1,8 +1,32 @@
-//! map
+//! Documents to passages, passages to an index, questions to hits with citations that are checked.
+//!
+//! Documents are parsed by a confined child (`extract`, entered through [`run_extractor`]); this side never
+//! parses one. SQLite holds the record, everything else is derived from it. Whether the files hold an
+//! answer (`evidence`) and what is cited (`cite`) is decided here in code, never by a model's word.
+//! Start with [`Map::index`] and [`Map::search`].
+
 pub mod chunk;
 pub mod document;
 mod extract;
+pub mod fuse;
+mod half;
+mod index;
+mod lexical;
+mod map;
+mod reader;
+mod record;
+mod search;
 pub mod sentence;
 pub mod source;
+mod vector;
+mod walk;
 pub mod words;
-pub use extract::run as run_extractor;
+
+pub use extract::{FILE_BYTES_MAX, run as run_extractor};
+pub use index::{IndexStep, Report, Stage};
+pub use lexical::Boosts;
+pub use map::{Embed, Map};
+pub use reader::{Reader, ReaderLimits};
+pub use record::Summary;
+pub use search::{Found, Hit, Query, Source, Tuning};
+pub use walk::Stamp;

@@ -1,0 +1,576 @@
+//! From a folder to the record: scan, read what changed, commit, embed.
+//!
+//! The record is written first and in whole steps; derived indexes follow and can be caught up at any
+//! later time. A run that is killed or cancelled leaves what it committed, and the next one goes on.
+
+use crate::chunk;
+use crate::document::{Document, Format, Origin};
+use crate::map::{Embed, Map, locked};
+use crate::reader::{Session, Unread};
+use crate::record::{self, Change, FileRow, Hash, Known, PassageRow, READING, Unembedded};
+use crate::source::{Encoding, Lines, Run, locate, straight};
+use crate::walk::{self, Found, Stamp};
+use base::{Bytes, Code, Fault, Millis, Place};
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::{Duration, Instant};
+
+use crate::extract::FILE_BYTES_MAX;
+
+const READERS_MAX: usize = 4;
+/// Files in one transaction; also bounded by the words in them.
+const STEP_FILES_MAX: usize = 64;
+const STEP_TEXT_BYTES_MAX: usize = 8 << 20;
+/// A finished file waits at most this long for its transaction.
+const STEP_AGE_MAX: Duration = Duration::from_secs(2);
+const EMBED_TEXTS: usize = 32;
+const EMBED_FETCH: u32 = 2048;
+/// Reports name at most this many skipped files; the count is always whole.
+const SKIPPED_MAX: usize = 1000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    Scan,
+    Read,
+    Embed,
+    Commit,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Stage::Scan => "scan",
+            Stage::Read => "read",
+            Stage::Embed => "embed",
+            Stage::Commit => "commit",
+        })
+    }
+}
+
+/// What an indexing run says while it runs.
+#[derive(Debug, Clone, PartialEq)]
+pub enum IndexStep {
+    /// `total` is 0 while it isn't known. `read` counts files, `embed` passages, `commit` files that are safe.
+    Progress { stage: Stage, done: u64, total: u64, path: Option<PathBuf> },
+    Skipped { path: PathBuf, fault: Fault },
+    Notice(String),
+}
+
+/// What an indexing run did.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Report {
+    /// Of the whole map.
+    pub documents: u64,
+    pub passages: u64,
+    pub added: u64,
+    pub changed: u64,
+    pub removed: u64,
+    /// Same bytes under another path: neither read nor embedded again.
+    pub moved: u64,
+    pub unchanged: u64,
+    /// Vectors made in this run.
+    pub embedded: u64,
+    /// Files that can't be indexed, with the reason: all of them, also those known from earlier runs.
+    pub skipped: Vec<(PathBuf, Fault)>,
+    pub skipped_count: u64,
+    pub took_ms: Millis,
+    /// What the document readers run under; empty when none was needed.
+    pub protection: Vec<String>,
+}
+
+/// What became of one file.
+enum Outcome {
+    /// Same bytes at the same path; only the time differs.
+    Unchanged(Change),
+    Changes { change: Change, fresh: bool },
+    Moved(Change),
+    /// Read, but without text; kept in the record so that it isn't read again.
+    Refused { change: Change, fault: Fault },
+    /// Not read: nothing is kept of it.
+    Skipped(Fault),
+    Stopped(Fault),
+}
+
+struct Task {
+    found: Found,
+    known: Option<Known>,
+}
+
+/// State of one run, owned by the thread that called `index`.
+struct Indexing<'a> {
+    map: &'a Map,
+    on: &'a mut dyn FnMut(IndexStep),
+    report: Report,
+    step: Vec<Change>,
+    step_bytes: usize,
+    step_began: Instant,
+    committed: u64,
+    total: u64,
+}
+
+impl Map {
+    /// Brings the map in step with `folder`: reads what is new or changed, drops what is gone.
+    ///
+    /// # Errors
+    /// [`Code::MapEmpty`] when the folder gives no text at all, [`Code::Cancelled`], [`Code::Busy`] when
+    /// a run is under way, [`Code::ConfinementFailed`] when no reader can be started, and faults of the disk.
+    /// What was committed before the error is kept.
+    pub fn index(
+        &self,
+        folder: &Path,
+        embed: Option<&dyn Embed>,
+        on: &mut dyn FnMut(IndexStep),
+        cancel: &AtomicBool,
+    ) -> Result<Report, Fault> {
+        let started = Instant::now();
+        let _alone = self.begin()?;
+        let root = std::fs::canonicalize(folder).map_err(|error| Fault::io("read", folder, &error))?;
+        let own = std::fs::canonicalize(&self.dir).unwrap_or_else(|_| self.dir.clone());
+        let walked = walk::walk(&root, &own, cancel, &mut |seen| {
+            if seen.is_multiple_of(256) {
+                on(IndexStep::Progress { stage: Stage::Scan, done: seen, total: 0, path: None });
+            }
+        });
+        if walked.cancelled {
+            return Err(cancelled(0, 0));
+        }
+        let total = walked.files.len() as u64;
+        on(IndexStep::Progress { stage: Stage::Scan, done: total, total, path: None });
+        if walked.secrets > 0 {
+            let files = if walked.secrets == 1 { "file was" } else { "files were" };
+            on(IndexStep::Notice(format!("{} {files} left out because the name says keys or secrets", walked.secrets)));
+        }
+        let known = locked(&self.record).known(&root)?;
+        let mut run = Indexing {
+            map: self,
+            on,
+            report: Report::default(),
+            step: Vec::new(),
+            step_bytes: 0,
+            step_began: Instant::now(),
+            committed: 0,
+            total,
+        };
+        let unlisted: Vec<PathBuf> = walked.skipped.iter().map(|(path, _)| path.clone()).collect();
+        for (path, fault) in walked.skipped {
+            run.skipped(path, fault);
+        }
+        run.read(walked.files, known, &unlisted, cancel)?;
+        let seen = run.update_lexical()?;
+        run.embed(embed, cancel)?;
+        if let Some(embed) = embed {
+            self.vectors(&embed.model())?;
+        }
+        let mut record = locked(&self.record);
+        record.sweep(seen)?;
+        let summary = record.summary()?;
+        let under_root = record.known(&root)?.values().any(|known| known.fault.is_none());
+        drop(record);
+        let mut report = run.report;
+        report.documents = summary.documents;
+        report.passages = summary.passages;
+        report.took_ms = Millis(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
+        if under_root { Ok(report) } else { Err(empty(&root, &report)) }
+    }
+}
+
+fn empty(root: &Path, report: &Report) -> Fault {
+    let root = root.display();
+    let fault = match report.skipped.first() {
+        None => Fault::new(Code::MapEmpty, format!("`{root}` holds no files that can be indexed"))
+            .hint("choose a folder with documents; hidden files and those named in .gitignore are left out"),
+        Some((path, why)) => Fault::new(
+            Code::MapEmpty,
+            format!("none of the {} files in `{root}` can be indexed", report.skipped_count),
+        )
+        .cause(format!("`{}`: {}", path.display(), why.message)),
+    };
+    fault.hint("Markdown, text, HTML, PDF, DOCX, e-mail (.eml), source code, CSV, JSON, YAML and TOML are read")
+}
+
+fn cancelled(done: u64, total: u64) -> Fault {
+    Fault::new(Code::Cancelled, format!("indexing was stopped after {done} of {total} files"))
+        .hint("what was read is kept; index again to go on")
+}
+
+impl Indexing<'_> {
+    fn skipped(&mut self, path: PathBuf, fault: Fault) {
+        (self.on)(IndexStep::Skipped { path: path.clone(), fault: fault.clone() });
+        self.report.skipped_count += 1;
+        if self.report.skipped.len() < SKIPPED_MAX {
+            self.report.skipped.push((path, fault));
+        }
+    }
+
+    /// Reads what changed on several threads; commits in this one.
+    fn read(
+        &mut self,
+        files: Vec<Found>,
+        mut known: HashMap<PathBuf, Known>,
+        unlisted: &[PathBuf],
+        cancel: &AtomicBool,
+    ) -> Result<(), Fault> {
+        let mut tasks = Vec::new();
+        let mut done = 0;
+        for found in files {
+            match known.remove(&found.path) {
+                Some(known) if known.stamp == found.stamp && known.reading == READING => {
+                    done += 1;
+                    match known.fault {
+                        Some(fault) => self.skipped(found.path, fault),
+                        None => self.report.unchanged += 1,
+                    }
+                }
+                known => tasks.push(Task { found, known }),
+            }
+        }
+        // What is left under this root wasn't found again. A folder that couldn't be listed keeps its files.
+        known.retain(|path, _| !unlisted.iter().any(|folder| path.starts_with(folder) && path != folder));
+        let mut orphans: HashMap<Hash, Vec<(PathBuf, Known)>> = HashMap::new();
+        for (path, known) in known {
+            orphans.entry(known.hash).or_default().push((path, known));
+        }
+        let orphans = Mutex::new(orphans);
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).clamp(1, READERS_MAX).min(tasks.len());
+        let (next, tasks) = (AtomicUsize::new(0), tasks);
+        let stop = AtomicBool::new(false);
+        let protection = Mutex::new(Vec::new());
+        std::thread::scope(|scope| -> Result<(), Fault> {
+            let (sender, receiver) = sync_channel(threads * 2);
+            for _ in 0..threads {
+                let (sender, work) = (sender.clone(), Work { tasks: &tasks, next: &next, orphans: &orphans });
+                let (stop, protection, reader) = (&stop, &protection, &self.map.reader);
+                scope.spawn(move || {
+                    let mut session = reader.session();
+                    while !stop.load(Ordering::Relaxed) && !cancel.load(Ordering::Relaxed) {
+                        let Some((at, outcome)) = work.next(&mut session) else { break };
+                        if sender.send((at, outcome)).is_err() {
+                            break;
+                        }
+                    }
+                    if !session.protection.is_empty() {
+                        *locked(protection) = session.protection;
+                    }
+                });
+            }
+            drop(sender);
+            let result = self.collect(&receiver, &tasks, done, cancel);
+            stop.store(true, Ordering::Relaxed);
+            // A thread that waits to send is let go.
+            drop(receiver);
+            result
+        })?;
+        self.report.protection = protection.into_inner().unwrap_or_default();
+        for (_, known) in locked(&orphans).drain().flat_map(|(_, rows)| rows) {
+            self.report.removed += 1;
+            self.step.push(Change::Remove { id: known.id });
+        }
+        self.commit()
+    }
+
+    fn collect(
+        &mut self,
+        receiver: &Receiver<(usize, Outcome)>,
+        tasks: &[Task],
+        mut done: u64,
+        cancel: &AtomicBool,
+    ) -> Result<(), Fault> {
+        for (at, outcome) in receiver {
+            let task = &tasks[at];
+            let path = &task.found.path;
+            done += 1;
+            match outcome {
+                Outcome::Unchanged(change) => {
+                    self.report.unchanged += 1;
+                    self.push(change);
+                }
+                Outcome::Changes { change, fresh } => {
+                    if fresh { self.report.added += 1 } else { self.report.changed += 1 }
+                    self.push(change);
+                }
+                Outcome::Moved(change) => {
+                    self.report.moved += 1;
+                    self.push(change);
+                }
+                Outcome::Refused { change, fault } => {
+                    self.skipped(path.clone(), fault);
+                    self.push(change);
+                }
+                Outcome::Skipped(fault) => {
+                    if let Some(known) = &task.known {
+                        self.report.removed += u64::from(known.fault.is_none());
+                        self.push(Change::Remove { id: known.id });
+                    }
+                    self.skipped(path.clone(), fault);
+                }
+                Outcome::Stopped(fault) => {
+                    self.commit()?;
+                    return Err(fault);
+                }
+            }
+            (self.on)(IndexStep::Progress { stage: Stage::Read, done, total: self.total, path: Some(path.clone()) });
+            let full = self.step.len() >= STEP_FILES_MAX || self.step_bytes >= STEP_TEXT_BYTES_MAX;
+            if full || (!self.step.is_empty() && self.step_began.elapsed() >= STEP_AGE_MAX) {
+                self.commit()?;
+            }
+        }
+        self.commit()?;
+        if cancel.load(Ordering::Relaxed) {
+            // What was committed can be found at once, although the run wasn't finished.
+            self.update_lexical()?;
+            return Err(cancelled(done, self.total));
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, change: Change) {
+        if self.step.is_empty() {
+            self.step_began = Instant::now();
+        }
+        if let Change::Put(_, passages) = &change {
+            self.step_bytes += passages.iter().map(|passage| passage.text.len()).sum::<usize>();
+        }
+        self.step.push(change);
+    }
+
+    fn commit(&mut self) -> Result<(), Fault> {
+        if self.step.is_empty() {
+            return Ok(());
+        }
+        locked(&self.map.record).apply(&self.step)?;
+        self.committed += self.step.len() as u64;
+        self.step.clear();
+        self.step_bytes = 0;
+        (self.on)(IndexStep::Progress { stage: Stage::Commit, done: self.committed, total: 0, path: None });
+        Ok(())
+    }
+
+    fn update_lexical(&mut self) -> Result<u64, Fault> {
+        let mut notices = Vec::new();
+        let seen = self.map.update_lexical(&mut notices);
+        for notice in notices {
+            (self.on)(IndexStep::Notice(notice));
+        }
+        seen
+    }
+
+    /// Makes the vectors that are missing. A model that fails costs the vectors, never the words.
+    fn embed(&mut self, embed: Option<&dyn Embed>, cancel: &AtomicBool) -> Result<(), Fault> {
+        let Some(embed) = embed else { return Ok(()) };
+        let model = embed.model();
+        let total = locked(&self.map.record).unembedded_count(&model)?;
+        let mut done = 0;
+        while done < total {
+            let mut waiting = locked(&self.map.record).unembedded(&model, EMBED_FETCH)?;
+            if waiting.is_empty() {
+                break;
+            }
+            // Texts of one length fill a batch without padding.
+            waiting.sort_by_key(|waiting| waiting.text.len());
+            for batch in waiting.chunks(EMBED_TEXTS) {
+                if cancel.load(Ordering::Relaxed) {
+                    return Err(Fault::new(Code::Cancelled, format!("indexing was stopped after {done} of {total} vectors"))
+                        .hint("all words are indexed; index again to make the other vectors"));
+                }
+                let texts: Vec<String> = batch.iter().map(embedded_text).collect();
+                let vectors = embed.embed(&texts).and_then(|vectors| checked(vectors, texts.len()));
+                match vectors {
+                    Ok(vectors) => {
+                        let rows: Vec<_> = batch.iter().map(|waiting| waiting.key).zip(vectors).collect();
+                        locked(&self.map.record).put_vectors(&model, &rows)?;
+                    }
+                    Err(fault) => {
+                        (self.on)(IndexStep::Notice(format!(
+                            "{} passages have no vectors, because the embedding model failed ({fault}); they are found by their words",
+                            total - done
+                        )));
+                        return Ok(());
+                    }
+                }
+                done += batch.len() as u64;
+                self.report.embedded = done;
+                (self.on)(IndexStep::Progress { stage: Stage::Embed, done, total, path: None });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn checked(vectors: Vec<Vec<f32>>, count: usize) -> Result<Vec<Vec<f32>>, Fault> {
+    let width = vectors.first().map_or(0, Vec::len);
+    let whole = vectors.len() == count
+        && width > 0
+        && vectors.iter().all(|vector| vector.len() == width && vector.iter().all(|value| value.is_finite()));
+    if whole { Ok(vectors) } else { Err(Fault::new(Code::ModelUnfit, "the embedding model gave no whole vectors")) }
+}
+
+/// What is embedded: title and headings give a passage its context; they are no part of what is cited.
+pub(crate) fn embedded_text(passage: &Unembedded) -> String {
+    let title = passage.title.clone().unwrap_or_else(|| stem(&passage.path));
+    let heading = passage.heading.strip_prefix(title.as_str()).map_or(passage.heading.as_str(), |rest| rest.trim_start_matches(" > "));
+    let mut text = String::with_capacity(title.len() + heading.len() + passage.text.len() + 4);
+    for part in [title.as_str(), heading] {
+        // A heading that the passage begins with needn't be said twice.
+        if !part.is_empty() && !passage.text.starts_with(part) {
+            text.push_str(part);
+            text.push('\n');
+        }
+    }
+    text.push_str(&passage.text);
+    text
+}
+
+/// A title for a document that has none: its file's name without the ending.
+pub(crate) fn stem(path: &Path) -> String {
+    path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+#[derive(Clone, Copy)]
+struct Work<'a> {
+    tasks: &'a [Task],
+    next: &'a AtomicUsize,
+    orphans: &'a Mutex<HashMap<Hash, Vec<(PathBuf, Known)>>>,
+}
+
+impl Work<'_> {
+    fn next(&self, session: &mut Session<'_>) -> Option<(usize, Outcome)> {
+        let at = self.next.fetch_add(1, Ordering::Relaxed);
+        let task = self.tasks.get(at)?;
+        Some((at, self.read(task, session)))
+    }
+
+    fn read(&self, task: &Task, session: &mut Session<'_>) -> Outcome {
+        let Found { path, stamp } = &task.found;
+        let bytes = match read_file(path, *stamp) {
+            Ok(bytes) => bytes,
+            Err(fault) => return Outcome::Skipped(fault),
+        };
+        let hash = *blake3::hash(&bytes).as_bytes();
+        if let Some(known) = &task.known
+            && known.hash == hash
+            && known.reading == READING
+        {
+            let change = Change::Touch { id: known.id, stamp: *stamp };
+            return match &known.fault {
+                Some(fault) => Outcome::Refused { change, fault: fault.clone() },
+                None => Outcome::Unchanged(change),
+            };
+        }
+        if let (None, Some(id)) = (&task.known, self.moved_from(&hash, path)) {
+            return Outcome::Moved(Change::Move { id, path: path.clone(), stamp: *stamp });
+        }
+        if walk::is_private_key(&bytes) {
+            return Outcome::Skipped(
+                Fault::new(Code::DocumentInvalid, "it is a private key").hint("keys and secrets are never indexed"),
+            );
+        }
+        let row = |format, title, encoding, fault| FileRow { path: path.clone(), stamp: *stamp, hash, format, title, encoding, fault };
+        match session.read(&path.to_string_lossy(), &bytes) {
+            Ok(document) => {
+                let (encoding, passages) = passages(&document, &bytes);
+                let file = row(document.format, document.title, encoding, None);
+                Outcome::Changes { change: Change::Put(file, passages), fresh: task.known.is_none() }
+            }
+            Err(Unread::Skipped(fault)) => {
+                let file = row(Format::Text, None, Encoding::Utf8, Some(fault.clone()));
+                Outcome::Refused { change: Change::Put(file, Vec::new()), fault }
+            }
+            Err(Unread::Stopped(fault)) => Outcome::Stopped(fault),
+        }
+    }
+
+    /// A file of the same bytes and the same kind of name that isn't at its old path any more.
+    fn moved_from(&self, hash: &Hash, path: &Path) -> Option<i64> {
+        let mut orphans = locked(self.orphans);
+        let rows = orphans.get_mut(hash)?;
+        let at = rows.iter().position(|(old, known)| {
+            old.extension() == path.extension() && known.reading == READING && known.fault.is_none()
+        })?;
+        Some(rows.swap_remove(at).1.id)
+    }
+}
+
+fn read_file(path: &Path, stamp: Stamp) -> Result<Vec<u8>, Fault> {
+    let too_large = |bytes: u64| {
+        Fault::new(
+            Code::DocumentInvalid,
+            format!("it is {}; files up to {} are indexed", Bytes(bytes), Bytes(FILE_BYTES_MAX as u64)),
+        )
+        .hint("split it, for example with `split -C 60m FILE PART-`, and index the parts")
+    };
+    if stamp.bytes > FILE_BYTES_MAX as u64 {
+        return Err(too_large(stamp.bytes));
+    }
+    let unreadable = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            Fault::new(Code::FileMissing, "it vanished while the folder was being indexed").hint("index again if it is back")
+        }
+        _ => Fault::new(Code::FileUnreadable, "it can't be read").cause(error).hint("check who owns it, with `ls -l`"),
+    };
+    let file = File::open(path).map_err(unreadable)?;
+    if !file.metadata().map_err(unreadable)?.is_file() {
+        return Err(Fault::new(Code::FileUnreadable, "it is no ordinary file").hint("nothing needs to be done"));
+    }
+    let mut bytes = Vec::with_capacity(stamp.bytes as usize);
+    file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() > FILE_BYTES_MAX {
+        return Err(too_large(bytes.len() as u64));
+    }
+    Ok(bytes)
+}
+
+/// Cuts a document into rows of the record, each with its place in the file.
+pub(crate) fn passages(document: &Document, bytes: &[u8]) -> (Encoding, Vec<PassageRow>) {
+    let encoding = match &document.origin {
+        Origin::Source { encoding, .. } => *encoding,
+        Origin::Pages | Origin::Paragraphs => Encoding::Utf8,
+    };
+    let lines = Lines::new(bytes, encoding);
+    let rows = chunk::chunk(document).into_iter().filter_map(|passage| {
+        let text = &document.text[passage.span.clone()];
+        let (first, last) = passage.parts;
+        let (place, runs) = match &document.origin {
+            Origin::Source { runs, .. } => {
+                let place = locate(&document.text, runs, encoding, passage.span.clone())?;
+                let runs = runs_within(&document.text, runs, encoding, &passage.span, place.start);
+                let (first, last) = lines.of(&place);
+                let (byte_start, byte_end) = (place.start.into(), place.end.into());
+                (Place::Lines { first, last, byte_start, byte_end }, runs)
+            }
+            Origin::Pages => (Place::Page { first, last }, Vec::new()),
+            Origin::Paragraphs => (Place::Paragraph { first, last }, Vec::new()),
+        };
+        let key = record::key(document.title.as_deref(), &passage, text);
+        Some(PassageRow { text: text.to_owned(), heading: passage.heading.join(" > "), place, runs, key })
+    });
+    (encoding, rows.collect())
+}
+
+/// The runs that a span touches, cut to it, relative to its start and to the byte `source_start`.
+fn runs_within(text: &str, runs: &[Run], encoding: Encoding, span: &Range<usize>, source_start: u32) -> Vec<Run> {
+    let first = runs.partition_point(|run| (run.text + run.text_len) as usize <= span.start);
+    let touched = runs[first..].iter().take_while(|run| (run.text as usize) < span.end);
+    touched
+        .map(|run| {
+            let (start, end) = ((run.text as usize).max(span.start), ((run.text + run.text_len) as usize).min(span.end));
+            let (mut source, mut source_len) = (run.source, run.source_len);
+            if straight(text, run, encoding) {
+                source += encoding.width_of(&text[run.text as usize..start]) as u32;
+                source_len = encoding.width_of(&text[start..end]) as u32;
+            }
+            Run {
+                text: (start - span.start) as u32,
+                text_len: (end - start) as u32,
+                source: source.saturating_sub(source_start),
+                source_len,
+            }
+        })
+        .collect()
+}

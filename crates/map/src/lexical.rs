@@ -1,0 +1,273 @@
+//! The word index: BM25 over passages, their headings, titles and paths. Derived from the record.
+//!
+//! Each commit carries the record's generation that it contains. It can be deleted at any time.
+
+use crate::record::Record;
+use crate::words::{self, ANALYZER, Term, Terms};
+use base::{Code, Fault};
+use std::path::{Path, PathBuf};
+use tantivy::collector::TopDocs;
+use tantivy::directory::MmapDirectory;
+use tantivy::query::{BooleanQuery, BoostQuery, Occur, Query, TermQuery};
+use tantivy::schema::{FAST, Field, INDEXED, IndexRecordOption, Schema, TextFieldIndexing, TextOptions};
+use tantivy::{Index, IndexReader, IndexWriter, ReloadPolicy, TantivyDocument, TantivyError};
+
+const FOLDER: &str = "lexical";
+/// The writer's buffer; below 15 MB the library refuses.
+const WRITER_BYTES: usize = 32 << 20;
+const FILES_PER_STEP: u32 = 64;
+/// Commit after this many passages, so that a long first run becomes searchable on the way.
+const PASSAGES_PER_COMMIT: usize = 50_000;
+/// Folders above a file whose names count as words of its path.
+const PATH_PARTS: usize = 3;
+
+/// How much a word counts by where it stands. Tuned on the development collections (docs/decisions/0007-map.md).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Boosts {
+    pub title: f32,
+    pub heading: f32,
+    pub path: f32,
+    pub body: f32,
+}
+
+impl Default for Boosts {
+    fn default() -> Self {
+        Self { title: 0.3, heading: 0.4, path: 0.3, body: 1.0 }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Fields {
+    id: Field,
+    file: Field,
+    title: Field,
+    heading: Field,
+    path: Field,
+    body: Field,
+}
+
+pub(crate) struct Lexical {
+    index: Index,
+    reader: IndexReader,
+    fields: Fields,
+    dir: PathBuf,
+    /// Why the index on disk was thrown away, when it was.
+    pub(crate) replaced: Option<String>,
+}
+
+impl std::fmt::Debug for Lexical {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lexical").field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
+fn schema() -> (Schema, Fields) {
+    let mut schema = Schema::builder();
+    let text = TextOptions::default().set_indexing_options(
+        TextFieldIndexing::default().set_tokenizer(ANALYZER).set_index_option(IndexRecordOption::WithFreqs),
+    );
+    let fields = Fields {
+        id: schema.add_u64_field("id", FAST),
+        file: schema.add_u64_field("file", INDEXED),
+        title: schema.add_text_field("title", text.clone()),
+        heading: schema.add_text_field("heading", text.clone()),
+        path: schema.add_text_field("path", text.clone()),
+        body: schema.add_text_field("body", text),
+    };
+    (schema.build(), fields)
+}
+
+impl Lexical {
+    /// Opens the index under a map's folder. One that can't be opened is replaced by an empty one.
+    pub(crate) fn open(map: &Path) -> Result<Self, Fault> {
+        let dir = map.join(FOLDER);
+        match Self::try_open(&dir) {
+            Ok(lexical) => Ok(lexical),
+            Err(error) => Self::replace(&dir, &error.to_string()),
+        }
+    }
+
+    fn replace(dir: &Path, why: &str) -> Result<Self, Fault> {
+        if dir.exists() {
+            std::fs::remove_dir_all(dir).map_err(|error| Fault::io("remove", dir, &error))?;
+        }
+        let mut lexical = Self::try_open(dir).map_err(|error| fault(dir, error))?;
+        lexical.replaced = Some(why.to_owned());
+        Ok(lexical)
+    }
+
+    /// Throws the index on disk away and starts an empty one.
+    pub(crate) fn renew(map: &Path, why: &str) -> Result<Self, Fault> {
+        Self::replace(&map.join(FOLDER), why)
+    }
+
+    fn try_open(dir: &Path) -> Result<Self, TantivyError> {
+        make_folder(dir)?;
+        let (schema, fields) = schema();
+        let index = Index::open_or_create(MmapDirectory::open(dir)?, schema)?;
+        index.tokenizers().register(ANALYZER, words::analyzer());
+        // Manual: no thread watches the folder while nothing happens.
+        let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
+        Ok(Self { index, reader, fields, dir: dir.to_path_buf(), replaced: None })
+    }
+
+    /// The record's generation that the last commit contains; 0 when there was none.
+    pub(crate) fn generation(&self) -> Result<u64, Fault> {
+        let metas = self.index.load_metas().map_err(|error| fault(&self.dir, error))?;
+        Ok(metas.payload.and_then(|payload| payload.parse().ok()).unwrap_or(0))
+    }
+
+    /// Takes over what the record has that this index hasn't. Repeating it changes nothing.
+    pub(crate) fn catch_up(&self, record: &Record) -> Result<u64, Fault> {
+        let (has, wanted) = (self.generation()?, record.generation()?);
+        if has > wanted {
+            return Err(Fault::new(Code::MapDamaged, format!("the word index is of generation {has}, the record of {wanted}")));
+        }
+        if has < wanted {
+            self.replay(record, has, wanted)?;
+            self.reader.reload().map_err(|error| fault(&self.dir, error))?;
+        }
+        Ok(wanted)
+    }
+
+    fn replay(&self, record: &Record, has: u64, wanted: u64) -> Result<(), Fault> {
+        let wrong = |error: TantivyError| fault(&self.dir, error);
+        let mut writer: IndexWriter = self.index.writer_with_num_threads(1, WRITER_BYTES).map_err(wrong)?;
+        let delete = |writer: &IndexWriter, file: i64| {
+            writer.delete_term(tantivy::Term::from_field_u64(self.fields.file, file.cast_unsigned()));
+        };
+        for file in record.gone(has)? {
+            delete(&writer, file);
+        }
+        let (mut after, mut uncommitted) = (0, 0);
+        loop {
+            let files = record.changed(has, after, FILES_PER_STEP)?;
+            let Some(last) = files.last() else { break };
+            after = last.id;
+            for file in &files {
+                delete(&writer, file.id);
+                let (path, title) = (path_words(&file.path), file.title.clone().unwrap_or_default());
+                for (id, text, heading) in &file.passages {
+                    let mut document = TantivyDocument::default();
+                    document.add_u64(self.fields.id, id.cast_unsigned());
+                    document.add_u64(self.fields.file, file.id.cast_unsigned());
+                    document.add_text(self.fields.title, &title);
+                    document.add_text(self.fields.heading, heading);
+                    document.add_text(self.fields.path, &path);
+                    document.add_text(self.fields.body, text);
+                    writer.add_document(document).map_err(wrong)?;
+                    uncommitted += 1;
+                }
+            }
+            if uncommitted >= PASSAGES_PER_COMMIT {
+                // Not all of it yet: the generation stays, so that a crash from here replays the rest.
+                let mut commit = writer.prepare_commit().map_err(wrong)?;
+                commit.set_payload(&has.to_string());
+                commit.commit().map_err(wrong)?;
+                uncommitted = 0;
+            }
+        }
+        let mut commit = writer.prepare_commit().map_err(wrong)?;
+        commit.set_payload(&wanted.to_string());
+        commit.commit().map_err(wrong)?;
+        writer.wait_merging_threads().map_err(wrong)?;
+        only_for_owner(&self.dir);
+        Ok(())
+    }
+
+    /// Takes up what another handle of this process committed.
+    pub(crate) fn refresh(&self) -> Result<(), Fault> {
+        self.reader.reload().map_err(|error| fault(&self.dir, error))
+    }
+
+    /// The question's content words with their weights in this map.
+    pub(crate) fn terms(&self, question: &str) -> Result<Terms, Fault> {
+        let searcher = self.reader.searcher();
+        let all = searcher.num_docs();
+        let mut terms = Vec::new();
+        for word in words::content_words(question).into_iter().take(TERMS_MAX) {
+            let mut passages = 0;
+            for field in [self.fields.body, self.fields.title, self.fields.heading] {
+                let term = tantivy::Term::from_field_text(field, &word.stem);
+                passages = passages.max(searcher.doc_freq(&term).map_err(|error| fault(&self.dir, error))?);
+            }
+            let idf = words::idf(passages, all);
+            terms.push(Term { word: question[word.span].to_owned(), stem: word.stem, passages, idf });
+        }
+        Ok(terms.into())
+    }
+
+    /// Passage ids with their scores, best first.
+    pub(crate) fn search(&self, terms: &[Term], boosts: Boosts, limit: usize) -> Result<Vec<(i64, f32)>, Fault> {
+        let mut clauses: Vec<(Occur, Box<dyn Query>)> = Vec::new();
+        let fields = [
+            (self.fields.body, boosts.body),
+            (self.fields.title, boosts.title),
+            (self.fields.heading, boosts.heading),
+            (self.fields.path, boosts.path),
+        ];
+        for term in terms {
+            for (field, boost) in fields.into_iter().filter(|(_, boost)| *boost > 0.0) {
+                let term = tantivy::Term::from_field_text(field, &term.stem);
+                let query = Box::new(TermQuery::new(term, IndexRecordOption::WithFreqs));
+                clauses.push((Occur::Should, Box::new(BoostQuery::new(query, boost))));
+            }
+        }
+        if clauses.is_empty() || limit == 0 {
+            return Ok(Vec::new());
+        }
+        let searcher = self.reader.searcher();
+        let find = || -> tantivy::Result<Vec<(i64, f32)>> {
+            let top = searcher.search(&BooleanQuery::new(clauses), &TopDocs::with_limit(limit).order_by_score())?;
+            let mut columns = Vec::new();
+            for segment in searcher.segment_readers() {
+                columns.push(segment.fast_fields().u64("id")?);
+            }
+            let id = |at: tantivy::DocAddress| columns[at.segment_ord as usize].first(at.doc_id);
+            Ok(top.into_iter().filter_map(|(score, at)| Some((id(at)?.cast_signed(), score))).collect())
+        };
+        find().map_err(|error| fault(&self.dir, error))
+    }
+}
+
+/// A question of more content words than this is a pasted text; its rarest words are within it anyway.
+const TERMS_MAX: usize = 64;
+
+/// The file's name and the names of the nearest folders, as words.
+fn path_words(path: &Path) -> String {
+    let parts: Vec<_> = path.iter().rev().take(PATH_PARTS).map(|part| part.to_string_lossy()).collect();
+    parts.join(" ").replace('_', " ")
+}
+
+fn make_folder(dir: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    only_for_owner_at(dir, 0o700)
+}
+
+/// The folder is closed to others already; this keeps copies of its files closed too.
+fn only_for_owner(dir: &Path) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        // A file that a merge has just removed needs no mode.
+        let _ = only_for_owner_at(&entry.path(), 0o600);
+    }
+}
+
+#[cfg(unix)]
+fn only_for_owner_at(path: &Path, mode: u32) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+}
+
+#[cfg(not(unix))]
+fn only_for_owner_at(_: &Path, _: u32) -> std::io::Result<()> {
+    Ok(())
+}
+
+fn fault(dir: &Path, error: TantivyError) -> Fault {
+    if let TantivyError::IoError(inner) = &error {
+        return Fault::io("write", dir, inner);
+    }
+    Fault::new(Code::MapDamaged, format!("the word index in `{}` can't be used", dir.display()))
+        .cause(error)
+        .hint("search again: it is rebuilt from the record")
+}

@@ -1,0 +1,287 @@
+//! The parent's side of the reader child: starts it, hands it documents, bounds it, survives it.
+//!
+//! One child reads many documents, because starting a process costs more than reading most of them.
+//! A child that ends badly costs only the document that it was reading: one that had read others
+//! before is replaced and the document tried once more, so that no document pays for another.
+
+use crate::document::Document;
+use crate::extract::{self, Reply, Why};
+use base::{Bytes, Code, Fault, Millis};
+use jail::{Command, Io, KillOnDrop, Limits};
+use std::io::{BufReader, BufWriter};
+use std::path::PathBuf;
+use std::process::{ChildStdin, ChildStdout};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How to start a reader child: `PROGRAM extract`, with these bounds.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    pub program: PathBuf,
+    pub limits: ReaderLimits,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReaderLimits {
+    /// Address space of the child.
+    pub memory_bytes: u64,
+    /// Processor time of one child over all its documents.
+    pub cpu_seconds: u64,
+    /// Wall time for one document.
+    pub document_ms: u64,
+    /// Documents after which a child is replaced by a fresh one.
+    pub documents_max: u32,
+}
+
+impl Default for ReaderLimits {
+    fn default() -> Self {
+        Self { memory_bytes: 1 << 30, cpu_seconds: 300, document_ms: 60_000, documents_max: 256 }
+    }
+}
+
+impl Reader {
+    /// `program` is this very program; it answers to the hidden command `extract`.
+    pub fn new(program: PathBuf) -> Self {
+        Self { program, limits: ReaderLimits::default() }
+    }
+
+    pub(crate) fn session(&self) -> Session<'_> {
+        Session { reader: self, running: None, protection: Vec::new() }
+    }
+}
+
+/// Why a document wasn't read.
+#[derive(Debug)]
+pub(crate) enum Unread {
+    /// This document can't be read; others can.
+    Skipped(Fault),
+    /// No document can be read: the child doesn't start or can't be confined.
+    Stopped(Fault),
+}
+
+/// One child at a time, replaced as needed.
+#[derive(Debug)]
+pub(crate) struct Session<'a> {
+    reader: &'a Reader,
+    running: Option<Running>,
+    /// What the last child said that it runs under.
+    pub(crate) protection: Vec<String>,
+}
+
+impl Session<'_> {
+    /// Has the child parse one document, and checks what it says.
+    pub(crate) fn read(&mut self, name: &str, bytes: &[u8]) -> Result<Document, Unread> {
+        loop {
+            let running = match &mut self.running {
+                Some(running) => running,
+                none => {
+                    let (running, protection) = Running::start(self.reader).map_err(Unread::Stopped)?;
+                    self.protection = protection;
+                    none.insert(running)
+                }
+            };
+            let served_before = running.served;
+            let reply = running.exchange(name, bytes, self.reader.limits.document_ms);
+            let Ok(reply) = reply else {
+                let end = self.running.take().map(|running| running.end(&self.reader.limits));
+                if served_before == 0 {
+                    let message = end.unwrap_or_else(|| "its reader ended without a word".into());
+                    return Err(Unread::Skipped(
+                        Fault::new(Code::DocumentInvalid, message).hint("the rest of the folder is indexed; this file is left out"),
+                    ));
+                }
+                continue;
+            };
+            if running.served >= self.reader.limits.documents_max {
+                self.running = None;
+            }
+            return match reply {
+                Reply::Document(document) => match document.check(bytes.len()) {
+                    Ok(()) => Ok(*document),
+                    Err(wrong) => {
+                        // A child that says impossible things isn't asked again.
+                        self.running = None;
+                        Err(Unread::Skipped(Fault::new(
+                            Code::DocumentInvalid,
+                            format!("its reader gave an impossible answer: {wrong}"),
+                        )))
+                    }
+                },
+                Reply::Refused(refused) => Err(Unread::Skipped(fault(refused))),
+                Reply::Ready(_) | Reply::Unconfined(_) => {
+                    self.running = None;
+                    Err(Unread::Skipped(Fault::new(Code::DocumentInvalid, "its reader gave an impossible answer")))
+                }
+            };
+        }
+    }
+}
+
+fn fault(refused: extract::Refused) -> Fault {
+    let hint = match refused.why {
+        Why::Broken => "open it in the program that made it and save it again",
+        Why::NoText => "if it is a scan, run text recognition over it first (`ocrmypdf IN.pdf OUT.pdf`)",
+        Why::NotText => "export it as text, Markdown, HTML, PDF or DOCX",
+        Why::TooLarge => "split it into smaller files",
+    };
+    Fault::new(Code::DocumentInvalid, refused.message).hint(hint)
+}
+
+#[derive(Debug)]
+struct Running {
+    watch: Arc<Watch>,
+    input: BufWriter<ChildStdin>,
+    output: BufReader<ChildStdout>,
+    served: u32,
+}
+
+impl Running {
+    fn start(reader: &Reader) -> Result<(Self, Vec<String>), Fault> {
+        let failed = |cause: String| {
+            Fault::new(Code::ConfinementFailed, format!("the document reader `{} extract` doesn't start", reader.program.display()))
+                .cause(cause)
+                .hint("run `freehold doctor`: it says what confinement this system allows")
+        };
+        let limits = Limits {
+            memory_bytes: Some(reader.limits.memory_bytes),
+            cpu_seconds: Some(reader.limits.cpu_seconds),
+            files_max: Some(16),
+            file_bytes_max: Some(0),
+        };
+        let mut child = Command::new(&reader.program)
+            .arg("extract")
+            .stdin(Io::Pipe)
+            .stdout(Io::Pipe)
+            .limits(limits)
+            .die_with_parent()
+            .spawn()
+            .map_err(|error| failed(error.to_string()))?;
+        let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(failed("it has no pipes".into()));
+        };
+        let watch = Arc::new(Watch {
+            child: Mutex::new(KillOnDrop(child)),
+            state: Mutex::new(State { deadline: None, over: false, closed: false }),
+            changed: Condvar::new(),
+        });
+        let watcher = Arc::clone(&watch);
+        std::thread::Builder::new()
+            .name("reader-watch".into())
+            .spawn(move || watcher.run())
+            .map_err(|error| failed(error.to_string()))?;
+        let mut running = Self { watch, input: BufWriter::new(input), output: BufReader::new(output), served: 0 };
+        running.watch.set(Some(Duration::from_millis(reader.limits.document_ms)));
+        let ready = extract::reply(&mut running.output);
+        running.watch.set(None);
+        match ready {
+            Ok(Reply::Ready(protection)) => Ok((running, protection.lines())),
+            Ok(Reply::Unconfined(reason)) => Err(failed(reason)),
+            Ok(_) => Err(failed("it isn't Freehold's document reader".into())),
+            Err(_) => Err(failed(running.end(&reader.limits))),
+        }
+    }
+
+    fn exchange(&mut self, name: &str, bytes: &[u8], document_ms: u64) -> std::io::Result<Reply> {
+        self.watch.set(Some(Duration::from_millis(document_ms)));
+        let reply =
+            extract::request(&mut self.input, name, bytes).and_then(|()| extract::reply(&mut self.output));
+        self.watch.set(None);
+        self.served += 1;
+        reply
+    }
+
+    /// Ends a child that failed and says how it ended.
+    fn end(self, limits: &ReaderLimits) -> String {
+        let over = self.watch.state().over;
+        let status = {
+            let mut child = self.watch.child();
+            // It has closed its output or broken the protocol: either way it is of no more use.
+            if child.wait_timeout(Duration::from_millis(200)).ok().flatten().is_none() && child.kill().is_err() {
+                return "its reader can't be ended".into();
+            }
+            child.wait()
+        };
+        if over {
+            return format!("reading it took longer than {} and was stopped", Millis(limits.document_ms));
+        }
+        match status {
+            Ok(status) if signal(status) == Some(libc_signal::CPU) => {
+                format!("reading it took more than {} s of processor time and was stopped", limits.cpu_seconds)
+            }
+            Ok(status) => {
+                format!("its reader died ({status}); it may be broken or need more than {}", Bytes(limits.memory_bytes))
+            }
+            Err(error) => format!("its reader was lost: {error}"),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.watch.state().closed = true;
+        self.watch.changed.notify_all();
+    }
+}
+
+#[cfg(unix)]
+fn signal(status: std::process::ExitStatus) -> Option<i32> {
+    std::os::unix::process::ExitStatusExt::signal(&status)
+}
+
+#[cfg(not(unix))]
+fn signal(_: std::process::ExitStatus) -> Option<i32> {
+    None
+}
+
+mod libc_signal {
+    /// SIGXCPU on Linux and macOS.
+    pub(super) const CPU: i32 = 24;
+}
+
+/// Kills a child that overstays. One sleeping thread for each child; it wakes only at a deadline.
+#[derive(Debug)]
+struct Watch {
+    child: Mutex<KillOnDrop>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    deadline: Option<Instant>,
+    over: bool,
+    closed: bool,
+}
+
+impl Watch {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn child(&self) -> impl std::ops::DerefMut<Target = KillOnDrop> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, within: Option<Duration>) {
+        self.state().deadline = within.map(|within| Instant::now() + within);
+        self.changed.notify_all();
+    }
+
+    fn run(&self) {
+        let mut state = self.state();
+        while !state.closed {
+            let left = state.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            state = match left {
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(left) if left.is_zero() => {
+                    (state.over, state.deadline) = (true, None);
+                    // The reading thread sees the pipe close; what it then says comes from `over`.
+                    let _ = self.child().kill();
+                    state
+                }
+                Some(left) => self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
+            };
+        }
+    }
+}
+

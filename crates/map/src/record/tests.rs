@@ -1,0 +1,91 @@
+//! The record on its own: transactions, generations, and what becomes of errors.
+
+use super::*;
+
+fn row(path: &str, words: &str) -> Change {
+    let passage = Passage { span: 0..words.len(), heading: vec!["A".into(), "B".into()], parts: (0, 0) };
+    let file = FileRow {
+        path: path.into(),
+        stamp: Stamp { bytes: words.len() as u64, modified_ns: 7 },
+        hash: *blake3::hash(words.as_bytes()).as_bytes(),
+        format: Format::Text,
+        title: None,
+        encoding: Encoding::Utf8,
+        fault: None,
+    };
+    let key = key(None, &passage, words);
+    let place = Place::Lines { first: 1, last: 1, byte_start: 0, byte_end: words.len() as u64 };
+    let run = Run { text: 0, text_len: words.len() as u32, source: 0, source_len: words.len() as u32 };
+    Change::Put(file, vec![PassageRow { text: words.into(), heading: "A > B".into(), place, runs: vec![run], key }])
+}
+
+fn record() -> (tempfile::TempDir, Record) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let record = Record::open(dir.path()).expect("it opens");
+    (dir, record)
+}
+
+#[test]
+fn what_goes_in_comes_out_and_generations_count() {
+    let (dir, mut record) = record();
+    record.apply(&[row("/a/x.txt", "one"), row("/a/y.txt", "two")]).expect("applied");
+    record.apply(&[row("/a/x.txt", "three")]).expect("applied");
+    assert_eq!(record.generation().expect("read"), 2);
+    let changed = record.changed(1, 0, 10).expect("read");
+    assert_eq!(changed.len(), 1);
+    assert_eq!(record.gone(1).expect("read").len(), 1, "the old row of x.txt is gone");
+    let (id, text, heading) = changed[0].passages[0].clone();
+    assert_eq!((text.as_str(), heading.as_str()), ("three", "A > B"));
+    let stored = record.passages(&[id, 999]).expect("read");
+    assert_eq!(stored.len(), 1);
+    assert_eq!(stored[&id].passage.place, Place::Lines { first: 1, last: 1, byte_start: 0, byte_end: 5 });
+    assert_eq!(stored[&id].passage.runs.len(), 1);
+    assert_eq!(record.known(Path::new("/a")).expect("read").len(), 2);
+    assert_eq!(record.known(Path::new("/b")).expect("read").len(), 0);
+    drop(record);
+    assert_eq!(Record::open(dir.path()).expect("again").generation().expect("read"), 2);
+}
+
+#[test]
+fn equal_words_need_one_vector_and_unused_ones_go() {
+    let (_dir, mut record) = record();
+    record.apply(&[row("/a", "same"), row("/b", "same"), row("/c", "other")]).expect("applied");
+    let missing = record.unembedded("m", 10).expect("read");
+    assert_eq!((missing.len(), record.unembedded_count("m").expect("read")), (2, 2));
+    let vectors: Vec<_> = missing.iter().map(|missing| (missing.key, vec![0.6, 0.8])).collect();
+    record.put_vectors("m", &vectors).expect("stored");
+    assert_eq!(record.unembedded_count("m").expect("read"), 0);
+    assert_eq!(record.unembedded_count("other model").expect("read"), 2);
+    let mut seen = Vec::new();
+    record.each_vector("m", &mut |id, vector| seen.push((id, vector.len()))).expect("read");
+    assert_eq!(seen, [(1, 2), (2, 2), (3, 2)]);
+    assert_eq!(record.summary().expect("read").embedded, 3);
+    let known = record.known(Path::new("/")).expect("read");
+    record.apply(&[Change::Remove { id: known[Path::new("/c")].id }]).expect("applied");
+    record.sweep(record.generation().expect("read")).expect("swept");
+    assert_eq!(record.get("SELECT COUNT(*) FROM vector").expect("read"), 1);
+    assert!(record.gone(0).expect("read").is_empty());
+}
+
+#[test]
+fn a_full_disk_keeps_what_was_there_and_says_so() {
+    let (_dir, mut record) = record();
+    record.apply(&[row("/a", "kept")]).expect("applied");
+    record.bound_pages(20);
+    let long = "word ".repeat(100_000);
+    let fault = record.apply(&[row("/b", "small"), row("/c", &long)]).expect_err("it is full");
+    assert_eq!(fault.code, Code::DiskFull, "{fault:?}");
+    assert!(!fault.hints.is_empty());
+    assert_eq!(record.summary().expect("read").documents, 1, "nothing of the failed step stays");
+    assert_eq!(record.generation().expect("read"), 1);
+}
+
+#[test]
+fn a_record_of_a_newer_release_is_refused() {
+    let (dir, record) = record();
+    record.db.pragma_update(None, "user_version", LAYOUT + 1).expect("set");
+    drop(record);
+    let fault = Record::open(dir.path()).expect_err("refused");
+    assert_eq!(fault.code, Code::MapDamaged);
+    assert!(fault.to_string().contains("newer"), "{fault}");
+}

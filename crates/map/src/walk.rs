@@ -1,0 +1,181 @@
+//! Which files of a folder are looked at: ignore rules like git's, and what is never indexed.
+
+use crate::extract;
+use base::{Code, Fault};
+use ignore::{DirEntry, WalkBuilder};
+use std::fs::Metadata;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::UNIX_EPOCH;
+
+/// A file as the system describes it, before it is opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) path: PathBuf,
+    pub(crate) stamp: Stamp,
+}
+
+/// Size and time of change: while both stay, the file isn't read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    pub bytes: u64,
+    pub modified_ns: i64,
+}
+
+impl Stamp {
+    pub(crate) fn of(metadata: &Metadata) -> Self {
+        let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        Self { bytes: metadata.len(), modified_ns: modified.map_or(0, |time| i64::try_from(time.as_nanos()).unwrap_or(0)) }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Walked {
+    pub(crate) files: Vec<Found>,
+    pub(crate) skipped: Vec<(PathBuf, Fault)>,
+    /// Files left out because they hold keys or secrets, by their names.
+    pub(crate) secrets: u64,
+    pub(crate) cancelled: bool,
+}
+
+/// Folders that hold no one's documents, whatever their ignore rules say.
+const NEVER_FOLDERS: [&str; 8] =
+    ["node_modules", "__pycache__", ".git", ".ssh", ".gnupg", "lost+found", "$RECYCLE.BIN", "System Volume Information"];
+const SYSTEM: [&str; 4] = ["/proc", "/sys", "/dev", "/run"];
+
+/// Whether a file's name says that it holds a key or a secret.
+pub(crate) fn is_secret(name: &str) -> bool {
+    const NAMES: [&str; 12] = [
+        "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519", "credentials", "credentials.json", "secrets.json", "secrets.yaml",
+        "secrets.yml", "secrets.toml", "wallet.dat", "htpasswd",
+    ];
+    const ENDS: [&str; 13] = [
+        ".pem", ".p12", ".pfx", ".jks", ".keystore", ".kdbx", ".kdb", ".gpg", ".pgp", ".ovpn", ".env", ".ppk", ".asc",
+    ];
+    let name = name.to_ascii_lowercase();
+    NAMES.contains(&name.as_str()) || ENDS.iter().any(|end| name.ends_with(end)) || name.starts_with(".env.") || name == ".netrc"
+}
+
+/// Whether a file's first bytes say that it is a private key, whatever its name.
+pub(crate) fn is_private_key(bytes: &[u8]) -> bool {
+    const HEAD_BYTES: usize = 4096;
+    let head = &bytes[..bytes.len().min(HEAD_BYTES)];
+    head.trim_ascii_start().starts_with(b"-----BEGIN ") && head.windows(17).any(|window| window == b"PRIVATE KEY-----\n" || window == b"PRIVATE KEY-----\r")
+}
+
+fn is_never(entry: &DirEntry, own: &Path) -> bool {
+    let path = entry.path();
+    if entry.file_type().is_some_and(|kind| kind.is_dir()) {
+        let name = entry.file_name().to_string_lossy();
+        return NEVER_FOLDERS.contains(&&*name)
+            || SYSTEM.iter().any(|system| path == Path::new(system))
+            || path.starts_with(own)
+            // Caches that say so themselves (build outputs among them), virtual environments, our own indexes.
+            || path.join("CACHEDIR.TAG").exists()
+            || path.join("pyvenv.cfg").exists()
+            || path.join(crate::record::FILE).exists()
+            || (name == "target" && path.parent().is_some_and(|parent| parent.join("Cargo.toml").exists()));
+    }
+    false
+}
+
+/// Lists the files under `root`, in the order of their names. `own` is the map's own folder.
+pub(crate) fn walk(root: &Path, own: &Path, cancel: &AtomicBool, seen: &mut dyn FnMut(u64)) -> Walked {
+    let secrets = Arc::new(AtomicU64::new(0));
+    let (counter, own) = (Arc::clone(&secrets), own.to_path_buf());
+    let mut walked = Walked::default();
+    let walk = WalkBuilder::new(root)
+        .follow_links(false)
+        .git_global(false)
+        .require_git(false)
+        .add_custom_ignore_filename(".freeholdignore")
+        .sort_by_file_name(std::ffi::OsStr::cmp)
+        .filter_entry(move |entry| {
+            let secret = entry.depth() > 0
+                && entry.file_type().is_some_and(|kind| kind.is_file())
+                && is_secret(&entry.file_name().to_string_lossy());
+            if secret {
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+            !secret && (entry.depth() == 0 || !is_never(entry, &own))
+        })
+        .build();
+    for entry in walk {
+        if cancel.load(Ordering::Relaxed) {
+            walked.cancelled = true;
+            break;
+        }
+        match entry {
+            Ok(entry) => look(&entry, &mut walked),
+            Err(error) => walked.skipped.push((path_of(&error).unwrap_or_else(|| root.to_path_buf()), unlisted(&error))),
+        }
+        seen(walked.files.len() as u64);
+    }
+    walked.secrets = secrets.load(Ordering::Relaxed);
+    walked
+}
+
+fn look(entry: &DirEntry, walked: &mut Walked) {
+    let Some(kind) = entry.file_type() else { return };
+    let path = entry.path().to_path_buf();
+    if kind.is_dir() {
+        return;
+    }
+    let skip = |message: String, hint: &str| Fault::new(Code::FileUnreadable, message).hint(hint);
+    if kind.is_symlink() {
+        let fault = match std::fs::metadata(&path) {
+            Ok(_) => skip("it is a link, and links aren't followed".into(), "index the place that it points to"),
+            Err(_) => skip("it is a link to something that isn't there".into(), "remove the link or restore its target"),
+        };
+        walked.skipped.push((path, fault));
+        return;
+    }
+    if !kind.is_file() {
+        let fault = skip("it is no ordinary file".into(), "nothing needs to be done");
+        walked.skipped.push((path, fault));
+        return;
+    }
+    if let Some(what) = extract::unreadable(&entry.file_name().to_string_lossy()) {
+        let fault = Fault::new(Code::DocumentInvalid, format!("it is {what}"))
+            .hint("export it as text, Markdown, HTML, PDF or DOCX to have it indexed");
+        walked.skipped.push((path, fault));
+        return;
+    }
+    match entry.metadata() {
+        Ok(metadata) => walked.files.push(Found { path, stamp: Stamp::of(&metadata) }),
+        Err(error) => walked.skipped.push((path, unlisted(&error))),
+    }
+}
+
+fn path_of(error: &ignore::Error) -> Option<PathBuf> {
+    match error {
+        ignore::Error::WithPath { path, .. } => Some(path.clone()),
+        ignore::Error::WithDepth { err, .. } | ignore::Error::WithLineNumber { err, .. } => path_of(err),
+        ignore::Error::Loop { child, .. } => Some(child.clone()),
+        ignore::Error::Partial(errors) => errors.iter().find_map(path_of),
+        _ => None,
+    }
+}
+
+fn unlisted(error: &ignore::Error) -> Fault {
+    Fault::new(Code::FileUnreadable, "it can't be looked at").cause(error).hint("check who owns it, with `ls -l`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_and_secrets_are_told_by_name_or_first_line() {
+        for name in ["id_ed25519", "server.pem", ".env", "prod.env", ".env.local", "Vault.KDBX", ".netrc"] {
+            assert!(is_secret(name), "{name}");
+        }
+        for name in ["id_ed25519.pub", "environment.md", "keys.md", "credentials.md"] {
+            assert!(!is_secret(name), "{name}");
+        }
+        assert!(is_private_key(b"-----BEGIN OPENSSH PRIVATE KEY-----\nabc"));
+        assert!(!is_private_key(b"How to make a -----BEGIN RSA PRIVATE KEY-----\n"));
+        assert!(!is_private_key(b"-----BEGIN CERTIFICATE-----\nabc"));
+    }
+}
