@@ -1,0 +1,303 @@
+//! What a checked header says about the model: pure reading, no judgement about the machine.
+
+use crate::gguf::{self, Array, GgufError, Header, TensorKind, Value, ValueKind};
+use base::{Modality, ModelFacts, TokenText};
+use std::collections::BTreeMap;
+use std::io::{Read, Seek};
+use thiserror::Error;
+
+/// Control tokens of one model; the largest vocabularies reserve some thousands.
+const SPECIAL_TOKENS_MAX: usize = 65_536;
+const SPECIAL_BYTES_MAX: usize = 1 << 20;
+const TOKEN_BYTES_MAX: u64 = 4_096;
+/// Products of token count and template length above this aren't searched: all tokens count as special then.
+const TEMPLATE_SEARCH_MAX: usize = 1 << 28;
+
+/// `tokenizer.ggml.token_type`
+const CONTROL: i32 = 3;
+const USER_DEFINED: i32 = 4;
+
+/// Architectures that only ever make vectors.
+const ENCODERS: [&str; 11] = [
+    "bert",
+    "modern-bert",
+    "nomic-bert",
+    "nomic-bert-moe",
+    "neo-bert",
+    "eurobert",
+    "jina-bert-v2",
+    "jina-bert-v3",
+    "t5encoder",
+    "gemma-embedding",
+    "llama-embed",
+];
+/// Architectures that come as a companion of a model and aren't one.
+const COMPANIONS: [(&str, &str); 2] =
+    [("clip", "the picture part of a model"), ("imatrix", "a quantizer's statistics")];
+
+/// A whole file that isn't a model which can be run.
+#[derive(Debug, Error)]
+pub enum FactsError {
+    #[error("its header doesn't say `{0}`")]
+    Missing(String),
+    #[error("`{key}` says {value}, at most {max} is believed")]
+    Absurd { key: String, value: u64, max: u64 },
+    #[error("it is {0}")]
+    NotAModel(&'static str),
+    #[error("it holds a vocabulary but no weights")]
+    NoWeights,
+    #[error("it has {tokens} tokens but types for {kinds} of them")]
+    TokenKinds { tokens: u64, kinds: u64 },
+    #[error("it has more than {SPECIAL_TOKENS_MAX} control tokens, or more than {SPECIAL_BYTES_MAX} bytes of them")]
+    TooManySpecial,
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+}
+
+/// Tensor sizes, summed over all parts of a split model.
+#[derive(Debug, Clone, Default)]
+pub struct Weights {
+    pub parameters: u64,
+    pub bytes: u64,
+    bytes_by_kind: BTreeMap<TensorKind, u64>,
+}
+
+impl Weights {
+    pub fn add(&mut self, header: &Header) {
+        for tensor in &header.tensors {
+            self.parameters = self.parameters.saturating_add(tensor.elements());
+            self.bytes = self.bytes.saturating_add(tensor.bytes);
+            let of_kind = self.bytes_by_kind.entry(tensor.kind).or_default();
+            *of_kind = of_kind.saturating_add(tensor.bytes);
+        }
+    }
+
+    /// The type that most bytes are of.
+    fn quantization(&self) -> String {
+        let most = self.bytes_by_kind.iter().max_by_key(|(_, bytes)| **bytes);
+        most.map(|(kind, _)| kind.name().to_owned()).unwrap_or_default()
+    }
+}
+
+/// Fills the facts from the first part's `header`; `source` is read again for token texts.
+pub fn facts<R: Read + Seek>(
+    header: &Header,
+    mut source: R,
+    size: u64,
+    weights: &Weights,
+) -> Result<ModelFacts, FactsError> {
+    let arch = header.text("general.architecture").ok_or_else(|| missing("general.architecture"))?.to_owned();
+    if let Some((_, what)) = COMPANIONS.iter().find(|(name, _)| *name == arch) {
+        return Err(FactsError::NotAModel(what));
+    }
+    match header.text("general.type") {
+        Some("adapter") => return Err(FactsError::NotAModel("an adapter for a model")),
+        Some("mmproj") => return Err(FactsError::NotAModel("the picture part of a model")),
+        Some("imatrix") => return Err(FactsError::NotAModel("a quantizer's statistics")),
+        _ => {}
+    }
+    if weights.bytes == 0 {
+        return Err(FactsError::NoWeights);
+    }
+    let layers = bounded(header, &format!("{arch}.block_count"), 16_384)?;
+    let embedding_length = bounded(header, &format!("{arch}.embedding_length"), 1 << 20)?;
+    let context_max = bounded(header, &format!("{arch}.context_length"), 1 << 30)?;
+    let modality = modality(header, &arch)?;
+    let chat_template = header.text("tokenizer.chat_template").map(str::to_owned);
+    let tokens = header.array("tokenizer.ggml.tokens").filter(|tokens| tokens.kind == ValueKind::Text);
+    let tokens = tokens.ok_or_else(|| missing("tokenizer.ggml.tokens"))?;
+    let special = Special::read(header, &mut source, size, tokens, chat_template.as_deref())?;
+    Ok(ModelFacts {
+        title: header.text("general.name").unwrap_or_default().to_owned(),
+        license: header.text("general.license").unwrap_or_default().to_owned(),
+        quantization: weights.quantization(),
+        modality,
+        parameters: weights.parameters,
+        layers,
+        embedding_length,
+        context_max,
+        kv_bytes_per_token: kv_bytes_per_token(header, &arch, layers, embedding_length).unwrap_or(0),
+        weights_bytes: weights.bytes,
+        vocab_tokens: u32::try_from(tokens.count).unwrap_or(u32::MAX),
+        chat_template,
+        bos: special.bos,
+        eos: special.eos,
+        add_bos: add_bos(header),
+        special_tokens: special.texts,
+        arch,
+    })
+}
+
+fn missing(key: &str) -> FactsError {
+    FactsError::Missing(key.to_owned())
+}
+
+fn bounded(header: &Header, key: &str, max: u32) -> Result<u32, FactsError> {
+    let value: u64 = header.number(key).ok_or_else(|| missing(key))?;
+    u32::try_from(value).ok().filter(|value| *value <= max).ok_or(FactsError::Absurd {
+        key: key.to_owned(),
+        value,
+        max: max.into(),
+    })
+}
+
+/// An encoder, or a decoder whose file says how its outputs become one vector, makes vectors.
+fn modality(header: &Header, arch: &str) -> Result<Modality, FactsError> {
+    match header.number::<u32>(&format!("{arch}.pooling_type")) {
+        Some(4) => Err(FactsError::NotAModel("a reranker, which Freehold can't run yet")),
+        Some(1..=3) => Ok(Modality::Embed),
+        _ if ENCODERS.contains(&arch) => Ok(Modality::Embed),
+        _ => Ok(Modality::Chat),
+    }
+}
+
+/// Bytes of one token's keys and values at 16 bits, summed over the layers that keep any.
+/// `None` when the header doesn't say, and for encoders, which keep none.
+fn kv_bytes_per_token(header: &Header, arch: &str, layers: u32, embedding: u32) -> Option<u64> {
+    if ENCODERS.contains(&arch) {
+        return None;
+    }
+    let key = |name: &str| format!("{arch}.attention.{name}");
+    let heads = header.per_layer(&key("head_count"), layers)?;
+    let kv_heads = header.per_layer(&key("head_count_kv"), layers).unwrap_or_else(|| heads.clone());
+    let most_heads = heads.iter().copied().max().filter(|heads| *heads > 0)?;
+    let head_length = u64::from(embedding) / most_heads;
+    let key_length = header.number(&key("key_length")).unwrap_or(head_length);
+    // Latent attention keeps one compressed vector, from which values are made as well.
+    let latent = header.number::<u32>(&key("key_length_mla")).is_some_and(|length| length > 0);
+    let value_length = if latent { 0 } else { header.number(&key("value_length")).unwrap_or(head_length) };
+    // Hybrid models: only some layers attend to the past token by token.
+    let interval = header.number::<u64>(&format!("{arch}.full_attention_interval")).filter(|every| *every > 1);
+    let recurrent = header.per_layer(&key("recurrent_layers"), layers);
+    let keeps = |layer: usize| match (&recurrent, interval) {
+        (Some(recurrent), _) => recurrent[layer] == 0,
+        (None, Some(every)) => (layer as u64 + 1) % every == 0,
+        (None, None) => true,
+    };
+    let lengths = key_length.checked_add(value_length)?;
+    let layers = kv_heads.iter().enumerate().filter(|(layer, _)| keeps(*layer));
+    layers
+        .map(|(_, heads)| heads.checked_mul(lengths)?.checked_mul(2))
+        .try_fold(0u64, |sum, layer| sum.checked_add(layer?))
+}
+
+/// As the file says, else as the engine decides by kind of tokenizer.
+fn add_bos(header: &Header) -> bool {
+    header.boolean("tokenizer.ggml.add_bos_token").unwrap_or_else(|| match header.text("tokenizer.ggml.model") {
+        Some("llama" | "bert" | "gemma4") => true,
+        Some("gpt2") => matches!(
+            header.text("tokenizer.ggml.pre"),
+            Some(
+                "llama3"
+                    | "llama-v3"
+                    | "llama-bpe"
+                    | "falcon3"
+                    | "falcon-h1"
+                    | "pixtral"
+                    | "midm-2.0"
+                    | "lfm2"
+                    | "jina-v5-nano"
+                    | "tekken"
+                    | "chameleon"
+            )
+        ),
+        _ => false,
+    })
+}
+
+/// Tokens that structure a prompt and must never be formed by a user's text.
+struct Special {
+    texts: Vec<String>,
+    bos: Option<TokenText>,
+    eos: Option<TokenText>,
+}
+
+impl Special {
+    /// All control tokens; the ends of sentence, turn and message; and of the tokens that the model's
+    /// maker defined beside the vocabulary those that the chat template uses as marks. The others
+    /// (tabs, HTML tags) are ordinary text to a model.
+    fn read<R: Read + Seek>(
+        header: &Header,
+        source: &mut R,
+        size: u64,
+        tokens: Array,
+        template: Option<&str>,
+    ) -> Result<Self, FactsError> {
+        let id = |name: &str| header.number::<u32>(&format!("tokenizer.ggml.{name}_token_id"));
+        let bert = header.text("tokenizer.ggml.model") == Some("bert");
+        let (bos, eos) = (id("bos").or(bert.then_some(101)), id("eos"));
+        let (mut control, mut defined) = (Vec::new(), Vec::new());
+        each_kind(header, source, size, tokens, |place, kind| {
+            match kind {
+                CONTROL => control.push(place),
+                USER_DEFINED => defined.push(place),
+                _ => {}
+            }
+            if control.len() + defined.len() > SPECIAL_TOKENS_MAX { Err(FactsError::TooManySpecial) } else { Ok(()) }
+        })?;
+        control.extend([bos, eos, id("eot"), id("eom")].into_iter().flatten());
+        control.sort_unstable();
+        let mut wanted = control.clone();
+        wanted.extend(&defined);
+        let texts = gguf::strings(&mut *source, size, tokens, &wanted, TOKEN_BYTES_MAX)?;
+        let named = |id: Option<u32>| {
+            let (id, text) = texts.iter().find(|(place, _)| Some(*place) == id)?;
+            Some(TokenText { id: *id, text: text.clone() })
+        };
+        let (bos, eos) = (named(bos), named(eos));
+        let template = template.unwrap_or_default();
+        let searchable = defined.len().saturating_mul(template.len()) <= TEMPLATE_SEARCH_MAX;
+        let marks = |text: &str| !searchable || text.trim().len() > 2 && template.contains(text);
+        let texts: Vec<String> = texts
+            .into_iter()
+            .filter(|(place, text)| !text.is_empty() && (control.binary_search(place).is_ok() || marks(text)))
+            .map(|(_, text)| text)
+            .collect();
+        if texts.iter().map(String::len).sum::<usize>() > SPECIAL_BYTES_MAX {
+            return Err(FactsError::TooManySpecial);
+        }
+        Ok(Self { texts, bos, eos })
+    }
+}
+
+/// Calls `each` for every token's type, wherever the reader left the array.
+fn each_kind<R: Read + Seek>(
+    header: &Header,
+    source: &mut R,
+    size: u64,
+    tokens: Array,
+    mut each: impl FnMut(u32, i32) -> Result<(), FactsError>,
+) -> Result<(), FactsError> {
+    const KEY: &str = "tokenizer.ggml.token_type";
+    let kinds = match header.values.get(KEY) {
+        None => return Ok(()),
+        Some(Value::Numbers(numbers)) => {
+            for (place, kind) in (0..).zip(numbers) {
+                each(place, i32::try_from(*kind).unwrap_or_default())?;
+            }
+            numbers.len() as u64
+        }
+        Some(Value::Array(array)) if matches!(array.kind, ValueKind::I32 | ValueKind::U32) => {
+            let mut stopped = None;
+            let walked = gguf::token_kinds(source, size, *array, |place, kind| {
+                each(place, kind).map_err(|error| {
+                    stopped = Some(error);
+                    GgufError::Io(std::io::ErrorKind::Other.into())
+                })
+            });
+            if let Some(error) = stopped {
+                return Err(error);
+            }
+            walked?;
+            array.count
+        }
+        Some(_) => return Err(missing(KEY)),
+    };
+    if kinds < tokens.count {
+        return Err(FactsError::TokenKinds { tokens: tokens.count, kinds });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
