@@ -6,9 +6,11 @@
 //! Start with [`Map::index`] and [`Map::search`].
 
 pub mod chunk;
+pub mod cite;
 pub mod document;
 mod extract;
 pub mod fuse;
+pub mod evidence;
 mod half;
 mod index;
 mod lexical;
@@ -19,6 +21,7 @@ mod search;
 pub mod sentence;
 pub mod source;
 mod vector;
+pub mod verify;
 mod walk;
 pub mod words;
 

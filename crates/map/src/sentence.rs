@@ -31,6 +31,38 @@ pub fn lines(text: &str) -> Vec<Range<usize>> {
     found
 }
 
+/// Like [`ranges`], for text that may be wrapped at a column: a line's end ends a sentence where a reader
+/// sees that it does, after a short line or before a list item.
+pub fn wrapped(text: &str) -> Vec<Range<usize>> {
+    const COLUMN_MIN: usize = 50;
+    let longest = text.lines().map(|line| line.chars().count()).max().unwrap_or(0);
+    let mut found = Vec::new();
+    let (mut start, mut at) = (0, 0);
+    for line in text.split_inclusive('\n') {
+        at += line.len();
+        let next = text[at..].lines().next().unwrap_or_default();
+        let short = longest < COLUMN_MIN || line.trim().chars().count() * 10 < longest * 6;
+        if short || begins(next) {
+            found.extend(ranges(&text[start..at]).into_iter().map(|range| start + range.start..start + range.end));
+            start = at;
+        }
+    }
+    found.extend(ranges(&text[start..]).into_iter().map(|range| start + range.start..start + range.end));
+    found
+}
+
+/// Whether a line begins something of its own: a list item, a quotation, a field (`Subject: …`).
+fn begins(line: &str) -> bool {
+    let line = line.trim_start();
+    let number = line.trim_start_matches(|c: char| c.is_ascii_digit());
+    let field = line.split_once(": ").is_some_and(|(name, _)| {
+        name.len() <= 20 && name.starts_with(char::is_uppercase) && !name.contains(char::is_whitespace)
+    });
+    field
+        || line.starts_with(['-', '*', '•', '>', '|'])
+        || (number.len() < line.len() && number.starts_with([')', '.']) && number[1..].starts_with(' '))
+}
+
 fn push(text: &str, range: Range<usize>, found: &mut Vec<Range<usize>>) {
     let piece = &text[range.clone()];
     let start = range.start + piece.len() - piece.trim_start().len();
@@ -110,5 +142,10 @@ mod tests {
         let text = "- milk\n- eggs. Six.\n";
         let found: Vec<&str> = lines(text).into_iter().map(|range| &text[range]).collect();
         assert_eq!(found, ["- milk", "- eggs.", "Six."]);
+        let text = "Subject: Boiler\nDate: today\n\nThe man who came to look at the boiler yesterday afternoon\n\
+                    found nothing wrong with it.\nCheers\n1) pay him\n2) file the bill\n";
+        let found: Vec<&str> = wrapped(text).into_iter().map(|range| &text[range]).collect();
+        let long = "The man who came to look at the boiler yesterday afternoon\nfound nothing wrong with it.";
+        assert_eq!(found, ["Subject: Boiler", "Date: today", long, "Cheers", "1) pay him", "2) file the bill"]);
     }
 }

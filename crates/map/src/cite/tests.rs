@@ -1,0 +1,123 @@
+//! Quotations that answer, marks that are earned.
+
+use super::*;
+use crate::search::Source;
+use crate::source::Encoding;
+use crate::walk::Stamp;
+use crate::words::Term;
+use base::Place;
+
+pub(crate) fn hit(question: &str, text: &str, format: Format) -> Hit {
+    let terms: Vec<Term> = words::content_words(question)
+        .into_iter()
+        .map(|word| Term { word: question[word.span].to_owned(), stem: word.stem, passages: 1, idf: 2.0 })
+        .collect();
+    Hit {
+        passage: 1,
+        path: "/files/a.md".into(),
+        place: Place::Paragraph { first: 1, last: 2 },
+        title: "A".into(),
+        heading: String::new(),
+        text: text.into(),
+        score: 1.0,
+        lexical: None,
+        dense: None,
+        highlights: Vec::new(),
+        terms: terms.into(),
+        source: Source {
+            format,
+            encoding: Encoding::Utf8,
+            stamp: Stamp { bytes: 0, modified_ns: 0 },
+            hash: [0; 32],
+            runs: Vec::new(),
+        },
+    }
+}
+
+fn quoted(number: u32, passage: &str) -> Quoted {
+    let citation = Citation {
+        number,
+        path: "/files/a.md".into(),
+        place: Place::Page { first: 1, last: 1 },
+        title: "A".into(),
+        quote: passage.into(),
+        quote_hash: String::new(),
+    };
+    Quoted { citation, hit: 0, title: "House book".into(), heading: "Boiler".into(), passage: passage.into() }
+}
+
+#[test]
+fn the_answering_sentence_is_quoted() {
+    for (question, text, format, expected) in [
+        (
+            "How often must the boiler be serviced?",
+            "Boiler service\n\nThe boiler was fitted in spring. It must be serviced every 12 months. Call the fitter.",
+            Format::Markdown,
+            // The sentence before names what "it" is.
+            "The boiler was fitted in spring. It must be serviced every 12 months.",
+        ),
+        (
+            "What is the monthly rent?",
+            "Terms\n\nDeposit\t2,300\nMonthly rent\t1,150\nKeys\t3",
+            Format::Docx,
+            "Monthly rent\t1,150",
+        ),
+        (
+            "when is the bin collected",
+            "Dear all,\n\nthe paper bin is collected on the second Tuesday\nof each month, before 7 in the morning.\nRegards\nBea",
+            Format::Mail,
+            "the paper bin is collected on the second Tuesday\nof each month, before 7 in the morning.",
+        ),
+    ] {
+        let hit = hit(question, text, format);
+        assert_eq!(&hit.text[best(question, &hit)], expected);
+    }
+}
+
+#[test]
+fn long_sentences_are_quoted_around_what_was_asked() {
+    let text = format!("{}the boiler needs service every year {}", "some words before ".repeat(60), "and after ".repeat(60));
+    let hit = hit("boiler service", &text, Format::Text);
+    let quote = &hit.text[best("boiler service", &hit)];
+    assert!(quote.len() <= QUOTE_BYTES_MAX && quote.contains("boiler needs service"), "{quote}");
+}
+
+#[test]
+fn a_mark_is_earned_by_words_numbers_and_names() {
+    let passages = [
+        quoted(1, "The boiler must be serviced every 12 months by Nordlicht Heating."),
+        quoted(2, "The rent is 1,150 a month."),
+    ];
+    for (sentence, expected) in [
+        ("The boiler must be serviced every 12 months.", &[1][..]),
+        ("It should be serviced every 12 months by Nordlicht.", &[1]),
+        ("The boiler must be serviced every 6 months.", &[]),
+        ("The boiler must be serviced every 12 months by Brandt.", &[]),
+        ("The rent is 1,150 a month.", &[2]),
+        ("I am happy to help!", &[]),
+        ("Bananas grow in warm countries.", &[]),
+        ("", &[]),
+    ] {
+        assert_eq!(attach(sentence, &passages), expected, "{sentence}");
+    }
+}
+
+#[test]
+fn marks_come_at_sentence_ends_however_the_text_is_split() {
+    let passages =
+        [quoted(1, "The boiler must be serviced every 12 months."), quoted(2, "The rent is 1,150 a month for the flat.")];
+    let answer = "The boiler must be serviced approx. every 12 months [7]. The rent is 1,150 a month.\n\nAsk me more! [a]";
+    let expected = "The boiler must be serviced approx. every 12 months. [1] The rent is 1,150 a month. [2]\n\nAsk me more! [a]";
+    for size in 1..=answer.len() {
+        let mut marker = Marker::new(&passages);
+        let mut shown = String::new();
+        let chars: Vec<char> = answer.chars().collect();
+        for piece in chars.chunks(size) {
+            shown.push_str(&marker.push(&piece.iter().collect::<String>()));
+        }
+        let (rest, cited) = marker.finish();
+        shown.push_str(&rest);
+        assert_eq!(shown.replace(" .", "."), expected, "pieces of {size}");
+        assert_eq!(cited.into_iter().collect::<Vec<_>>(), [1, 2]);
+    }
+}

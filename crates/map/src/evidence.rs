@@ -1,0 +1,103 @@
+//! Whether the files answer a question, decided from what was found. Pure; no model is asked.
+//!
+//! Two kinds of evidence count: how much of the question's meaning the best passage holds in words
+//! (each word weighs by its rarity), and how near the passage's vector lies, where there are vectors.
+//! Thresholds were set on development questions with known answers and on questions whose answers lie
+//! elsewhere; `docs/decisions/0007-map.md` says how often this is right.
+
+use crate::search::Hit;
+use crate::words;
+use std::collections::HashSet;
+
+/// Passages that a verdict may rest on.
+const LOOKED_AT: usize = 8;
+/// Passages that are handed on.
+const USED_MAX: usize = 5;
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// Indices of the hits to answer from, best first.
+    Found { used: Vec<usize> },
+    /// A sentence: what was looked for, what wasn't found, and how near the nearest came.
+    NotFound { reason: String },
+}
+
+/// What speaks for one hit. All between 0 and 1, but `dense`, which is a cosine.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Weight {
+    /// Share of the question's words that stand in the passage, by rarity.
+    pub coverage: f32,
+    /// The same, counting title and headings too.
+    pub covered_with_headings: f32,
+    /// The greatest share within one stretch of a few sentences.
+    pub together: f32,
+    pub dense: Option<f32>,
+}
+
+/// Weighs one hit against the question whose words it carries.
+pub fn weigh(hit: &Hit) -> Weight {
+    let all: f32 = hit.terms.iter().map(|term| term.idf).sum();
+    let share = |stems: &HashSet<String>| {
+        let held: f32 = hit.terms.iter().filter(|term| stems.contains(&term.stem)).map(|term| term.idf).sum();
+        if all > 0.0 { held / all } else { 0.0 }
+    };
+    let body = words::words(&hit.text);
+    let mut stems: HashSet<String> = body.iter().map(|word| word.stem.clone()).collect();
+    let coverage = share(&stems);
+    let mut together = 0f32;
+    for start in (0..body.len()).step_by(NEAR_WORDS / 2) {
+        let near = body[start..].iter().take(NEAR_WORDS).map(|word| word.stem.clone()).collect();
+        together = together.max(share(&near));
+    }
+    stems.extend(words::words(&hit.title).into_iter().chain(words::words(&hit.heading)).map(|word| word.stem));
+    Weight { coverage, covered_with_headings: share(&stems), together, dense: hit.dense }
+}
+
+/// Words that stand near each other: about two sentences.
+const NEAR_WORDS: usize = 50;
+
+/// The strength of one hit's evidence: at [`ENOUGH`] and above it can carry an answer.
+pub fn strength(weight: &Weight) -> f32 {
+    let words = 0.5 * weight.covered_with_headings + 0.5 * weight.together;
+    match weight.dense {
+        Some(dense) => 0.5 * words + 0.5 * dense.max(0.0),
+        None => words,
+    }
+}
+
+const ENOUGH: f32 = 0.5;
+
+/// Decides whether the hits of one search answer its question.
+pub fn judge(question: &str, hits: &[Hit]) -> Verdict {
+    let weights: Vec<Weight> = hits.iter().take(LOOKED_AT).map(weigh).collect();
+    let strengths: Vec<f32> = weights.iter().map(strength).collect();
+    let best = strengths.iter().copied().fold(0.0, f32::max);
+    if best < ENOUGH {
+        return Verdict::NotFound { reason: reason(question, hits, &strengths) };
+    }
+    // What is far behind the best only distracts.
+    let mut used: Vec<usize> = (0..strengths.len()).filter(|at| strengths[*at] >= best * 0.7).collect();
+    used.sort_by(|a, b| strengths[*b].total_cmp(&strengths[*a]));
+    used.truncate(USED_MAX);
+    Verdict::Found { used }
+}
+
+fn reason(question: &str, hits: &[Hit], strengths: &[f32]) -> String {
+    let quoted = |words: &[&str]| words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
+    let Some(first) = hits.first() else {
+        let words: Vec<String> = words::content_words(question).into_iter().map(|word| question[word.span].to_owned()).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        return format!("no passage holds any of {}", quoted(&words));
+    };
+    let missing: Vec<&str> = first.terms.iter().filter(|term| term.passages == 0).map(|term| term.word.as_str()).collect();
+    let nearest = strengths.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map_or(first, |(at, _)| &hits[at]);
+    let stems: HashSet<String> = words::words(&nearest.text).into_iter().map(|word| word.stem).collect();
+    let held = nearest.terms.iter().filter(|term| stems.contains(&term.stem)).count();
+    let place = format!("`{}`:{}", nearest.path.display(), nearest.place);
+    let near = format!("the nearest passage ({place}) holds {held} of the question's {} words", nearest.terms.len());
+    if missing.is_empty() {
+        format!("no passage answers this; {near}")
+    } else {
+        format!("nothing in the files speaks of {}; {near}", quoted(&missing))
+    }
+}
