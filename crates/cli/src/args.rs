@@ -4,6 +4,7 @@ use crate::command::{ask, chat, completions, doctor, index, models, pull, search
 use clap::builder::Styles;
 use clap::builder::styling::{AnsiColor, Style};
 use clap::{Parser, Subcommand};
+use std::sync::LazyLock;
 
 const EXAMPLES: &str = "\
 First steps:
@@ -15,11 +16,12 @@ Without any model:
   freehold search \"boiler service\"          passages, ranked
   freehold ask --quotes \"boiler service\"    quotations, each with its place
 
-Data goes to stdout and talk to stderr. Exit status: 0 done, 1 nothing found, 2 wrong
-arguments, 130 interrupted; every other number stands for a kind of fault.
+Data goes to stdout, talk to stderr. Exit status: 0 done, 1 nothing found,
+2 wrong arguments, 130 interrupted; other numbers stand for kinds of faults.
 
-Settings: $FREEHOLD_HOME/config.toml, and environment variables (FREEHOLD_HOME, FREEHOLD_PORT,
-FREEHOLD_OFFLINE, FREEHOLD_THREADS, FREEHOLD_CONTEXT, NO_COLOR).";
+Settings are read from $FREEHOLD_HOME/config.toml and from the environment:
+FREEHOLD_HOME, FREEHOLD_PORT, FREEHOLD_OFFLINE, FREEHOLD_THREADS,
+FREEHOLD_CONTEXT, NO_COLOR.";
 
 const STYLES: Styles = Styles::styled()
     .header(Style::new().bold())
@@ -30,11 +32,13 @@ const STYLES: Styles = Styles::styled()
     .valid(AnsiColor::Green.on_default())
     .invalid(AnsiColor::Yellow.on_default());
 
-/// Ask your own files, with an open-weight model that runs on your own machine. Nothing leaves it.
+static VERSION: LazyLock<String> = LazyLock::new(|| format!("{} (build {})", runtime::VERSION, runtime::BUILD));
+
 #[derive(Debug, Parser)]
 #[command(
     name = "freehold",
-    version = concat!(env!("CARGO_PKG_VERSION")),
+    about = "Ask your own files, with an open-weight model that runs on your own machine.\nNothing leaves it.",
+    version = VERSION.as_str(),
     after_help = EXAMPLES,
     styles = STYLES,
     max_term_width = 100,
@@ -42,8 +46,8 @@ const STYLES: Styles = Styles::styled()
     disable_help_subcommand = false
 )]
 pub(crate) struct Cli {
-    /// Restart the daemon without asking when it is of another build than this command
-    #[arg(long, global = true, hide_short_help = true)]
+    /// Restart a daemon of another build without asking
+    #[arg(long, global = true, display_order = 900)]
     pub(crate) restart: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -100,7 +104,11 @@ mod tests {
                 "{} has no example",
                 command.get_name()
             );
-            assert!(help.lines().all(|line| line.chars().count() <= 100), "{} has long lines", command.get_name());
+            assert!(
+                help.lines().all(|line| line.chars().count() <= 78),
+                "{} has long lines:\n{help}",
+                command.get_name()
+            );
             assert!(command.get_about().is_some(), "{} has no description", command.get_name());
         }
     }

@@ -19,6 +19,8 @@ pub(crate) enum Unit {
     Bytes,
     Things,
     Percent,
+    /// Nothing but seconds: the work doesn't say how far it is.
+    Seconds,
 }
 
 #[derive(Debug)]
@@ -106,6 +108,7 @@ fn line(label: &str, done: u64, total: Option<u64>, unit: Unit) -> String {
     let label = clean(label);
     match (unit, total) {
         (Unit::Percent, _) => format!("{label}: {done} %"),
+        (Unit::Seconds, _) => format!("{label}: {done} s"),
         (Unit::Bytes, Some(total)) => format!("{label}: {} of {}", Bytes(done), Bytes(total)),
         (Unit::Bytes, None) => format!("{label}: {}", Bytes(done)),
         (Unit::Things, Some(total)) => format!("{label}: {} of {}", count(done), count(total)),
@@ -121,8 +124,9 @@ fn draw(screen: &Screen, label: &str, total: Option<u64>, unit: Unit) -> Progres
         (Unit::Things, Some(_)) => "{of} · {eta} left",
         (Unit::Things, None) => "{of}",
         (Unit::Percent, _) => "{percent} %",
+        (Unit::Seconds, _) => "{pos} s",
     };
-    let label_width = screen.width.saturating_sub(56).clamp(12, 40);
+    let label_width = screen.width.saturating_sub(58).clamp(12, 40);
     let meter = if total.is_some() { "{meter} " } else { "{spinner} " };
     let template = format!("{{msg:{label_width}}} {meter}{numbers}");
     // The template is ours, so a mistake in it shows in the first test that draws.
@@ -131,7 +135,7 @@ fn draw(screen: &Screen, label: &str, total: Option<u64>, unit: Unit) -> Progres
     bar.set_style(
         style
             .with_key("meter", move |state: &ProgressState, out: &mut dyn Write| {
-                let _ = out.write_str(&meter_of(f64::from(state.fraction()), 20, |rest| dim.dim(rest)));
+                let _ = out.write_str(&meter_of(f64::from(state.fraction()), 16, |rest| dim.dim(rest)));
             })
             .with_key("iec", |state: &ProgressState, out: &mut dyn Write| {
                 let _ = match state.len() {

@@ -85,6 +85,29 @@ pub(crate) fn wrapped(text: &str, width: usize, indent: &str) -> String {
     lines.replace('\n', &format!("\n{indent}"))
 }
 
+/// Parts joined by ` · `, with line breaks between parts only.
+pub(crate) fn joined(parts: &[String], width: usize) -> String {
+    let mut text = String::new();
+    let mut column = 0;
+    for part in parts {
+        if column > 0 && column + 3 + part.width() > width {
+            text.push('\n');
+            column = 0;
+        } else if column > 0 {
+            text.push_str(" · ");
+            column += 3;
+        }
+        text.push_str(part);
+        column += part.width();
+    }
+    text
+}
+
+/// [`joined`], every line set in by `indent`.
+pub(crate) fn block(parts: &[String], width: usize, indent: &str) -> String {
+    format!("{indent}{}", joined(parts, width.saturating_sub(indent.width())).replace('\n', &format!("\n{indent}")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,6 +141,15 @@ mod tests {
         let mut flow = Flow::new(None);
         assert_eq!(flow.push("a  b\n"), "a  b\n");
         assert_eq!(flow.end(), "");
+    }
+
+    #[test]
+    fn parts_stay_whole() {
+        let parts = ["one two".to_string(), "three".to_string(), "four five".to_string()];
+        assert_eq!(joined(&parts, usize::MAX), "one two · three · four five");
+        assert_eq!(joined(&parts, 15), "one two · three\nfour five");
+        assert_eq!(joined(&parts, 3), "one two\nthree\nfour five");
+        assert_eq!(block(&parts, 17, "  "), "  one two · three\n  four five");
     }
 
     #[test]

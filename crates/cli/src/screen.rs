@@ -43,6 +43,16 @@ impl Screen {
         self.in_terminal && self.err_terminal
     }
 
+    /// Where lines of data end: nowhere, unless a person sees them.
+    pub(crate) fn out_width(&self) -> usize {
+        if self.out_terminal { self.width } else { usize::MAX }
+    }
+
+    /// Where lines of talk end.
+    pub(crate) fn err_width(&self) -> usize {
+        if self.err_terminal { self.width } else { usize::MAX }
+    }
+
     /// Data, with a line break after it.
     pub(crate) fn data(&self, text: &str) -> io::Result<()> {
         let mut out = io::stdout().lock();

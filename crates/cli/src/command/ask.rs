@@ -4,7 +4,7 @@ use super::{map_or_folder, note, show_progress, speeds};
 use crate::Context;
 use crate::bar::Bar;
 use crate::ending::{Ending, Outcome};
-use crate::flow::{Flow, wrapped};
+use crate::flow::{Flow, joined, wrapped};
 use crate::link::{Lines, Link};
 use crate::screen::{Screen, clean};
 use crate::words::{count, file_uri, one_line, short_path, span};
@@ -15,20 +15,22 @@ use std::path::Path;
 use unicode_width::UnicodeWidthStr;
 
 const EXAMPLES: &str = "\
-The answer comes word by word. Each [n] is a quotation that was looked up in its file. Whether
-your files hold an answer is decided from what was found there, not by the model: when they
-don't, Freehold says so, and the exit status is 1.
+The answer comes word by word. Each [n] is a quotation that was looked up in
+its file. Whether your files hold an answer is decided from what was found
+there, not by the model: when they don't, Freehold says so, and the exit
+status is 1.
 
 Examples:
   freehold ask \"When does the lease end?\"
-  freehold ask --folder ~/Documents/house \"How often must the boiler be serviced?\"
-  freehold ask --quotes \"boiler service\"       only quotations, no language model
+  freehold ask --folder ~/house \"How often must the boiler be serviced?\"
+  freehold ask --quotes \"boiler service\"    quotations, no language model
   freehold ask \"...\" --json | jq '.citations[].path'";
 
 /// Answer a question from your files, with citations
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
+    /// The question, in your own words
     #[arg(required = true, num_args = 1..)]
     question: Vec<String>,
     /// Only this map, or the folder that it was made from
@@ -149,7 +151,8 @@ impl<'a> Printer<'a> {
             screen.json(&self.whole)?;
         } else {
             if let Some(reason) = &self.whole.reason {
-                screen.talk(&format!("{} {}", screen.err.bold("Your files hold no answer to this:"), clean(reason)))?;
+                screen.talk(&screen.err.bold("Your files hold no answer to this."))?;
+                screen.talk(&wrapped(&clean(reason), screen.err_width(), ""))?;
             }
             let here = std::env::current_dir().ok();
             let sources: Vec<String> =
@@ -159,7 +162,7 @@ impl<'a> Printer<'a> {
                 screen.data(&format!("{gap}{}", sources.join("\n")))?;
             }
             if let Some(receipt) = &self.whole.receipt {
-                screen.talk(&screen.err.dim(&format!("\n{}", wrapped(&closing(receipt), screen.width, ""))))?;
+                screen.talk(&screen.err.dim(&format!("\n{}", joined(&closing(receipt), screen.err_width()))))?;
             }
         }
         if self.whole.found { Ok(()) } else { Err(Ending::Nothing) }
@@ -183,14 +186,14 @@ fn source(citation: &Citation, here: Option<&Path>, screen: &Screen) -> String {
 }
 
 /// What ran where, how fast, and what left the machine.
-fn closing(receipt: &Receipt) -> String {
+fn closing(receipt: &Receipt) -> Vec<String> {
     let mut parts = Vec::new();
     match &receipt.usage {
         Some(usage) => {
             let devices =
                 if receipt.devices.is_empty() { String::new() } else { format!(" on {}", receipt.devices.join(", ")) };
             parts.push(format!("{}{devices}", clean(&usage.model)));
-            parts.push(speeds(usage));
+            parts.extend(speeds(usage));
         }
         None => parts.push("no language model".into()),
     }
@@ -201,7 +204,7 @@ fn closing(receipt: &Receipt) -> String {
         1 => "1 byte left this machine".into(),
         sent => format!("{} bytes left this machine", count(sent)),
     });
-    parts.join(" · ")
+    parts
 }
 
 #[cfg(test)]
@@ -242,13 +245,13 @@ mod tests {
             bytes_sent: Bytes(0),
         };
         assert_eq!(
-            closing(&receipt),
+            closing(&receipt).join(" · "),
             "small:q4 on CPU · prompt 900 tokens at 2,250/s · answer 41 tokens at 100/s · \
 search 3.1 ms in 1,340 passages · 1.4 s in all · 0 bytes left this machine"
         );
         receipt.usage = None;
         receipt.bytes_sent = Bytes(2048);
-        assert!(closing(&receipt).starts_with("no language model · search"));
-        assert!(closing(&receipt).ends_with("2,048 bytes left this machine"));
+        let parts = closing(&receipt);
+        assert_eq!((parts[0].as_str(), parts[3].as_str()), ("no language model", "2,048 bytes left this machine"));
     }
 }

@@ -4,7 +4,7 @@ use super::{show_progress, speeds};
 use crate::Context;
 use crate::bar::Bar;
 use crate::ending::{Ending, Outcome, rendered};
-use crate::flow::Flow;
+use crate::flow::{Flow, joined};
 use crate::link::{Lines, Link};
 use crate::screen::Screen;
 use api::native::{ChatEvent, ChatRequest};
@@ -17,13 +17,13 @@ use std::path::Path;
 const PIPED_BYTES_MAX: u64 = 32 << 20;
 
 const EXAMPLES: &str = "\
-On a terminal this is a conversation: Ctrl-C stops an answer, Ctrl-D or /exit ends, /clear
-forgets what was said, /help lists more. Nothing of it is kept.
+On a terminal this is a conversation: Ctrl-C stops an answer, Ctrl-D or /exit
+ends, /clear forgets what was said. Nothing of it is kept.
 
 Examples:
-  freehold chat                                      talk to the default model
-  freehold chat smollm2 -m \"Name three rivers.\"      one answer
-  git diff | freehold chat                           the message from a pipe
+  freehold chat                                    talk to the default model
+  freehold chat smollm2 -m \"Name three rivers.\"    one answer
+  git diff | freehold chat                         the message from a pipe
   freehold chat -s \"Answer in French.\" --seed 7 --temperature 0.2";
 
 /// Talk to a model
@@ -330,12 +330,13 @@ impl<'a> Answer<'a> {
 
     fn closing(&self) -> String {
         let usage = &self.whole.usage;
-        let mut text = format!("{} · {}", crate::screen::clean(&usage.model), speeds(usage));
+        let mut parts = vec![crate::screen::clean(&usage.model).into_owned()];
+        parts.extend(speeds(usage));
         match self.whole.finish {
-            Some(Finish::Length) => text.push_str(" · cut at the longest length"),
-            Some(Finish::Cancelled) => text.push_str(" · cancelled"),
+            Some(Finish::Length) => parts.push("cut at the longest length".into()),
+            Some(Finish::Cancelled) => parts.push("cancelled".into()),
             Some(Finish::EndOfTurn | Finish::StopString) | None => {}
         }
-        self.screen.err.dim(&text)
+        self.screen.err.dim(&joined(&parts, self.screen.err_width()))
     }
 }

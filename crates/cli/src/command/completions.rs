@@ -8,14 +8,15 @@ use clap_complete::Shell;
 
 const EXAMPLES: &str = "\
 Examples:
-  freehold completions bash > ~/.local/share/bash-completion/completions/freehold
-  freehold completions zsh > ~/.zfunc/_freehold      (a folder of your fpath)
-  freehold completions fish > ~/.config/fish/completions/freehold.fish";
+  freehold completions fish > ~/.config/fish/completions/freehold.fish
+  freehold completions zsh > ~/.zfunc/_freehold       (a folder of your fpath)
+  source <(freehold completions bash)                 (in your ~/.bashrc)";
 
 /// Print completions for a shell
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
+    /// The shell
     shell: Shell,
 }
 

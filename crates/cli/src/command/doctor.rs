@@ -10,8 +10,8 @@ use crate::words::plural;
 use runtime::view::{Check, Doctor, Verdict};
 
 const EXAMPLES: &str = "\
-Loads the default models and tries what a confined process must not be able to do, so it takes
-a few seconds. Exit status 1 when a check is bad.
+Loads the default models and tries what a confined process must not be able
+to do, so it takes a few seconds. Exit status 1 when a check is bad.
 
 Examples:
   freehold doctor
@@ -47,14 +47,13 @@ async fn examined(link: &Link, screen: &Screen) -> Result<Doctor, Ending> {
     let mut bar = Bar::new(screen);
     let examination = link.get("doctor");
     tokio::pin!(examination);
+    let begun = tokio::time::Instant::now();
     let mut tick = tokio::time::interval(std::time::Duration::from_millis(250));
-    let mut ticks = 0;
     loop {
         tokio::select! {
             doctor = &mut examination => return Ok(doctor?),
             _ = tick.tick() => {
-                bar.set("examining this machine: quarter seconds", ticks, None, Unit::Things);
-                ticks += 1;
+                bar.set("examining this machine", begun.elapsed().as_secs(), None, Unit::Seconds);
             }
         }
     }
@@ -75,11 +74,12 @@ fn line(check: &Check, width: usize, screen: &Screen) -> String {
     };
     let indent = " ".repeat(width + 8);
     let name = format!("{:width$}", check.name);
-    let mut text = format!("{mark}  {}  {}", paint.bold(&name), wrapped(&clean(&check.detail), screen.width, &indent));
+    let mut text =
+        format!("{mark}  {}  {}", paint.bold(&name), wrapped(&clean(&check.detail), screen.out_width(), &indent));
     if let Some(hint) = &check.hint {
         text.push_str(&format!(
             "\n{indent}{}",
-            wrapped(&format!("→ {}", clean(hint)), screen.width, &format!("{indent}  "))
+            wrapped(&format!("→ {}", clean(hint)), screen.out_width(), &format!("{indent}  "))
         ));
     }
     text

@@ -12,8 +12,9 @@ use runtime::view::{IndexEvent, IndexReport};
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
-Reads Markdown, HTML, text, source code, PDF, DOCX and e-mail in a confined process. Run it
-again to bring the index up to date: only what has changed is read. Your files stay as they are.
+Reads Markdown, HTML, text, source code, PDF, DOCX and e-mail in a confined
+process. Run it again to bring the index up to date: only what has changed is
+read. Your files stay as they are.
 
 Examples:
   freehold index ~/Documents
@@ -23,6 +24,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
+    /// The folder; everything below it is read
     folder: PathBuf,
     /// Print one JSON object when it is done
     #[arg(long)]

@@ -88,20 +88,20 @@ fn show_progress(bar: &mut Bar, progress: &Progress) {
     }
 }
 
-/// `prompt 812 tokens at 1,240/s · answer 64 tokens at 95/s`
-fn speeds(usage: &Usage) -> String {
-    let mut text = format!("prompt {}", plural(u64::from(usage.prompt_tokens), "token"));
+/// `prompt 812 tokens at 1,240/s`, `answer 64 tokens at 95/s`
+fn speeds(usage: &Usage) -> [String; 2] {
+    let mut prompt = format!("prompt {}", plural(u64::from(usage.prompt_tokens), "token"));
     if usage.cached_tokens > 0 {
-        text.push_str(&format!(" ({} kept from before)", words::count(u64::from(usage.cached_tokens))));
+        prompt.push_str(&format!(" ({} kept from before)", words::count(u64::from(usage.cached_tokens))));
     }
     if usage.prefill_tokens_per_sec() > 0.0 {
-        text.push_str(&format!(" at {}/s", rate(usage.prefill_tokens_per_sec())));
+        prompt.push_str(&format!(" at {}/s", rate(usage.prefill_tokens_per_sec())));
     }
-    text.push_str(&format!(" · answer {}", plural(u64::from(usage.completion_tokens), "token")));
+    let mut answer = format!("answer {}", plural(u64::from(usage.completion_tokens), "token"));
     if usage.decode_tokens_per_sec() > 0.0 {
-        text.push_str(&format!(" at {}/s", rate(usage.decode_tokens_per_sec())));
+        answer.push_str(&format!(" at {}/s", rate(usage.decode_tokens_per_sec())));
     }
-    text
+    [prompt, answer]
 }
 
 /// A notice that isn't part of the data.

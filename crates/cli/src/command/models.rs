@@ -6,7 +6,7 @@ use crate::Context;
 use crate::ending::Outcome;
 use crate::link::Link;
 use crate::screen::{Screen, clean};
-use crate::words::{count, parameters, plural};
+use crate::words::{count, cut, parameters, plural};
 use api::native::{AddRequest, Models, NameRequest};
 use clap::Subcommand;
 use runtime::view::ModelRow;
@@ -14,11 +14,11 @@ use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
 Examples:
-  freehold models                            what there is; * is taken when none is named
-  freehold models add ~/models               every model in a folder, used where it lies
-  freehold models add big.gguf               one file; nothing is copied
-  freehold models default qwen3-8b:q4_k_m    take this one when none is named
-  freehold models remove big                 forget it; your own files are never deleted
+  freehold models                  what there is; * is taken when none is named
+  freehold models add ~/models     every model in a folder, used where it lies
+  freehold models add big.gguf     one file; nothing is copied
+  freehold models default big      take this one when none is named
+  freehold models remove big       forget it; your own files stay
   freehold models --json | jq '.models[].path'";
 
 /// List models, add your own files, choose the default
@@ -84,7 +84,7 @@ pub(crate) async fn run(args: Args, context: Context) -> Outcome {
 
 /// The table that `models` and `pull` print.
 pub(super) fn text(models: &[ModelRow], screen: &Screen) -> String {
-    let heads = ["", "NAME", "FOR", "SIZE", "PARAMETERS", "WINDOW", "LICENCE", "FROM"];
+    let heads = ["", "NAME", "FOR", "SIZE", "PARAMS", "WINDOW", "LICENCE", "FROM"];
     let mut rows = vec![heads.iter().map(ToString::to_string).collect::<Vec<_>>()];
     for model in models {
         rows.push(vec![
@@ -98,7 +98,8 @@ pub(super) fn text(models: &[ModelRow], screen: &Screen) -> String {
             clean(&model.source).into_owned(),
         ]);
     }
-    let mut lines = columns(&rows, &[3, 4, 5]);
+    // Where it came from matters least, and is cut first.
+    let mut lines: Vec<String> = columns(&rows, &[3, 4, 5]).iter().map(|line| cut(line, screen.out_width())).collect();
     lines[0] = screen.out.dim(&lines[0]);
     // Problems stand below their model's line, so the table is walked from its end.
     for (n, model) in models.iter().enumerate().rev() {
@@ -133,10 +134,10 @@ mod tests {
         };
         let text = text(&[row("a", Some("its file is gone")), row("b", None)], &Screen::plain());
         let expected = "\
-\x20  NAME  FOR     SIZE  PARAMETERS  WINDOW  LICENCE     FROM
-*  a     chat  98 MiB        135M   8,192  apache-2.0  in place
+\x20  NAME  FOR     SIZE  PARAMS  WINDOW  LICENCE     FROM
+*  a     chat  98 MiB    135M   8,192  apache-2.0  in place
    problem: its file is gone
-   b     chat  98 MiB        135M   8,192  apache-2.0  in place";
+   b     chat  98 MiB    135M   8,192  apache-2.0  in place";
         assert_eq!(text, expected);
     }
 }

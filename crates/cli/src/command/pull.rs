@@ -13,14 +13,14 @@ use base::Bytes;
 use runtime::view::PullEvent;
 
 const EXAMPLES: &str = "\
-What will be fetched is said before its first byte: size, source, licence, SHA-256. Every file
-is verified before it is used, and every download has an entry in the ledger. An interrupted
-download goes on where it stopped.
+What will be fetched is said before its first byte: size, source, licence,
+SHA-256. Every file is verified before it is used, and every download has an
+entry in the ledger. An interrupted download goes on where it stopped.
 
 Examples:
-  freehold pull starter                               a small chat model and an embedding model
-  freehold pull hf:bartowski/Llama-3.2-3B-Instruct-GGUF:Q4_K_M
-  freehold pull hf:OWNER/REPO                         the repository's usual quantization";
+  freehold pull starter                    a chat model and an embedding model
+  freehold pull hf:OWNER/REPO              the repository's usual quantization
+  freehold pull hf:OWNER/REPO:Q4_K_M       this one";
 
 /// Get models, verified by SHA-256
 #[derive(Debug, clap::Args)]

@@ -25,6 +25,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
+    /// Words to look for, or a sentence that means the same
     #[arg(required = true, num_args = 1..)]
     query: Vec<String>,
     /// Only this map, or the folder that it was made from
@@ -72,7 +73,7 @@ fn shown(hit: &SearchHit, here: Option<&Path>, screen: &Screen) -> String {
     let titles: Vec<&str> =
         [hit.title.as_str(), hit.heading.as_str()].into_iter().filter(|title| !title.is_empty()).collect();
     let (before, matched) = snippet(&hit.text, &hit.highlights);
-    let mut text = wrapped(&clean(&before), screen.width, "  ");
+    let mut text = wrapped(&clean(&before), screen.out_width(), "  ");
     for word in matched {
         text = mark_word(&text, &clean(&word), &|word| paint.mark(word));
     }

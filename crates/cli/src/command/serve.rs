@@ -9,14 +9,14 @@ use runtime::{Runtime, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 
 const EXAMPLES: &str = "\
-Other commands start the daemon in the background by themselves; this keeps it in view, with its
-log on stderr and its address on stdout. Ctrl-C lets running answers finish, a second one cuts
-them.
+Other commands start the daemon in the background by themselves; this keeps
+it in view, with its log on stderr and its address on stdout. Ctrl-C lets
+running answers finish, a second one cuts them.
 
 Examples:
   freehold serve
-  freehold serve --port 0                  any free port; the address is printed
-  FREEHOLD_LOG=debug freehold serve        every request with its status; never the text of one";
+  freehold serve --port 0                 any free port
+  FREEHOLD_LOG=debug freehold serve       every request, never its text";
 
 /// Run the daemon in the foreground
 #[derive(Debug, clap::Args)]

@@ -3,6 +3,7 @@
 use super::table::columns;
 use crate::Context;
 use crate::ending::Outcome;
+use crate::flow::block;
 use crate::link::Link;
 use crate::screen::{Screen, clean};
 use crate::words::{count, plural, span};
@@ -14,7 +15,7 @@ This command looks and starts nothing.
 
 Examples:
   freehold status
-  freehold status --json | jq '.models[].name'     {\"running\": false} when there is no daemon";
+  freehold status --json | jq .running       false when there is no daemon";
 
 /// Show what runs: the daemon, loaded models, maps of folders
 #[derive(Debug, clap::Args)]
@@ -82,7 +83,7 @@ fn text(status: &Status, screen: &Screen) -> String {
         lines.push("  none; one is loaded when it is first asked".into());
     }
     for model in &status.models {
-        lines.extend(model_lines(model));
+        lines.extend(model_lines(model, screen.out_width()));
     }
     lines.push(String::new());
     lines.push(paint.bold("Maps"));
@@ -90,54 +91,50 @@ fn text(status: &Status, screen: &Screen) -> String {
         lines.push("  none yet; `freehold index FOLDER` makes one".into());
     }
     for map in &status.maps {
-        lines.extend(map_lines(map));
+        lines.extend(map_lines(map, screen.out_width()));
     }
     lines.join("\n")
 }
 
-fn model_lines(model: &LoadedModel) -> Vec<String> {
+fn model_lines(model: &LoadedModel, width: usize) -> Vec<String> {
     let features = if model.features.is_empty() { String::new() } else { format!(" ({})", model.features.join(", ")) };
+    let ms = |ms: base::Millis| span(ms.0.saturating_mul(1_000));
     let state = match (model.running, model.queued) {
-        (0, 0) => format!("idle for {}", span(model.idle_ms.0.saturating_mul(1_000))),
+        (0, 0) => format!("idle for {}", ms(model.idle_ms)),
         (running, queued) => format!("{running} running, {queued} waiting"),
     };
-    let mut lines = vec![
-        format!("  {}", clean(&model.name)),
-        format!(
-            "    on {}{features}, {}, {}, process {}",
-            model.devices.join(", "),
-            plural(u64::from(model.threads), "thread"),
-            model.resident_bytes,
-            model.pid
-        ),
-        format!(
-            "    window of {} tokens, up to {} at a time; loaded in {}; {state}",
-            count(u64::from(model.context_tokens)),
-            plural(u64::from(model.sequences_max), "answer"),
-            span(model.load_ms.0.saturating_mul(1_000)),
-        ),
-        format!("    protection: {}", join_or(&model.protection, "none")),
+    let facts = [
+        format!("{}{features}", model.devices.join(", ")),
+        plural(u64::from(model.threads), "thread"),
+        format!("window of {} tokens", count(u64::from(model.context_tokens))),
+        format!("{} at a time", plural(u64::from(model.sequences_max), "answer")),
+        model.resident_bytes.to_string(),
+        format!("process {}", model.pid),
+        format!("loaded in {}", ms(model.load_ms)),
+        state,
     ];
+    let mut lines = vec![format!("  {}", clean(&model.name)), block(&facts, width, "    ")];
+    let none = ["none".to_string()];
+    let protection = if model.protection.is_empty() { &none[..] } else { &model.protection };
+    lines.push(block(&headed("protection:", protection), width, "    "));
     if !model.protection_missing.is_empty() {
-        lines.push(format!("    missing: {}", model.protection_missing.join("; ")));
+        lines.push(block(&headed("missing:", &model.protection_missing), width, "    "));
     }
     lines
 }
 
-fn map_lines(map: &MapSummary) -> Vec<String> {
-    let when = map.indexed_at.as_deref().map_or_else(|| "not yet complete".to_string(), |at| format!("indexed {at}"));
-    vec![
-        format!("  {}  {}", clean(&map.name), clean(&map.folder)),
-        format!(
-            "    {}, {} ({} with vectors), {} on disk, {when}",
-            plural(map.documents, "document"),
-            plural(map.passages, "passage"),
-            count(map.embedded),
-            map.bytes_on_disk,
-        ),
-    ]
+/// The items, the first with a word before it.
+fn headed(head: &str, items: &[String]) -> Vec<String> {
+    items.iter().enumerate().map(|(n, item)| if n == 0 { format!("{head} {item}") } else { item.clone() }).collect()
 }
 
-fn join_or(items: &[String], none: &str) -> String {
-    if items.is_empty() { none.to_string() } else { items.join("; ") }
+fn map_lines(map: &MapSummary, width: usize) -> Vec<String> {
+    let facts = [
+        plural(map.documents, "document"),
+        plural(map.passages, "passage"),
+        format!("{} with vectors", count(map.embedded)),
+        format!("{} on disk", map.bytes_on_disk),
+        map.indexed_at.as_deref().map_or_else(|| "not yet complete".to_string(), |at| format!("indexed {at}")),
+    ];
+    vec![format!("  {}  {}", clean(&map.name), clean(&map.folder)), block(&facts, width, "    ")]
 }

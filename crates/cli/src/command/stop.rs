@@ -5,7 +5,8 @@ use crate::ending::Outcome;
 use crate::link::Link;
 
 const EXAMPLES: &str = "\
-Answers that run get ten seconds to finish. The next command starts the daemon again.
+Answers that run get ten seconds to finish. The next command that needs the
+daemon starts it again.
 
 Examples:
   freehold stop";

@@ -1,0 +1,206 @@
+//! The daemon's life as commands see it: started once, found again, replaced, ended.
+
+use crate::home::{Home, Ran, alive, ended, kill};
+use crate::http;
+use rustix::process::Signal;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use testkit::until;
+
+#[test]
+fn status_and_stop_start_nothing() {
+    let home = Home::new();
+    let ran = home.done(&["status"]);
+    assert!(ran.out.starts_with("Freehold isn't running.") && ran.err.is_empty(), "{ran:?}");
+    assert_eq!(home.json(&["status", "--json"]), serde_json::json!({"running": false}));
+    let ran = home.done(&["stop"]);
+    assert_eq!((ran.out.as_str(), ran.err.as_str()), ("", "Freehold isn't running.\n"));
+    assert!(home.daemons().is_empty());
+}
+
+#[test]
+fn racing_commands_start_one_daemon() {
+    let home = Home::new();
+    let racing: Vec<_> = (0..10).map(|_| home.spawn(&["models", "--json"])).collect();
+    let ended: Vec<Ran> = racing.into_iter().map(|child| ended(child.wait_with_output().expect("ends"))).collect();
+    for ran in &ended {
+        assert_eq!(ran.code, 0, "{ran:?}\n{}", home.log());
+        assert_eq!(ran.json(), serde_json::json!({"models": []}));
+    }
+    // Losers of the race are still ending, perhaps.
+    until("one daemon", || (home.daemons() == [home.pid()]).then_some(()));
+}
+
+#[test]
+fn what_a_dead_daemon_left_behind_means_nothing() {
+    let home = Home::new();
+    home.done(&["models"]);
+    let pid = home.pid();
+    home.kill(Signal::KILL);
+    until("the end of the daemon", || (!alive(pid)).then_some(()));
+    assert!(home.home.join("run/daemon.sock").exists() && home.home.join("run/daemon.pid").exists());
+    assert_eq!(home.json(&["status", "--json"]), serde_json::json!({"running": false}));
+    home.done(&["models"]);
+    assert_ne!(home.pid(), pid);
+}
+
+#[test]
+fn a_foreign_file_in_the_sockets_place_is_replaced() {
+    let home = Home::new();
+    std::fs::create_dir_all(home.home.join("run")).expect("run");
+    // A listener that is gone leaves its file.
+    drop(UnixListener::bind(home.home.join("run/daemon.sock")).expect("bind"));
+    std::fs::write(home.home.join("run/daemon.pid"), "1\n").expect("pid");
+    home.done(&["models"]);
+    assert_ne!(home.pid(), 1);
+}
+
+#[test]
+fn stop_returns_when_the_daemon_has_gone() {
+    let home = Home::new();
+    home.done(&["models"]);
+    let pid = home.pid();
+    let ran = home.done(&["stop"]);
+    assert_eq!(ran.err, format!("Freehold has stopped (process {pid}).\n"));
+    assert!(!home.home.join("run/daemon.sock").exists() && !home.home.join("run/daemon.pid").exists());
+    // The lock is free at once: nothing has to be waited for or tried again.
+    home.done(&["models"]);
+    assert_ne!(home.pid(), pid);
+}
+
+#[test]
+fn signals_end_it_gracefully() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let home = Home::new();
+        home.done(&["models"]);
+        let pid = home.pid();
+        home.kill(signal);
+        until("the end of the daemon", || (!alive(pid)).then_some(()));
+        assert!(!home.home.join("run/daemon.sock").exists(), "{signal:?} leaves nothing behind");
+    }
+}
+
+#[test]
+fn in_the_foreground_its_address_is_data() {
+    let home = Home::new();
+    let mut child = home.spawn(&["serve"]);
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("stdout")).read_line(&mut line).expect("a line");
+    let port: u16 = line.trim().strip_prefix("http://127.0.0.1:").and_then(|port| port.parse().ok()).expect("address");
+    assert_eq!(http::get(port, "/health").json()["status"], "ok");
+    let second = home.run(&["serve"]);
+    assert!(second.fails(13, "daemon_running").err.contains(&child.id().to_string()), "{second:?}");
+    kill(i32::try_from(child.id()).expect("pid"), Signal::INT);
+    let ran = ended(child.wait_with_output().expect("ends"));
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.err.contains("Ctrl-C ends it"), "{ran:?}");
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the test holds the port")]
+fn a_busy_port_is_a_sentence_with_a_way_out() {
+    let home = Home::new();
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+    let port = holder.local_addr().expect("address").port().to_string();
+    for args in [&["models"][..], &["serve"]] {
+        let output = home.command(args).env("FREEHOLD_PORT", &port).output().expect("starts");
+        let ran = ended(output);
+        let text = &ran.fails(13, "port_busy").err;
+        assert!(text.contains(&format!("port {port} of 127.0.0.1 is held by ")), "{text}");
+        assert!(text.contains(&format!("process {}", std::process::id())), "the holder is named: {text}");
+        assert!(text.contains("freehold serve --port "), "{text}");
+    }
+    until("the end of failed daemons", || home.daemons().is_empty().then_some(()));
+}
+
+#[test]
+fn a_long_home_is_no_obstacle() {
+    let home = Home::deep(&format!("{}/{}", "a".repeat(120), "b".repeat(120)));
+    home.done(&["models"]);
+    let socket = home.socket();
+    assert!(socket.as_os_str().len() < 108, "{}", socket.display());
+    assert_eq!(mode(socket.parent().expect("folder")), 0o700);
+    assert_eq!(mode(&socket), 0o600);
+    home.done(&["stop"]);
+    assert!(!socket.exists());
+    std::fs::remove_dir_all(socket.parent().expect("folder")).expect("its folder was for this home alone");
+}
+
+#[test]
+fn whatever_it_writes_is_its_owners_alone() {
+    let home = Home::new();
+    home.done(&["models"]);
+    assert_eq!(mode(&home.home), 0o700);
+    let mut seen = Vec::new();
+    walk(&home.home, &mut |path| {
+        // Written by the test, before there was a daemon.
+        if !path.ends_with("config.toml") {
+            assert_eq!(mode(path) & 0o077, 0, "{}", path.display());
+            seen.push(path.to_path_buf());
+        }
+    });
+    for name in ["run/daemon.sock", "run/daemon.pid", "run/daemon.lock", "run/daemon.log"] {
+        assert!(seen.contains(&home.home.join(name)), "{name} is there");
+    }
+}
+
+#[test]
+fn a_daemon_of_another_build_is_named_and_replaced_when_asked() {
+    let home = Home::new();
+    let stand_in = StandIn::start(&home.home, "0.0.1");
+    let ran = home.run(&["models"]);
+    let text = &ran.fails(13, "version_mismatch").err;
+    assert!(text.contains("0.0.1, older than this command"), "{text}");
+    assert!(text.contains("--restart") && text.contains("freehold stop"), "{text}");
+    home.done(&["models", "--restart"]);
+    stand_in.join();
+    assert_ne!(home.status()["hello"]["version"], "0.0.1");
+}
+
+/// Answers like the daemon of another version, until it is asked to stop.
+struct StandIn(std::thread::JoinHandle<()>);
+
+impl StandIn {
+    fn start(home: &Path, version: &'static str) -> Self {
+        let run = home.join("run");
+        std::fs::create_dir_all(&run).expect("run");
+        let listener = UnixListener::bind(run.join("daemon.sock")).expect("bind");
+        let body = format!("{{\"version\":\"{version}\",\"build\":\"x\",\"pid\":1,\"home\":\"/\"}}");
+        Self(std::thread::spawn(move || {
+            loop {
+                let (mut stream, _) = listener.accept().expect("accept");
+                let mut head = vec![0; 4096];
+                let read = stream.read(&mut head).expect("request");
+                let head = String::from_utf8_lossy(&head[..read]).into_owned();
+                let stops = head.starts_with("POST /freehold/v1/stop ");
+                let body = if stops { "{\"pid\":1,\"asks_running\":0}\n" } else { &body };
+                let reply =
+                    format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+                stream.write_all(reply.as_bytes()).expect("reply");
+                if stops {
+                    return;
+                }
+            }
+        }))
+    }
+
+    fn join(self) {
+        self.0.join().expect("it was asked to stop");
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::symlink_metadata(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).permissions().mode()
+        & 0o777
+}
+
+fn walk(folder: &Path, see: &mut dyn FnMut(&Path)) {
+    for entry in std::fs::read_dir(folder).expect("folder").flatten() {
+        see(&entry.path());
+        if entry.file_type().expect("type").is_dir() {
+            walk(&entry.path(), see);
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The real program in a home of its own, with the scripted worker: what a person and a client see.
+
+mod home;
+mod http;
+
+mod chat;
+mod guard;
+mod help;
+mod life;
+mod openai;
+mod own_files;

@@ -1,0 +1,125 @@
+//! `index`, `search`, `ask`: a person's own files, as the terminal and `--json` show them.
+
+use crate::home::Home;
+use serde_json::{Value, json};
+use testkit::{Script, Step};
+
+/// A home that has read a small folder.
+fn read(home: &Home) -> std::path::PathBuf {
+    let folder = home.folder("house");
+    std::fs::write(
+        folder.join("heating.md"),
+        "# Heating\n\n## Service\n\nThe boiler was serviced on 3 March by Anna Weber.\nThe pressure was 1.4 bar.\n",
+    )
+    .expect("write");
+    std::fs::write(folder.join("garden.txt"), "The apple trees are pruned in February.\n").expect("write");
+    home.done(&["index", "house"]);
+    folder
+}
+
+#[test]
+fn indexing_again_reads_only_what_has_changed() {
+    let home = Home::new();
+    let folder = read(&home);
+    let report = home.json(&["index", "house", "--json"]);
+    assert_eq!(
+        (&report["documents"], &report["unchanged"], &report["added"]),
+        (&json!(2), &json!(2), &json!(0)),
+        "{report}"
+    );
+    std::fs::write(folder.join("garden.txt"), "The apple trees are pruned in late February.\n").expect("write");
+    let ran = home.done(&["index", "house"]);
+    assert!(ran.out.contains("2 documents (1 changed, 1 as before)"), "{ran:?}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named_and_skipped() {
+    let home = Home::new();
+    let folder = home.folder("house");
+    std::fs::write(folder.join("good.md"), "# Good\n\nA sentence.\n").expect("write");
+    std::fs::write(folder.join("bad.pdf"), "no PDF at all").expect("write");
+    let ran = home.done(&["index", "house"]);
+    assert!(ran.err.contains("skipped: house/bad.pdf: "), "{ran:?}");
+    let report = home.json(&["index", "house", "--json"]);
+    assert!(report["skipped"].as_array().is_some_and(|skipped| skipped.len() == 1), "{report}");
+}
+
+#[test]
+fn folders_that_hold_nothing_are_said() {
+    let home = Home::new();
+    home.folder("empty");
+    home.run(&["index", "empty"]).fails(10, "map_empty");
+    let missing = home.run(&["index", "nowhere"]);
+    missing.fails(9, "file_missing");
+    home.run(&["search", "--folder", "nowhere", "boiler"]).fails(10, "map_missing");
+}
+
+#[test]
+fn search_shows_places_and_matches() {
+    let home = Home::new();
+    read(&home);
+    let ran = home.done(&["search", "boiler", "serviced"]);
+    assert!(ran.out.starts_with("house/heating.md:"), "the path is relative to here: {ran:?}");
+    assert!(ran.out.contains("The boiler was serviced on 3 March by Anna Weber."), "{ran:?}");
+    let reply = home.json(&["search", "--folder", "house", "boiler", "--json"]);
+    let hit = &reply["hits"][0];
+    let text = hit["text"].as_str().expect("text");
+    let range: (usize, usize) = serde_json::from_value(hit["highlights"][0].clone()).expect("range");
+    assert_eq!(text[range.0..range.1].to_lowercase(), "boiler");
+    let ran = home.run(&["search", "xylophone"]);
+    assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{ran:?}");
+}
+
+#[test]
+fn quotations_need_no_language_model() {
+    let home = Home::new();
+    let folder = read(&home);
+    let ran = home.done(&["ask", "--quotes", "When was the boiler serviced?"]);
+    assert!(ran.out.starts_with("[1] house/heating.md:"), "{ran:?}");
+    assert!(ran.out.contains("\"The boiler was serviced on 3 March by Anna Weber."), "{ran:?}");
+    assert!(ran.err.contains("no language model") && ran.err.contains("0 bytes left this machine"), "{ran:?}");
+    let reply = home.json(&["ask", "--quotes", "--json", "When was the boiler serviced?"]);
+    assert_eq!(reply["found"], true);
+    verified(&reply, &folder);
+}
+
+/// Every quotation stands where it is said to stand.
+fn verified(reply: &Value, folder: &std::path::Path) {
+    let citations = reply["citations"].as_array().expect("citations");
+    assert!(!citations.is_empty(), "{reply}");
+    for citation in citations {
+        let path = std::path::Path::new(citation["path"].as_str().expect("path"));
+        assert!(path.starts_with(folder), "{citation}");
+        let text = std::fs::read_to_string(path).expect("file");
+        let end = |name: &str| citation["place"][name].as_u64().expect("byte") as usize;
+        assert_eq!(&text[end("byte_start")..end("byte_end")], citation["quote"].as_str().expect("quote"));
+    }
+}
+
+#[test]
+fn an_answer_comes_with_its_sources_and_receipt() {
+    let home = Home::new();
+    let folder = read(&home);
+    let words = ["The boiler was serviced", " on 3 March", " by Anna Weber."].map(|word| Step::Text(word.into()));
+    home.chat_model("small", &Script::default().on("boiler", words.to_vec()));
+    let ran = home.done(&["ask", "When was the boiler serviced?"]);
+    assert!(ran.out.contains("on 3 March by Anna Weber") && ran.out.contains("\n[1] house/heating.md:"), "{ran:?}");
+    assert!(ran.err.contains("small") && ran.err.contains("0 bytes left this machine"), "{ran:?}");
+    let reply = home.json(&["ask", "--json", "When was the boiler serviced?"]);
+    assert!(reply["answer"].as_str().is_some_and(|answer| answer.contains("[1]")), "{reply}");
+    assert_eq!(reply["receipt"]["bytes_sent"], 0);
+    verified(&reply, &folder);
+}
+
+#[test]
+fn when_the_files_hold_no_answer_it_is_said() {
+    let home = Home::new();
+    read(&home);
+    home.chat_model("small", &Script::default());
+    let ran = home.run(&["ask", "Which xylophone did Napoleon tune in Osaka?"]);
+    assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{ran:?}");
+    assert!(ran.err.contains("Your files hold no answer to this."), "{ran:?}");
+    let ran = home.run(&["ask", "--json", "Which xylophone did Napoleon tune in Osaka?"]);
+    assert_eq!((ran.code, &ran.json()["found"]), (1, &json!(false)));
+    assert!(ran.json()["reason"].as_str().is_some_and(|reason| !reason.is_empty()));
+}
