@@ -54,12 +54,5 @@ pub(super) fn finish(finish: WireFinish) -> Option<Finish> {
 
 pub(super) fn protection(said: &WireProtection) -> jail::Protection {
     let WireProtection { landlock_abi, no_new_privileges, seccomp, filter, core_dumps_off, missing } = said.clone();
-    jail::Protection {
-        landlock_abi,
-        no_new_privileges,
-        seccomp,
-        filter,
-        core_dumps_off,
-        missing,
-    }
+    jail::Protection { landlock_abi, no_new_privileges, seccomp, filter, core_dumps_off, missing }
 }

@@ -200,7 +200,10 @@ fn wait_at(path: &Path) {
 /// Ends this process by a signal, as a crash would.
 pub(super) fn die(signal: i32) -> ! {
     if let Some(signal) = Signal::from_named_raw(signal) {
-        let _ = kill_process(getpid(), signal);
+        // Rust's own handler takes the first SIGSEGV, as it may be a stack overflow, and steps aside.
+        for _ in 0..2 {
+            let _ = kill_process(getpid(), signal);
+        }
     }
     hang()
 }
