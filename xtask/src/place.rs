@@ -87,3 +87,28 @@ pub fn output(command: &mut Command) -> Result<String> {
     }
     Ok(String::from_utf8_lossy(&out.stdout).into_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scripts_name_both_starter_models_with_their_sums() {
+        let script = format!("root='{}'; . \"$root/scripts/setup.sh\"; announce_models", root().display());
+        let out = Command::new("bash").args(["-c", &script]).output().expect("bash");
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        let is_sum = |word: &str| word.len() == 64 && word.chars().all(|c| c.is_ascii_hexdigit());
+        assert!(out.status.success(), "{said}");
+        assert!(said.split_whitespace().filter(|word| is_sum(word)).count() >= 2, "{said}");
+        assert_eq!(said.matches("from the Python package index: ").count(), 2, "{said}");
+        assert_eq!(said.matches(" MB, apache-2.0").count(), 2, "{said}");
+    }
+
+    #[test]
+    fn a_failing_program_brings_its_words() {
+        let mut command = Command::new("sh");
+        let error = output(command.args(["-c", "echo why >&2; exit 3"])).expect_err("it fails").to_string();
+        assert!(error.contains("why"), "{error}");
+        assert!(output(&mut Command::new("/nowhere/at/all")).is_err());
+    }
+}

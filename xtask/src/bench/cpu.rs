@@ -4,10 +4,10 @@
 //! The tuned backend beside the baseline shows what the features are worth; the count of dot-product
 //! instructions in the file shows that the compiler put them in.
 
-use super::daemon::{Freehold, Profile};
 use super::report::{Bound, Goal, Report, Table, figure};
 use super::stat::median;
 use super::{Options, Watch};
+use crate::native::{self, NativeDir};
 use crate::place;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -18,7 +18,7 @@ use std::process::{Command, ExitCode};
 /// The tuned code must be at least so many times as fast as plain x86-64 or ARMv8 on 8-bit weights.
 const GAIN_MIN: f64 = 2.0;
 /// Weights whose products run on the integer unit.
-const INTEGER_WEIGHTS: [&str; 3] = ["Q8_0", "Q4_1", "Q4_0"];
+const INTEGER_WEIGHTS: [&str; 4] = ["Q8_0", "Q4_1", "Q4_0", "Q4_K"];
 /// Dot products of bytes: AVX-VNNI and AVX-512 VNNI, AMX, ARM.
 const DOT_INSTRUCTIONS: [&str; 6] = ["vpdpbusd", "vpdpbusds", "tdpbssd", "tdpbusd", "sdot", "smmla"];
 
@@ -35,13 +35,13 @@ struct Tested {
 
 pub(super) fn run(options: Options) -> Result<ExitCode> {
     let mut report = Report::new("products of integer weights on this processor");
-    let freehold = Freehold::build(Profile::Release)?;
+    let native = native::ensure()?;
     let mut watch = Watch::start(options.patience())?;
-    let backends: Vec<_> = freehold.native.backends.iter().filter(|backend| backend.kind == "cpu").collect();
+    let backends: Vec<_> = native.backends.iter().filter(|backend| backend.kind == "cpu").collect();
     if backends.is_empty() {
         bail!("no CPU backend was built");
     }
-    let rounds = if options.quick { 1 } else { 5 };
+    let rounds = if options.quick { 1 } else { 9 };
     let mut tested: Vec<Tested> = backends
         .iter()
         .map(|backend| Tested {
@@ -56,13 +56,13 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
     for _ in 0..rounds {
         for one in &mut tested {
             watch.gap();
-            one.round(&freehold)?;
+            one.round(&native)?;
         }
     }
     report.quiet = Some(watch.seen());
     report.setting("rounds", format!("{rounds}, medians"));
     report.tables.push(table(&tested));
-    report.tables.push(instructions(&tested, &freehold)?);
+    report.tables.push(instructions(&tested, &native)?);
     let wrong = tested.iter().map(|one| one.wrong).sum::<usize>();
     report.goals.push(Goal::plain("wrong products", wrong as f64, "products", Bound::Below(1.0)));
     match (tested.first(), tested.iter().find(|one| one.variant == "baseline")) {
@@ -86,9 +86,9 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
 }
 
 impl Tested {
-    fn round(&mut self, freehold: &Freehold) -> Result<()> {
-        let file = freehold.native.path.join(&self.file);
-        let said = place::output(Command::new(&freehold.worker).arg("selftest").arg(&file))?;
+    fn round(&mut self, native: &NativeDir) -> Result<()> {
+        let file = native.path.join(&self.file);
+        let said = place::output(Command::new(&native.worker).arg("selftest").arg(&file))?;
         let test: Value = serde_json::from_str(&said).context("the worker's self-test printed no JSON")?;
         self.features =
             test["features"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_string).collect();
@@ -120,12 +120,12 @@ fn table(tested: &[Tested]) -> Table {
 }
 
 /// How often the compiler used a dot product of bytes, where a disassembler is there to ask.
-fn instructions(tested: &[Tested], freehold: &Freehold) -> Result<Table> {
+fn instructions(tested: &[Tested], native: &NativeDir) -> Result<Table> {
     let mut table = Table::new("what is in the files", &["backend", "features that it reports", "byte dot products"]);
     let objdump = place::on_path(&["objdump", "llvm-objdump", "llvm-objdump-19"]);
     for one in tested {
         let count = match &objdump {
-            Some(program) => count(program, &freehold.native.path.join(&one.file))?.to_string(),
+            Some(program) => count(program, &native.path.join(&one.file))?.to_string(),
             None => "objdump isn't here".into(),
         };
         table.rows.push(vec![one.variant.clone(), one.features.join(" "), count]);

@@ -2,7 +2,7 @@
 //!
 //! It is an independent build of a whole release, not our libraries under another program: a fault
 //! in how we build would otherwise hide itself. Same compiler, `GGML_NATIVE`, which takes every
-//! feature of this processor, and no OpenMP, as with us.
+//! feature of this processor, no OpenMP as with us, and the GPU toolkit of the device that we use.
 
 use crate::{native, place};
 use anyhow::{Context, Result, bail};
@@ -34,20 +34,26 @@ impl Peer {
     }
 }
 
-/// Builds the peer when it isn't there yet; minutes the first time, nothing afterwards.
+/// Device names as ggml gives them, and the option that builds their backend.
+const GPUS: [(&str, &str); 4] =
+    [("CUDA", "-DGGML_CUDA=ON"), ("ROCm", "-DGGML_HIP=ON"), ("Vulkan", "-DGGML_VULKAN=ON"), ("SYCL", "-DGGML_SYCL=ON")];
+
+/// Builds the peer for the same `devices` when it isn't there yet; minutes the first time.
 ///
 /// # Errors
 /// When the package can't be had, isn't the one that was checked, or doesn't build.
-pub(super) fn ensure() -> Result<Peer> {
+pub(super) fn ensure(devices: &str) -> Result<Peer> {
+    let gpu = GPUS.iter().find(|(name, _)| devices.contains(name));
     let compiler = native::compiler()?;
     let folder = place::cache()?.join("peers").join(format!("{PACKAGE}-{VERSION}"));
-    let mark = folder.join("peer.json");
+    let kind = gpu.map_or("cpu", |(name, _)| name).to_lowercase();
+    let mark = folder.join(format!("{kind}.json"));
     let built = std::fs::read_to_string(&mark).ok().and_then(|text| serde_json::from_str::<Peer>(&text).ok());
     if let Some(peer) = built.filter(|peer| peer.compiler == compiler.version && peer.program.is_file()) {
         return Ok(peer);
     }
     let source = source(&folder)?;
-    let build = folder.join("build");
+    let build = folder.join(format!("build-{kind}"));
     let _ = std::fs::remove_dir_all(&build);
     eprintln!("building llama.cpp's bench program with {} (some minutes, once) …", compiler.version);
     let mut configure = Command::new("cmake");
@@ -64,6 +70,7 @@ pub(super) fn ensure() -> Result<Peer> {
     configure.arg(format!("-DCMAKE_CXX_COMPILER={}", compiler.cxx.display()));
     configure.args(["-DGGML_NATIVE=ON", "-DGGML_OPENMP=OFF", "-DGGML_BLAS=OFF"]);
     configure.args(["-DLLAMA_BUILD_COMMON=ON", "-DLLAMA_BUILD_TOOLS=ON", "-DLLAMA_OPENSSL=OFF"]);
+    configure.args(gpu.map(|(_, option)| *option));
     for part in ["TESTS", "EXAMPLES", "SERVER", "APP"] {
         configure.arg(format!("-DLLAMA_BUILD_{part}=OFF"));
     }

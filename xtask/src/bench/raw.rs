@@ -50,17 +50,17 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
     let mut report = Report::new("raw speed through daemon and HTTP beside llama.cpp's bench program");
     let freehold = Freehold::build(Profile::Release)?;
     let starter = freehold.starter()?;
-    let peer = peer::ensure()?;
-    let mut watch = Watch::start(options.patience())?;
     let daemon = Daemon::start(&freehold, &starter)?;
     let asker = Asker { address: daemon.address.clone() };
     let filler = asker.fit(PROMPT_TOKENS)?;
+    let depth = asker.generate(0)?.prompt_tokens;
     let loaded = loaded(&daemon, &starter.chat)?;
     let threads = loaded["threads"]
         .as_u64()
         .and_then(|threads| u32::try_from(threads).ok())
         .context("status names no threads")?;
-    let depth = asker.generate(0)?.prompt_tokens;
+    let peer = peer::ensure(&words(&loaded["devices"]))?;
+    let mut watch = Watch::start(options.patience())?;
 
     let (rounds, repetitions) = if options.quick { (3, 2) } else { (12, 3) };
     let mut prompt = Series::default();

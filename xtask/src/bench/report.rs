@@ -104,8 +104,8 @@ impl Table {
                 .enumerate()
                 .map(|(column, cell)| {
                     let pad = " ".repeat(width(column) - cell.chars().count());
-                    // Words to the left, figures to the right.
-                    if column == 0 { format!("{cell}{pad}") } else { format!("{pad}{cell}") }
+                    let is_figure = cell.starts_with(|c: char| c.is_ascii_digit() || c == '–' || c == '-');
+                    if is_figure { format!("{pad}{cell}") } else { format!("{cell}{pad}") }
                 })
                 .collect();
             let _ = writeln!(out, "  {}", cells.join("  ").trim_end());
@@ -247,6 +247,7 @@ mod tests {
     fn tables_line_up() {
         let mut table = Table::new("t", &["a", "b"]);
         table.rows.push(vec!["longer".into(), "1".into()]);
-        assert_eq!(table.text(), "t\n  a       b\n  longer  1\n");
+        table.rows.push(vec!["x".into(), "100".into()]);
+        assert_eq!(table.text(), "t\n  a       b\n  longer    1\n  x       100\n");
     }
 }
