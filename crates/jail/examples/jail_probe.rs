@@ -87,6 +87,8 @@ impl Probe {
             "fork-block" => fork_block(),
             "lasting" => lasting(false),
             "lasting-confined" => lasting(true),
+            "start-and-wait" => start_and_wait(),
+            "group" => (rustix::process::getpgrp() == rustix::process::getpid()).to_string(),
             "spawn-missing" => spawn_missing(),
             "exit" => std::process::exit(rest.parse().unwrap_or(9)),
             _ => format!("unknown action {verb}"),
@@ -159,7 +161,7 @@ fn raw(spec: &str) -> i64 {
         };
     }
     let [a, b, c, d, e, f] = args;
-    let Ok(number) = number.parse::<i64>() else { return -1 };
+    let Ok(number) = number.parse() else { return -1 };
     #[expect(unsafe_code, reason = "tests what the kernel answers to exactly this call")]
     // SAFETY: tests name calls whose pointers are null, or lead to the memory above, which outlives the call.
     let result = unsafe { libc::syscall(number, a, b, c, d, e, f) };
@@ -219,7 +221,7 @@ fn frame() -> io::Result<String> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut word = [0_u8; 16];
-    let message = recvmsg(&socket, &mut [IoSliceMut::new(&mut word)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+    let message = recvmsg(&socket, &mut [IoSliceMut::new(&mut word)], &mut ancillary, RecvFlags::empty())?;
     let received = ancillary.drain().find_map(|item| match item {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
         _ => None,
@@ -233,7 +235,7 @@ fn frame() -> io::Result<String> {
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     let fds = [file.as_fd()];
     ancillary.push(SendAncillaryMessage::ScmRights(&fds));
-    sendmsg(&socket, &[IoSlice::new(text.as_bytes())], &mut ancillary, SendFlags::NOSIGNAL)?;
+    sendmsg(&socket, &[IoSlice::new(text.as_bytes())], &mut ancillary, SendFlags::empty())?;
     let by_path = said(again.map(|text| text.len().to_string()));
     Ok(format!("{} bytes in, {} of text, by path {by_path}", message.bytes, text.len()))
 }
@@ -275,8 +277,8 @@ fn hide(number: &str) -> String {
 
 /// Binds a TCP socket to a port of this machine.
 fn listen(port: &str) -> io::Result<String> {
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
-    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    use rustix::net::{AddressFamily, SocketType, bind, socket};
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
     let address = std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, port.parse().unwrap_or(0));
     bind(&socket, &address)?;
     Ok("listens".into())
@@ -369,6 +371,23 @@ fn lasting(confined: bool) -> String {
     std::mem::forget(child.stdin.take());
     std::mem::forget(child);
     if lives { "lives".into() } else { "died with the thread".into() }
+}
+
+/// Starts a child that says what it inherited; looks at it too early, and when it has ended.
+fn start_and_wait() -> String {
+    let (Ok(program), Ok(stray)) = (std::env::current_exe(), File::open("/dev/null")) else { return "no".into() };
+    if rustix::io::fcntl_setfd(&stray, rustix::io::FdFlags::empty()).is_err() {
+        return "no stray descriptor".into();
+    }
+    let command = jail::Command::new(&program).args(["block", "fds"]).stdin(jail::Io::Pipe).stdout(jail::Io::Pipe);
+    let Ok(mut child) = command.spawn() else { return "not started".into() };
+    let early = child.wait_timeout(Duration::from_millis(20)).map(|status| status.is_none());
+    drop(child.stdin.take());
+    let ended = child.wait_timeout(Duration::from_secs(20)).map(|status| status.is_some_and(|status| status.success()));
+    let mut text = String::new();
+    let read = child.stdout.take().map(|mut out| out.read_to_string(&mut text));
+    let lines = text.lines().collect::<Vec<_>>().join("; ");
+    format!("{early:?} {ended:?} {} {lines}", matches!(read, Some(Ok(_))))
 }
 
 /// Asks for a descriptor under the very number that the next pipe would get, and for a program that

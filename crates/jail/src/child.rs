@@ -21,7 +21,7 @@ pub struct Child {
     #[cfg(unix)]
     leads_group: bool,
     ended: Option<ExitStatus>,
-    #[cfg(all(unix, not(target_os = "linux")))]
+    #[cfg(unix)]
     end_seen: Option<std::sync::mpsc::Receiver<()>>,
 }
 
@@ -36,7 +36,7 @@ impl Child {
             #[cfg(unix)]
             leads_group,
             ended: None,
-            #[cfg(all(unix, not(target_os = "linux")))]
+            #[cfg(unix)]
             end_seen: None,
         }
     }
@@ -131,29 +131,26 @@ impl Child {
 
     #[cfg(target_os = "linux")]
     fn end_within(&mut self, timeout: Duration) -> io::Result<bool> {
-        use rustix::event::{PollFd, PollFlags, Timespec, poll};
         use rustix::process::{PidfdFlags, pidfd_open};
-        use std::time::Instant;
 
         // The end isn't collected yet, so the number is still this process's.
-        let handle = pidfd_open(self.system_pid().ok_or_else(gone)?, PidfdFlags::empty())?;
-        let started = Instant::now();
-        loop {
-            let left = timeout.saturating_sub(started.elapsed());
-            // A time too long for the system's type is as good as none.
-            let left = Timespec::try_from(left).ok();
-            match poll(&mut [PollFd::new(&handle, PollFlags::IN)], left.as_ref()) {
-                Ok(ready) => return Ok(ready > 0),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(errno) => return Err(errno.into()),
-            }
+        match pidfd_open(self.system_pid().ok_or_else(gone)?, PidfdFlags::empty()) {
+            Ok(handle) => readable_within(&handle, timeout),
+            // Kernels before 5.3, and old containers.
+            Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => self.end_seen_within(timeout),
+            Err(errno) => Err(errno.into()),
         }
+    }
+
+    #[cfg(all(unix, not(target_os = "linux")))]
+    fn end_within(&mut self, timeout: Duration) -> io::Result<bool> {
+        self.end_seen_within(timeout)
     }
 
     /// Without process descriptors, a thread waits for the end and leaves it to be collected. There is
     /// one for each child, however often it is asked.
-    #[cfg(all(unix, not(target_os = "linux")))]
-    fn end_within(&mut self, timeout: Duration) -> io::Result<bool> {
+    #[cfg(unix)]
+    fn end_seen_within(&mut self, timeout: Duration) -> io::Result<bool> {
         use rustix::process::{WaitId, WaitIdOptions, waitid};
         use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 
@@ -166,11 +163,27 @@ impl Child {
                 // The child may have been dropped: then nobody asks.
                 let _ = tell.send(());
             };
-            std::thread::Builder::new().name("jail-wait".into()).spawn(watch)?;
+            std::thread::Builder::new().name("jail-wait".into()).stack_size(64 << 10).spawn(watch)?;
             self.end_seen = Some(end_seen);
         }
         let Some(end_seen) = &self.end_seen else { return Ok(false) };
         Ok(!matches!(end_seen.recv_timeout(timeout), Err(RecvTimeoutError::Timeout)))
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn readable_within(handle: &std::os::fd::OwnedFd, timeout: Duration) -> io::Result<bool> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    let started = std::time::Instant::now();
+    loop {
+        // A time too long for the system's type is as good as none.
+        let left = Timespec::try_from(timeout.saturating_sub(started.elapsed())).ok();
+        match poll(&mut [PollFd::new(handle, PollFlags::IN)], left.as_ref()) {
+            Ok(ready) => return Ok(ready > 0),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
     }
 }
 

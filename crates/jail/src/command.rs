@@ -222,6 +222,9 @@ fn resolve(program: &Path) -> Result<PathBuf, JailError> {
 }
 
 #[cfg(unix)]
+pub(crate) use unix::mark_each_but;
+
+#[cfg(unix)]
 mod unix {
     //! The part of starting a process that happens between fork and exec.
 
@@ -336,6 +339,22 @@ mod unix {
         let maximum = limit.saturating_add(grace).min(ceiling);
         setrlimit(resource, Rlimit { current: Some(limit.min(maximum)), maximum: Some(maximum) })?;
         Ok(())
+    }
+
+    /// Marks every descriptor but the first three and `keep` to be closed at the exec, one by one. Between
+    /// fork and exec: no allocation.
+    pub(crate) fn mark_each_but(keep: &[i32]) {
+        // LIMIT: higher numbers than this are out of reach for those who open one file after the other.
+        const HIGHEST: i32 = 4096;
+        let end = getrlimit(Resource::Nofile).current.and_then(|count| i32::try_from(count).ok()).unwrap_or(HIGHEST);
+        for number in (3..end.min(HIGHEST)).filter(|number| !keep.contains(number)) {
+            #[expect(unsafe_code, reason = "descriptors that nobody here owns can only be named by number")]
+            // SAFETY: sets a flag of a descriptor of the forked child, where no one else uses it; a number that
+            // stands for none is an error and harmless.
+            unsafe {
+                libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC);
+            }
+        }
     }
 
     type Job = Box<dyn FnOnce() + Send>;

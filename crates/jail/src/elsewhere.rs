@@ -44,27 +44,9 @@ pub(crate) fn die_with(_parent: rustix::process::Pid) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Marks every descriptor but the first three and `keep` (in rising order) to be closed at the exec.
-/// Runs between fork and exec: no allocation.
+/// No other system has a call for all at once.
 #[cfg(unix)]
 pub(crate) fn close_on_exec_but(keep: &[i32]) -> std::io::Result<()> {
-    use rustix::process::{Resource, getrlimit};
-    // LIMIT: beyond this number only descriptors that were opened without the standard library could stand.
-    const HIGHEST: i32 = 4096;
-    let end = getrlimit(Resource::Nofile).current.and_then(|n| i32::try_from(n).ok()).unwrap_or(HIGHEST);
-    for number in 3..end.min(HIGHEST) {
-        if !keep.contains(&number) {
-            mark(number);
-        }
-    }
+    crate::command::mark_each_but(keep);
     Ok(())
-}
-
-#[cfg(unix)]
-#[expect(unsafe_code, reason = "descriptors that nobody here owns can only be named by number")]
-fn mark(number: i32) {
-    // SAFETY: sets a flag of a descriptor of the forked child; an unknown number is an error and harmless.
-    unsafe {
-        libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC);
-    }
 }

@@ -140,9 +140,20 @@ pub(crate) fn die_with(parent: rustix::process::Pid) -> io::Result<()> {
 /// Marks every descriptor but the first three and `keep` (in rising order) to be closed at the exec.
 /// Between fork and exec: no allocation.
 pub(crate) fn close_on_exec_but(keep: &[i32]) -> io::Result<()> {
+    match mark_ranges_but(keep) {
+        // The two answers of kernels before 5.11.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL)) => {
+            crate::command::mark_each_but(keep);
+            Ok(())
+        }
+        marked => marked,
+    }
+}
+
+fn mark_ranges_but(keep: &[i32]) -> io::Result<()> {
     let mut from = 3;
     for &number in keep {
-        let number = u32::try_from(number).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let number = number.cast_unsigned();
         if from < number {
             mark(from, number - 1)?;
         }

@@ -112,6 +112,7 @@ fn a_child_dies_with_its_parent_and_not_with_a_thread() {
 
 /// Programs that are started this way are as free of inherited things as the others.
 #[test]
+#[cfg(target_os = "linux")]
 fn children_that_die_with_us_inherit_nothing_either() {
     let file = File::open("/dev/null").unwrap();
     assert_eq!(lines(probe().die_with_parent().fd(file.into(), 9).args(["env", "fds"])), ["", "0 1 2 9"]);

@@ -9,6 +9,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 
 #[test]
+#[cfg(target_os = "linux")]
 fn nothing_is_inherited() {
     // A descriptor of ours that any other way of starting would hand on.
     let stray = File::open("/dev/null").unwrap();
@@ -25,6 +26,7 @@ fn nothing_is_inherited() {
 
 /// Numbers may cross: each descriptor arrives where it was meant to.
 #[test]
+#[cfg(target_os = "linux")]
 fn descriptors_arrive_under_their_numbers() {
     let place = tempfile::tempdir().unwrap();
     let open = |text: &str| {
@@ -88,6 +90,7 @@ fn programs_are_found_in_the_system_only() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
 fn memory_is_bounded() {
     let limits = Limits { memory_bytes: Some(256 << 20), ..Limits::default() };
     assert_eq!(lines(probe().arg("grow 1073741824")), ["grown"]);
@@ -135,4 +138,22 @@ fn a_detached_child_has_its_own_session() {
     assert_eq!(answers[0], answers[1]);
     let answers = lines(probe().args(["pid", "sid"]));
     assert_ne!(answers[0], answers[1]);
+}
+
+/// Kernels that can't mark descriptors all at once, or wait for a process by a descriptor.
+#[test]
+#[cfg(target_os = "linux")]
+fn older_kernels_do_as_well() {
+    let new = lines(probe().arg("start-and-wait"));
+    assert_eq!(new, ["Ok(true) Ok(true) true 0 bytes; 0 1 2"]);
+    let hide = [libc::SYS_close_range, libc::SYS_pidfd_open].map(|number| format!("hide {number}"));
+    let old = lines(probe().args(hide).arg("start-and-wait"));
+    assert_eq!(old[2..], new);
+}
+
+/// A child that reads from our terminal must stay in the group that the terminal serves.
+#[test]
+fn children_lead_a_group_unless_they_share_our_input() {
+    assert_eq!(lines(probe().arg("group")), ["true"]);
+    assert_eq!(lines(probe().stdin(Io::Inherit).arg("group")), ["false"]);
 }
