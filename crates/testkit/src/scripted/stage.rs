@@ -199,13 +199,13 @@ fn wait_at(path: &Path) {
 
 /// Ends this process by a signal, as a crash would.
 pub(super) fn die(signal: i32) -> ! {
-    if let Some(signal) = Signal::from_named_raw(signal) {
-        // Rust's own handler takes the first SIGSEGV, as it may be a stack overflow, and steps aside.
-        for _ in 0..2 {
-            let _ = kill_process(getpid(), signal);
-        }
+    let Some(signal) = Signal::from_named_raw(signal) else { hang() };
+    // Rust's own handler takes the first SIGSEGV, as it may be a stack overflow, and steps aside; a
+    // second one counts only when the first was taken. So: until it works.
+    loop {
+        let _ = kill_process(getpid(), signal);
+        std::thread::park_timeout(std::time::Duration::from_millis(1));
     }
-    hang()
 }
 
 #[expect(clippy::exit, reason = "a script may end the process at any step")]
