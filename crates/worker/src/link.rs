@@ -4,9 +4,11 @@
 //! it has to say. When the daemon goes, the process ends at once.
 
 use crate::ffi;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver as Queue, SyncSender, TryRecvError, sync_channel};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use wire::{Directive, Receiver, Report, Sender, WireError};
 
@@ -15,6 +17,8 @@ const DIRECTIVES_MAX: usize = 1024;
 /// LIMIT: reports that the daemon hasn't taken. A daemon that is so far behind stops the worker, which
 /// then waits for it.
 const REPORTS_MAX: usize = 4096;
+
+const THREAD_BYTES: usize = 256 << 10;
 
 /// What came over the link.
 #[derive(Debug)]
@@ -69,18 +73,19 @@ pub(crate) fn micros(time: Duration) -> u64 {
 }
 
 impl Inbox {
-    /// Starts the reading thread.
+    /// Starts the reading thread. `socket` is the link's own, to wait at.
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub(crate) fn start(mut receiver: Receiver) -> std::io::Result<Self> {
+    pub(crate) fn start(mut receiver: Receiver, socket: OwnedFd) -> std::io::Result<Self> {
         // The clock starts here and not in the first question of a computation.
         epoch();
         let (send, queue) = sync_channel(DIRECTIVES_MAX);
         let interrupt = Arc::new(Interrupt::default());
         let flag = Arc::clone(&interrupt);
-        std::thread::Builder::new().name("reader".into()).stack_size(256 << 10).spawn(move || {
+        std::thread::Builder::new().name("reader".into()).stack_size(THREAD_BYTES).spawn(move || {
             loop {
+                wait_readable(&socket);
                 let event = match receiver.recv::<Directive>() {
                     Ok((directive, _)) => Event::Directive { received: Instant::now(), directive: Box::new(directive) },
                     // Nobody is left to work for, and nothing here outlives the process.
@@ -132,37 +137,71 @@ impl Inbox {
     }
 }
 
+/// Sleeps until something can be read. Reading would wait too, but a thread that waits in a read is
+/// woken whenever the daemon takes a report from the other direction: once for every token.
+fn wait_readable(socket: &OwnedFd) {
+    let mut question = [PollFd::new(socket, PollFlags::IN)];
+    // An error here is met again by the read that follows.
+    let _ = poll(&mut question, None);
+}
+
 /// Where reports are left.
+///
+/// A short report is written at once by the thread that computes, when the socket has room for it: to
+/// wake another thread for every token would take a processor from those that compute. All else, and
+/// all after it until it is gone, goes through the writing thread, so that nothing blocks.
 #[derive(Debug)]
 pub(crate) struct Outbox {
+    shared: Arc<Shared>,
     queue: SyncSender<Report>,
     writer: std::thread::JoinHandle<()>,
+    socket: OwnedFd,
+}
+
+#[derive(Debug)]
+struct Shared {
+    sender: Mutex<Sender>,
+    /// Reports in the queue or being written by the thread.
+    backlog: AtomicU64,
 }
 
 impl Outbox {
-    /// Starts the writing thread.
+    /// Starts the writing thread. `socket` is the link's own, to ask whether it has room.
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub(crate) fn start(mut sender: Sender) -> std::io::Result<Self> {
+    pub(crate) fn start(sender: Sender, socket: OwnedFd) -> std::io::Result<Self> {
         let (queue, reports) = sync_channel::<Report>(REPORTS_MAX);
-        let writer = std::thread::Builder::new().name("writer".into()).stack_size(256 << 10).spawn(move || {
+        let shared = Arc::new(Shared { sender: Mutex::new(sender), backlog: AtomicU64::new(0) });
+        let ours = Arc::clone(&shared);
+        let writer = std::thread::Builder::new().name("writer".into()).stack_size(THREAD_BYTES).spawn(move || {
             for report in reports {
-                match sender.send(&report) {
-                    Ok(()) => {}
-                    Err(WireError::TooLarge(bytes)) => send_too_large(&mut sender, &report, bytes),
-                    Err(_) => ffi::exit_now(0),
-                }
+                write(&mut ours.sender.lock().unwrap_or_else(PoisonError::into_inner), &report);
+                ours.backlog.fetch_sub(1, Ordering::Release);
             }
         })?;
-        Ok(Self { queue, writer })
+        Ok(Self { shared, queue, writer, socket })
     }
 
     pub(crate) fn send(&self, report: Report) {
+        let short = !matches!(report, Report::Vectors { .. } | Report::Failed { .. });
+        if short && self.shared.backlog.load(Ordering::Acquire) == 0 && self.has_room() {
+            write(&mut self.shared.sender.lock().unwrap_or_else(PoisonError::into_inner), &report);
+            return;
+        }
+        self.shared.backlog.fetch_add(1, Ordering::AcqRel);
         // The writer ends only with the process.
         if self.queue.send(report).is_err() {
             ffi::exit_now(0);
         }
+    }
+
+    /// A stream socket says that it is writable while less than a quarter of its buffer is in use, and
+    /// that leaves room for many short reports.
+    fn has_room(&self) -> bool {
+        let mut question = [PollFd::new(&self.socket, PollFlags::OUT)];
+        poll(&mut question, Some(&Timespec::default())).is_ok_and(|ready| ready == 1)
+            && question[0].revents() == PollFlags::OUT
     }
 
     /// Waits until all is written.
@@ -170,6 +209,14 @@ impl Outbox {
         drop(self.queue);
         // A writer that died has nothing more to write.
         let _ = self.writer.join();
+    }
+}
+
+fn write(sender: &mut Sender, report: &Report) {
+    match sender.send(report) {
+        Ok(()) => {}
+        Err(WireError::TooLarge(bytes)) => send_too_large(sender, report, bytes),
+        Err(_) => ffi::exit_now(0),
     }
 }
 
@@ -206,12 +253,38 @@ mod tests {
         assert!(interrupt.is_due());
     }
 
+    fn twice(link: wire::Link) -> (OwnedFd, wire::Link) {
+        let descriptor = link.into_fd();
+        (descriptor.try_clone().unwrap(), wire::Link::new(descriptor))
+    }
+
+    #[test]
+    fn reports_keep_their_order_when_the_daemon_is_slow() {
+        let (daemon, worker) = wire::pair().unwrap();
+        let (_to_worker, mut from_worker) = daemon.split().unwrap();
+        let (socket, link) = twice(worker);
+        let (sender, _receiver) = link.split().unwrap();
+        let outbox = Outbox::start(sender, socket).unwrap();
+        // Far more than the socket holds, read only after all were left.
+        let count = 3000;
+        for nonce in 0..count {
+            outbox.send(Report::Text { job: nonce, text: "x".repeat(200) });
+        }
+        assert!(outbox.shared.backlog.load(Ordering::Acquire) > 0, "the socket took all: the test shows nothing");
+        for nonce in 0..count {
+            let (report, _) = from_worker.recv::<Report>().unwrap();
+            assert!(matches!(report, Report::Text { job, .. } if job == nonce), "{nonce}: {report:?}");
+        }
+        outbox.finish();
+    }
+
     #[test]
     fn directives_arrive_in_order_and_a_cancel_interrupts() {
         let (daemon, worker) = wire::pair().unwrap();
         let (mut to_worker, _from_worker) = daemon.split().unwrap();
-        let (_, receiver) = worker.split().unwrap();
-        let inbox = Inbox::start(receiver).unwrap();
+        let (socket, link) = twice(worker);
+        let (_, receiver) = link.split().unwrap();
+        let inbox = Inbox::start(receiver, socket).unwrap();
         to_worker.send(&Directive::Ping { nonce: 7 }).unwrap();
         to_worker.send(&Directive::Cancel { job: 1 }).unwrap();
         let take = || match inbox.take(true) {

@@ -4,7 +4,9 @@
 //! processes, and only then looks at the first byte of the model, which may be hostile. A model in
 //! several parts and a GPU need one exception each, stated at [`confine`].
 
-use crate::ffi::{Backend, Batch, Context, ContextOptions, Decoded, Model, ModelOptions, Pooling, ThreadPool, page_bytes};
+use crate::ffi::{
+    Backend, Batch, Context, ContextOptions, Decoded, Model, ModelOptions, Pooling, ThreadPool, page_bytes,
+};
 use crate::link::micros;
 use jail::{Filter, Rules};
 use std::os::fd::{AsRawFd, OwnedFd};

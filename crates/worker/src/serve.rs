@@ -5,6 +5,7 @@ use crate::ffi::{self, Model, Token};
 use crate::generate::Generator;
 use crate::link::{Inbox, Outbox};
 use crate::load::{self, Loaded};
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use wire::{Directive, Link, Receiver, Report, Sender, WireError, WireFault};
 
@@ -24,8 +25,9 @@ pub(crate) fn run() -> ExitCode {
         eprintln!("freehold-worker serve needs a socket on descriptor {}; the daemon starts it so", wire::WORKER_FD);
         return ExitCode::from(2);
     };
-    match Link::new(descriptor).split() {
-        Ok((sender, receiver)) => speak(sender, receiver),
+    let sockets = descriptor.try_clone().and_then(|first| Ok([first, descriptor.try_clone()?]));
+    match sockets.map_err(WireError::from).and_then(|sockets| Ok((sockets, Link::new(descriptor).split()?))) {
+        Ok((sockets, (sender, receiver))) => speak(sender, receiver, sockets),
         Err(error) => {
             eprintln!("freehold-worker: {error}");
             ExitCode::from(2)
@@ -33,7 +35,7 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
-fn speak(mut sender: Sender, mut receiver: Receiver) -> ExitCode {
+fn speak(mut sender: Sender, mut receiver: Receiver, [to_read, to_write]: [OwnedFd; 2]) -> ExitCode {
     ffi::install_log();
     let build = format!("{} llama.cpp {}", env!("CARGO_PKG_VERSION"), ffi::version());
     let hello = Report::Hello { version: wire::VERSION, build, pid: std::process::id() };
@@ -45,7 +47,7 @@ fn speak(mut sender: Sender, mut receiver: Receiver) -> ExitCode {
         Err(load::Stop::Fault(fault)) => return refuse(&mut sender, fault),
     };
     // Threads start only now: they inherit a confinement that is complete.
-    let threads = Inbox::start(receiver).and_then(|inbox| Ok((inbox, Outbox::start(sender)?)));
+    let threads = Inbox::start(receiver, to_read).and_then(|inbox| Ok((inbox, Outbox::start(sender, to_write)?)));
     let Ok((inbox, outbox)) = threads else { return ExitCode::from(1) };
     outbox.send(Report::Ready(Box::new(loaded.ready.clone())));
     let ending = work(loaded, &inbox, &outbox);

@@ -248,7 +248,6 @@ impl Batch {
         self.tokens.len()
     }
 
-
     /// Pointers into this batch, valid until it is changed.
     fn raw(&mut self) -> sys::llama_batch {
         self.pointers.clear();
