@@ -1,9 +1,8 @@
 //! Waiting for children and ending them.
 
-use crate::{lines, probe};
+use crate::probe;
 use freehold_jail::{Io, KillOnDrop};
-use rustix::process::{Pid, Signal, test_kill_process};
-use std::fs::File;
+use rustix::process::{Pid, test_kill_process};
 use std::io::{BufRead, BufReader, PipeReader, Read, pipe};
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
@@ -104,7 +103,7 @@ fn a_child_dies_with_its_parent_and_not_with_a_thread() {
         let mut line = String::new();
         BufReader::new(parent.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "lives\n", "{how}");
-        rustix::process::kill_process(system_pid(parent.pid()), Signal::KILL).unwrap();
+        rustix::process::kill_process(system_pid(parent.pid()), rustix::process::Signal::KILL).unwrap();
         parent.wait().unwrap();
         wait_for_end(reader);
     }
@@ -114,6 +113,6 @@ fn a_child_dies_with_its_parent_and_not_with_a_thread() {
 #[test]
 #[cfg(target_os = "linux")]
 fn children_that_die_with_us_inherit_nothing_either() {
-    let file = File::open("/dev/null").unwrap();
-    assert_eq!(lines(probe().die_with_parent().fd(file.into(), 9).args(["env", "fds"])), ["", "0 1 2 9"]);
+    let file = std::fs::File::open("/dev/null").unwrap();
+    assert_eq!(crate::lines(probe().die_with_parent().fd(file.into(), 9).args(["env", "fds"])), ["", "0 1 2 9"]);
 }

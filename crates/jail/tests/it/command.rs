@@ -4,7 +4,6 @@ use crate::{lines, probe, probe_path};
 use freehold_jail::{Command, Io, JailError, Limits, find_program};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 
@@ -14,7 +13,7 @@ fn nothing_is_inherited() {
     // A descriptor of ours that any other way of starting would hand on.
     let stray = File::open("/dev/null").unwrap();
     let high = rustix::io::fcntl_dupfd_cloexec(&stray, 200).unwrap();
-    for fd in [stray.as_fd(), high.as_fd()] {
+    for fd in [std::os::fd::AsFd::as_fd(&stray), std::os::fd::AsFd::as_fd(&high)] {
         rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty()).unwrap();
     }
     let answers = lines(probe().args(["env", "fds"]));

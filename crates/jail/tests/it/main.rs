@@ -10,7 +10,9 @@ mod refused;
 #[cfg(target_os = "linux")]
 mod trampoline;
 
-use freehold_jail::{Child, Command, Filter, Io, Rules};
+use freehold_jail::{Child, Command, Io};
+#[cfg(target_os = "linux")]
+use freehold_jail::{Filter, Rules};
 use std::io::Read;
 use std::path::PathBuf;
 
@@ -43,11 +45,13 @@ fn read_lines(child: &mut Child) -> Vec<String> {
 }
 
 /// The action by which the probe confines itself.
+#[cfg(target_os = "linux")]
 fn apply(rules: &Rules) -> String {
     format!("apply {}", serde_json::to_string(rules).expect("rules are plain data"))
 }
 
 /// Nothing but the filter, and enough to read for the filter not to seal.
+#[cfg(target_os = "linux")]
 fn filtered(filter: Filter) -> Rules {
     Rules::default().and_read(&PathBuf::from("/proc/self")).with_filter(filter)
 }
