@@ -73,6 +73,7 @@ impl Doors {
 
     /// Serves both doors until the daemon is asked to stop and what ran has finished or was cut.
     pub async fn serve(self, runtime: Runtime, stop: Stop) -> Watchers {
+        tracing::info!(address = self.address(), socket = %self.socket.display(), "serving");
         let router = router(runtime, stop.clone());
         let mut tasks = JoinSet::new();
         let tcp = Entry::new(Door::Tcp { port: self.port, socket: self.socket.clone() }, &router, &stop);

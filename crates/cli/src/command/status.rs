@@ -7,6 +7,7 @@ use crate::flow::block;
 use crate::link::Link;
 use crate::screen::{Screen, clean};
 use crate::words::{count, plural, span};
+use base::{Code, Fault};
 use runtime::view::{LoadedModel, MapSummary, Status};
 use serde::Serialize;
 
@@ -35,7 +36,7 @@ struct Shown<'a> {
 
 pub(crate) async fn run(args: Args, context: Context) -> Outcome {
     let screen = &context.screen;
-    let Some(link) = Link::find(&context.settings).await? else {
+    let Some(status) = found(&context).await? else {
         if args.json {
             screen.json(&Shown { running: false, status: None })?;
         } else {
@@ -45,13 +46,22 @@ pub(crate) async fn run(args: Args, context: Context) -> Outcome {
         }
         return Ok(());
     };
-    let status: Status = link.get("status").await?;
     if args.json {
         screen.json(&Shown { running: true, status: Some(&status) })?;
     } else {
         screen.data(&text(&status, screen))?;
     }
     Ok(())
+}
+
+async fn found(context: &Context) -> Result<Option<Status>, Fault> {
+    let Some(link) = Link::find(&context.settings).await? else { return Ok(None) };
+    match link.get("status").await {
+        Ok(status) => Ok(Some(status)),
+        // It ended between two calls.
+        Err(fault) if fault.code == Code::DaemonUnreachable => Ok(None),
+        Err(fault) => Err(fault),
+    }
 }
 
 fn text(status: &Status, screen: &Screen) -> String {
