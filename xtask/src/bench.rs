@@ -5,10 +5,10 @@
 //! and whether the goal was met. Start reading at [`raw`].
 
 pub(crate) mod daemon;
+pub(crate) mod http;
 pub(crate) mod report;
 
 mod cpu;
-mod http;
 mod machine;
 mod peer;
 mod raw;

@@ -4,12 +4,15 @@
 //! into the crate) on the collections that lie beside the repository. The example prints figures
 //! and goals as one object; here they get the machine and the exit status that all measurements have.
 
+mod vector;
+
 use crate::bench::report::{Goal, Report, Table};
 use crate::bench::{self, Options};
 use crate::place;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
-use std::process::ExitCode;
+use std::path::Path;
+use std::process::{Command, ExitCode};
 
 /// Names that a guard may cite as `eval: NAME`.
 pub(crate) const NAMES: [&str; 1] = ["map"];
@@ -45,20 +48,41 @@ fn map(options: Options) -> Result<ExitCode> {
             data.display()
         );
     }
-    let mut cargo = place::cargo();
-    cargo.args(["run", "--quiet", "--locked", "--release", "--package", "freehold-map", "--example", "eval", "--"]);
-    cargo.arg("--json").arg("--data").arg(&data);
-    if options.quick {
-        cargo.arg("--quick");
+    let folder = place::cache()?.join("eval");
+    std::fs::create_dir_all(&folder)?;
+    // The example knows no model: it names the texts that need a vector, the daemon makes them.
+    let vectors = folder.join("vectors.jsonl");
+    let embedder = if options.quick {
+        None
+    } else {
+        let texts = folder.join("texts.jsonl");
+        place::output(example(&data, options).arg("--texts").arg(&texts))?;
+        Some(vector::make(&texts, &vectors)?)
+    };
+    let mut command = example(&data, options);
+    command.arg("--json");
+    if embedder.is_some() {
+        command.arg("--vectors").arg(&vectors);
     }
-    let judged = read(&place::output(&mut cargo)?)?;
+    let judged = read(&place::output(&mut command)?)?;
     let mut report = Report::new("quality of search");
     report.settings = judged.settings;
     report.setting("collections", data.display().to_string());
+    report.setting("vectors", embedder.unwrap_or_else(|| "none: words alone are judged".into()));
     report.tables = judged.tables;
     report.notes = judged.notes;
     report.goals = judged.goals;
     Ok(report.finish(options.json))
+}
+
+fn example(data: &Path, options: Options) -> Command {
+    let mut cargo = place::cargo();
+    cargo.args(["run", "--quiet", "--locked", "--release", "--package", "freehold-map", "--example", "eval", "--"]);
+    cargo.arg("--data").arg(data);
+    if options.quick {
+        cargo.arg("--quick");
+    }
+    cargo
 }
 
 /// The last line that is an object: cargo and libraries may have said something before.

@@ -4,7 +4,10 @@
 //! nothing here depends on a product crate: chores read sources, `cargo metadata` and the built
 //! programs, as an outsider would.
 
-#![expect(clippy::disallowed_methods, reason = "chores run cargo and read the environment; the product's doors aren't theirs")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "chores run cargo and read the environment; the product's doors aren't theirs"
+)]
 
 mod place;
 

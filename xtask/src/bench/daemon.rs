@@ -160,6 +160,10 @@ impl<'a> Daemon<'a> {
         Ok(daemon)
     }
 
+    pub(crate) fn home(&self) -> &Path {
+        &self.home
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }

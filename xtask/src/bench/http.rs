@@ -12,23 +12,23 @@ const READ_SECONDS_MAX: u64 = 300;
 
 /// One line of a streamed reply.
 #[derive(Debug)]
-pub(super) struct Line {
-    pub(super) at: Instant,
-    pub(super) text: String,
+pub(crate) struct Line {
+    pub(crate) at: Instant,
+    pub(crate) text: String,
 }
 
 /// A streamed reply: when its request was sent, and its lines.
 #[derive(Debug)]
-pub(super) struct Reply {
-    pub(super) sent: Instant,
-    pub(super) lines: Vec<Line>,
+pub(crate) struct Reply {
+    pub(crate) sent: Instant,
+    pub(crate) lines: Vec<Line>,
 }
 
 /// Posts JSON to `http://127.0.0.1:PORT` and reads the reply to its end.
 ///
 /// # Errors
 /// When the daemon can't be reached or answers with another status than 200.
-pub(super) fn post(address: &str, path: &str, body: &Value) -> Result<Reply> {
+pub(crate) fn post(address: &str, path: &str, body: &Value) -> Result<Reply> {
     let authority = address.trim_start_matches("http://").trim_end_matches('/');
     let mut stream = TcpStream::connect(authority).with_context(|| format!("can't reach the daemon at {address}"))?;
     stream.set_nodelay(true)?;

@@ -50,12 +50,44 @@ const DOORS: &[Door] = &[
 ];
 
 /// Sources that decide and never act: a path, or a folder with `/` at its end.
-const PURE: &[&str] = &["crates/base/src/", "crates/batch/src/", "crates/wire/src/speech.rs"];
+const PURE: &[&str] = &[
+    "crates/base/src/",
+    "crates/batch/src/",
+    "crates/wire/src/speech.rs",
+    "crates/gateway/src/policy.rs",
+    "crates/gateway/src/consent.rs",
+    "crates/store/src/name.rs",
+    "crates/store/src/facts.rs",
+    "crates/store/src/gguf/",
+    "crates/map/src/chunk.rs",
+    "crates/map/src/chunk/",
+    "crates/map/src/cite.rs",
+    "crates/map/src/cite/",
+    "crates/map/src/document.rs",
+    "crates/map/src/evidence.rs",
+    "crates/map/src/fuse.rs",
+    "crates/map/src/half.rs",
+    "crates/map/src/sentence.rs",
+    "crates/map/src/words.rs",
+    "crates/engine/src/admit.rs",
+    "crates/engine/src/admit/",
+    "crates/engine/src/plan.rs",
+    "crates/engine/src/template.rs",
+    "crates/engine/src/template/",
+    "crates/api/src/field.rs",
+    "crates/api/src/openai/tally.rs",
+    "crates/cli/src/flow.rs",
+    "crates/cli/src/words.rs",
+];
 
 /// What a pure module may not name: disk, network, processes, environment, clock, chance.
 const IMPURE: &[&str] = &[
     "std::fs",
-    "std::net",
+    // Addresses are plain data; sockets aren't.
+    "TcpStream",
+    "TcpListener",
+    "UdpSocket",
+    "ToSocketAddrs",
     "std::process",
     "std::env",
     "std::thread",
