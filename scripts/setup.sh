@@ -22,7 +22,7 @@ setup_places() {
         cache=${XDG_CACHE_HOME:-$HOME/.cache}/freehold-build
     fi
     mkdir -p "$cache/logs" || die "can't write to $cache" 'set FREEHOLD_CACHE_DIR to a folder of yours'
-    cache=$(cd "$cache" && pwd)
+    cache=$(CDPATH= cd "$cache" && pwd)
     export FREEHOLD_CACHE_DIR=$cache
     export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}
     export CCACHE_DIR=${CCACHE_DIR:-$cache/ccache}
@@ -313,6 +313,9 @@ stop_ticker() {
     fi
 }
 trap stop_ticker EXIT
+trap 'stop_ticker; exit 130' INT
+
+in_root() { (cd "$root" && "$@"); }
 
 # --- what will come from where --------------------------------------------------------------
 
@@ -351,7 +354,7 @@ announce() {
     if [ -n "$missing" ]; then
         say "  packages     from your system with $packager$(system_size): $missing"
     fi
-    if ! (cd "$root" && cargo fetch --locked --offline >/dev/null 2>&1); then
+    if ! in_root cargo fetch --locked --offline >/dev/null 2>&1; then
         packages=$(grep -c '^checksum = ' "$root/Cargo.lock" || true)
         say "  sources      $packages Rust packages from crates.io, 65 MB; each is checked against its SHA-256 in Cargo.lock; all"
         say '               licences are permissive (the list: deny.toml). llama.cpp (MIT) is inside one of them.'
