@@ -1,0 +1,136 @@
+//! The development collections as they lie on disk.
+
+use super::Outcome;
+use serde::Deserialize;
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+use std::path::Path;
+
+/// Every fifth query, for a quick look.
+const QUICK_STEP: usize = 5;
+
+pub(crate) struct Ranked {
+    pub(crate) text: String,
+    /// Names of relevant documents with their grades.
+    pub(crate) relevant: HashMap<String, u32>,
+}
+
+/// A collection in BEIR's layout.
+pub(crate) struct Cranfield {
+    /// File name and text.
+    pub(crate) documents: Vec<(String, String)>,
+    pub(crate) queries: Vec<Ranked>,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    _id: String,
+    #[serde(default)]
+    title: String,
+    text: String,
+}
+
+fn lines(path: &Path) -> Outcome<Vec<Line>> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read `{}`: {error}", path.display()))?;
+    text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+}
+
+impl Cranfield {
+    pub(crate) fn open(dir: &Path, quick: bool) -> Outcome<Self> {
+        let documents = lines(&dir.join("corpus.jsonl"))?.into_iter().map(|line| {
+            // Some collections repeat the title at the head of the text.
+            let text = if line.text.starts_with(&line.title) { line.text } else { format!("{}\n\n{}", line.title, line.text) };
+            (format!("{}.txt", line._id), text.replace('\r', ""))
+        });
+        let documents = documents.filter(|(_, text)| !text.trim().is_empty()).collect();
+        let mut relevant: HashMap<String, HashMap<String, u32>> = HashMap::new();
+        let qrels = std::fs::read_to_string(dir.join("qrels/test.tsv"))?;
+        for line in qrels.lines().skip(1) {
+            let cells: Vec<&str> = line.split('\t').collect();
+            if let [query, document, grade] = cells.as_slice() {
+                let grade: u32 = grade.trim().parse().unwrap_or(0);
+                relevant.entry((*query).to_owned()).or_default().insert((*document).to_owned(), grade);
+            }
+        }
+        let queries = lines(&dir.join("queries.jsonl"))?
+            .into_iter()
+            .filter_map(|line| Some(Ranked { relevant: relevant.remove(&line._id)?, text: line.text.replace('\r', "") }))
+            .step_by(if quick { QUICK_STEP } else { 1 })
+            .collect();
+        Ok(Self { documents, queries })
+    }
+}
+
+pub(crate) struct Question {
+    pub(crate) text: String,
+    pub(crate) corpus: String,
+    /// Bytes of the corpus that answer it.
+    pub(crate) spans: Vec<Range<usize>>,
+}
+
+/// Questions with the exact stretches of text that answer them.
+pub(crate) struct Spans {
+    pub(crate) corpora: Vec<(String, String)>,
+    pub(crate) questions: Vec<Question>,
+}
+
+#[derive(Deserialize)]
+struct Reference {
+    start_index: usize,
+    end_index: usize,
+}
+
+impl Spans {
+    pub(crate) fn open(dir: &Path, quick: bool) -> Outcome<Self> {
+        let rows = csv(&std::fs::read_to_string(dir.join("questions_df.csv"))?);
+        let names: HashSet<&str> = rows.iter().skip(1).filter_map(|row| row.get(2)).map(String::as_str).collect();
+        let mut names: Vec<&str> = names.into_iter().collect();
+        names.sort_unstable();
+        let mut corpora = Vec::new();
+        let mut offsets = HashMap::new();
+        for name in names {
+            let text = std::fs::read_to_string(dir.join(format!("{name}.md")))?;
+            // References count characters.
+            let starts: Vec<usize> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
+            offsets.insert(name.to_owned(), starts);
+            corpora.push((name.to_owned(), text));
+        }
+        let mut questions = Vec::new();
+        for row in rows.iter().skip(1).step_by(if quick { QUICK_STEP } else { 1 }) {
+            let [text, references, corpus] = row.as_slice() else { continue };
+            let starts = &offsets[corpus];
+            let references: Vec<Reference> = serde_json::from_str(references)?;
+            let at = |index: usize| starts[index.min(starts.len() - 1)];
+            let spans = references.iter().map(|reference| at(reference.start_index)..at(reference.end_index)).collect();
+            questions.push(Question { text: text.clone(), corpus: corpus.clone(), spans });
+        }
+        Ok(Self { corpora, questions })
+    }
+}
+
+/// Rows of a comma-separated file with quoted cells.
+fn csv(text: &str) -> Vec<Vec<String>> {
+    let (mut rows, mut row, mut cell, mut quoted) = (Vec::new(), Vec::new(), String::new(), false);
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '"' if quoted && chars.peek() == Some(&'"') => {
+                chars.next();
+                cell.push('"');
+            }
+            '"' => quoted = !quoted,
+            ',' if !quoted => row.push(std::mem::take(&mut cell)),
+            '\n' if !quoted => {
+                row.push(std::mem::take(&mut cell));
+                rows.push(std::mem::take(&mut row));
+            }
+            '\r' if !quoted => {}
+            _ => cell.push(c),
+        }
+    }
+    if !cell.is_empty() || !row.is_empty() {
+        row.push(cell);
+        rows.push(row);
+    }
+    rows
+}

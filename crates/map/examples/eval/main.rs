@@ -1,0 +1,285 @@
+//! Quality of search and of evidence on the development collections, for `cargo xtask eval map`.
+//!
+//! `eval [--json] [--quick] [--data DIR] [--vectors FILE] [--texts FILE] [--features FILE]`. The collections are
+//! read from DIR (by default `../shared/data/ir` beside the repository) and indexed through the real
+//! reader, record and indexes in a temporary folder. `--texts` writes every text that an embedding model
+//! would be given, one JSON string a line; `--vectors` takes their vectors back (`{"text": …, "vector": […]}`
+//! a line), and then the vector arm and the fusion are judged too.
+
+mod collection;
+mod measure;
+
+use collection::{Cranfield, Spans};
+use freehold_map::fuse::Fusion;
+use freehold_map::{Boosts, Embed, Map, Query, Reader, Tuning};
+use measure::Goal;
+use serde::Serialize;
+use std::collections::{BTreeSet, HashMap};
+use std::error::Error;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if args.first().is_some_and(|arg| arg == "extract") {
+        return freehold_map::run_extractor();
+    }
+    match Settings::read(&args).and_then(|settings| run(&settings)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Settings {
+    json: bool,
+    quick: bool,
+    sweep: bool,
+    data: PathBuf,
+    vectors: Option<PathBuf>,
+    texts: Option<PathBuf>,
+    features: Option<PathBuf>,
+}
+
+impl Settings {
+    fn read(args: &[String]) -> Outcome<Self> {
+        let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/ir");
+        let mut settings = Settings { data: beside, ..Settings::default() };
+        let mut args = args.iter();
+        while let Some(arg) = args.next() {
+            let mut path = || args.next().map(PathBuf::from).ok_or(format!("`{arg}` needs a path"));
+            match arg.as_str() {
+                "--json" => settings.json = true,
+                "--quick" => settings.quick = true,
+                "--sweep" => settings.sweep = true,
+                "--data" => settings.data = path()?,
+                "--vectors" => settings.vectors = Some(path()?),
+                "--texts" => settings.texts = Some(path()?),
+                "--features" => settings.features = Some(path()?),
+                other => return Err(format!("unknown argument `{other}`").into()),
+            }
+        }
+        if !settings.data.is_dir() {
+            return Err(format!(
+                "the development collections aren't there: `{}`; name their folder with `--data DIR`",
+                settings.data.display()
+            )
+            .into());
+        }
+        Ok(settings)
+    }
+}
+
+/// Vectors made elsewhere, or a notebook of the texts that need some.
+#[derive(Default)]
+struct Vectors {
+    known: HashMap<String, Vec<f32>>,
+    /// Texts without a vector, while they are collected.
+    wanted: Option<Mutex<BTreeSet<String>>>,
+}
+
+impl Embed for Vectors {
+    fn model(&self) -> String {
+        "from a file".into()
+    }
+
+    fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, base::Fault> {
+        if let Some(wanted) = &self.wanted {
+            wanted.lock().expect("no thread panicked").extend(texts.iter().cloned());
+            return Ok(texts.iter().map(|_| vec![1.0]).collect());
+        }
+        texts
+            .iter()
+            .map(|text| {
+                self.known
+                    .get(text)
+                    .cloned()
+                    .ok_or_else(|| base::Fault::new(base::Code::ModelUnfit, format!("no vector for a text that begins `{:.60}`", text)))
+            })
+            .collect()
+    }
+}
+
+impl Vectors {
+    fn open(settings: &Settings) -> Outcome<Option<Self>> {
+        if settings.texts.is_some() {
+            return Ok(Some(Self { wanted: Some(Mutex::default()), ..Self::default() }));
+        }
+        let Some(path) = &settings.vectors else { return Ok(None) };
+        #[derive(serde::Deserialize)]
+        struct Line {
+            text: String,
+            vector: Vec<f32>,
+        }
+        let mut known = HashMap::new();
+        for line in std::fs::read_to_string(path)?.lines() {
+            let Line { text, vector } = serde_json::from_str(line)?;
+            known.insert(text, vector);
+        }
+        Ok(Some(Self { known, wanted: None }))
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Table {
+    title: String,
+    head: Vec<String>,
+    rows: Vec<Vec<String>>,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    settings: Vec<(String, String)>,
+    tables: Vec<Table>,
+    notes: Vec<String>,
+    goals: Vec<Goal>,
+}
+
+/// One way of searching that is judged.
+struct Arm {
+    name: &'static str,
+    vectors: bool,
+    tuning: Tuning,
+}
+
+fn arms(vectors: bool) -> Vec<Arm> {
+    let arm = |name, vectors, tuning| Arm { name, vectors, tuning };
+    let usual = Tuning::default();
+    let mut arms = vec![arm("lexical", false, usual)];
+    if vectors {
+        arms.push(arm("vector", true, Tuning { fusion: Fusion::Scores { dense: 1.0 }, ..usual }));
+        arms.push(arm("ranks", true, Tuning { fusion: Fusion::Ranks { k: 60.0 }, ..usual }));
+        arms.push(arm("hybrid", true, usual));
+    }
+    arms
+}
+
+fn sweep(vectors: bool) -> Vec<Arm> {
+    let mut arms = Vec::new();
+    for (name, title, heading, path) in [
+        ("body only", 0.0, 0.0, 0.0),
+        ("t.3 h.4 p.3", 0.3, 0.4, 0.3),
+        ("t.5 h.5 p.2", 0.5, 0.5, 0.2),
+        ("t1 h1 p.5", 1.0, 1.0, 0.5),
+        ("t.2 h.2 p.1", 0.2, 0.2, 0.1),
+    ] {
+        let boosts = Boosts { title, heading, path, body: 1.0 };
+        arms.push(Arm { name, vectors: false, tuning: Tuning { boosts, ..Tuning::default() } });
+    }
+    if vectors {
+        for (name, dense) in [("cc .2", 0.2), ("cc .3", 0.3), ("cc .4", 0.4), ("cc .5", 0.5), ("cc .6", 0.6), ("cc .7", 0.7), ("cc .8", 0.8)] {
+            arms.push(Arm { name, vectors: true, tuning: Tuning { fusion: Fusion::Scores { dense }, ..Tuning::default() } });
+        }
+        for (name, k) in [("rrf 10", 10.0), ("rrf 20", 20.0), ("rrf 60", 60.0)] {
+            arms.push(Arm { name, vectors: true, tuning: Tuning { fusion: Fusion::Ranks { k }, ..Tuning::default() } });
+        }
+    }
+    arms
+}
+
+fn run(settings: &Settings) -> Outcome<()> {
+    let vectors = Vectors::open(settings)?;
+    let embed = vectors.as_ref().map(|vectors| vectors as &dyn Embed);
+    let mut report = Report::default();
+    report.settings.push(("queries".into(), if settings.quick { "one in five" } else { "all" }.into()));
+    let arms = if settings.sweep { sweep(embed.is_some()) } else { arms(embed.is_some()) };
+    let collecting = settings.texts.is_some();
+    let cranfield = Cranfield::open(&settings.data.join("cranfield"), settings.quick)?;
+    let spans = Spans::open(&settings.data.join("chroma-spans"), settings.quick)?;
+    let work = tempfile::tempdir()?;
+    let one = indexed(&work.path().join("cranfield"), &cranfield.documents, embed, &mut report)?;
+    let maps: Vec<(String, Map)> = spans
+        .corpora
+        .iter()
+        .map(|(name, text)| {
+            let documents = [(format!("{name}.md"), text.clone())];
+            Ok((name.clone(), indexed(&work.path().join(name), &documents, embed, &mut report)?))
+        })
+        .collect::<Outcome<_>>()?;
+    if collecting {
+        let vectors = vectors.as_ref().ok_or("texts are collected by the embedder")?;
+        let questions = cranfield.queries.iter().map(|query| &query.text).chain(spans.questions.iter().map(|question| &question.text));
+        vectors.embed(&questions.cloned().collect::<Vec<_>>())?;
+        return write_texts(settings, vectors);
+    }
+    measure::cranfield(&cranfield, &one, &arms, embed, &mut report)?;
+    measure::spans(&spans, &maps, &arms, embed, &mut report)?;
+    measure::evidence(&spans, &maps, embed, settings.features.as_deref(), &mut report)?;
+    print(settings, &report)
+}
+
+fn write_texts(settings: &Settings, vectors: &Vectors) -> Outcome<()> {
+    let (Some(path), Some(wanted)) = (&settings.texts, &vectors.wanted) else { return Ok(()) };
+    let mut out = std::io::BufWriter::new(std::fs::File::create(path)?);
+    for text in wanted.lock().expect("no thread panicked").iter() {
+        writeln!(out, "{}", serde_json::to_string(text)?)?;
+    }
+    Ok(out.flush()?)
+}
+
+/// Indexes documents as files, as a person's would be.
+fn indexed(dir: &Path, documents: &[(String, String)], embed: Option<&dyn Embed>, report: &mut Report) -> Outcome<Map> {
+    let files = dir.join("files");
+    std::fs::create_dir_all(&files)?;
+    for (name, text) in documents {
+        std::fs::write(files.join(name), text)?;
+    }
+    let map = Map::open(&dir.join("map"), Reader::new(std::env::current_exe()?))?;
+    let started = Instant::now();
+    let mut notices = Vec::new();
+    let done = map.index(
+        &files,
+        embed,
+        &mut |step| {
+            if let freehold_map::IndexStep::Notice(notice) = step {
+                notices.push(notice);
+            }
+        },
+        &AtomicBool::new(false),
+    )?;
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    report.settings.push((
+        format!("indexed {name}"),
+        format!("{} documents, {} passages, {:.1} s", done.documents, done.passages, started.elapsed().as_secs_f64()),
+    ));
+    report.notes.extend(notices);
+    Ok(map)
+}
+
+fn ask(map: &Map, text: &str, limit: usize, arm: &Arm, embed: Option<&dyn Embed>) -> Outcome<freehold_map::Found> {
+    let query = Query { text: text.to_owned(), limit };
+    Ok(map.search_with(&query, embed.filter(|_| arm.vectors), &arm.tuning)?)
+}
+
+fn print(settings: &Settings, report: &Report) -> Outcome<()> {
+    let mut out = std::io::stdout();
+    if settings.json {
+        writeln!(out, "{}", serde_json::to_string(report)?)?;
+        return Ok(());
+    }
+    for (name, value) in &report.settings {
+        writeln!(out, "{name}: {value}")?;
+    }
+    for table in &report.tables {
+        writeln!(out, "\n{}\n{}", table.title, table.head.join("\t"))?;
+        for row in &table.rows {
+            writeln!(out, "{}", row.join("\t"))?;
+        }
+    }
+    for goal in &report.goals {
+        writeln!(out, "goal {} {:.4} {}: {}", goal.name, goal.measured, goal.goal, if goal.met { "met" } else { "MISSED" })?;
+    }
+    for note in &report.notes {
+        writeln!(out, "note: {note}")?;
+    }
+    Ok(())
+}

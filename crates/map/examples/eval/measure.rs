@@ -1,0 +1,257 @@
+//! What is measured: ranking, spans, evidence.
+
+use super::collection::{Cranfield, Question, Spans};
+use super::{Arm, Outcome, Report, Table, ask};
+use base::Place;
+use freehold_map::evidence::{self, Verdict};
+use freehold_map::{Embed, Hit, Map, Tuning};
+use serde::Serialize;
+use std::collections::{HashMap, HashSet};
+use std::io::Write;
+use std::ops::Range;
+use std::path::Path;
+
+/// The shape that `cargo xtask` prints.
+#[derive(Debug, Serialize)]
+pub(crate) struct Goal {
+    pub(crate) name: String,
+    pub(crate) measured: f64,
+    pub(crate) peer: Option<f64>,
+    pub(crate) unit: String,
+    pub(crate) goal: String,
+    pub(crate) ratio: Option<f64>,
+    pub(crate) interval: Option<(f64, f64)>,
+    pub(crate) met: bool,
+}
+
+fn goal(name: &str, measured: f64, peer: Option<f64>, least: f64) -> Goal {
+    Goal {
+        name: name.into(),
+        measured,
+        peer,
+        unit: String::new(),
+        goal: format!(">= {least}"),
+        ratio: None,
+        interval: None,
+        met: measured >= least,
+    }
+}
+
+fn mean(values: &[f64]) -> f64 {
+    if values.is_empty() { 0.0 } else { values.iter().sum::<f64>() / values.len() as f64 }
+}
+
+/// Documents of the hits, each once, in order.
+fn documents(hits: &[Hit]) -> Vec<String> {
+    let mut seen = HashSet::new();
+    hits.iter()
+        .map(|hit| hit.path.file_stem().unwrap_or_default().to_string_lossy().into_owned())
+        .filter(|name| seen.insert(name.clone()))
+        .collect()
+}
+
+fn ndcg(ranked: &[String], relevant: &HashMap<String, u32>, depth: usize) -> f64 {
+    let gain = |grade: u32, rank: usize| f64::from(grade) / (rank as f64 + 2.0).log2();
+    let found: f64 =
+        ranked.iter().take(depth).enumerate().filter_map(|(rank, name)| Some(gain(*relevant.get(name)?, rank))).sum();
+    let mut grades: Vec<u32> = relevant.values().copied().collect();
+    grades.sort_unstable_by(|a, b| b.cmp(a));
+    let ideal: f64 = grades.into_iter().take(depth).enumerate().map(|(rank, grade)| gain(grade, rank)).sum();
+    if ideal > 0.0 { found / ideal } else { 0.0 }
+}
+
+/// What others measured here with the same library and a stemmer, over whole documents.
+const CRANFIELD_STEMMED: f64 = 0.3643;
+
+pub(crate) fn cranfield(
+    collection: &Cranfield,
+    map: &Map,
+    arms: &[Arm],
+    embed: Option<&dyn Embed>,
+    report: &mut Report,
+) -> Outcome<()> {
+    let mut rows = Vec::new();
+    for arm in arms {
+        let (mut ndcgs, mut recalls, mut times) = (Vec::new(), Vec::new(), Vec::new());
+        for query in &collection.queries {
+            let found = ask(map, &query.text, 100, arm, embed)?;
+            times.push(found.took_us as f64 / 1000.0);
+            let ranked = documents(&found.hits);
+            ndcgs.push(ndcg(&ranked, &query.relevant, 10));
+            let relevant = query.relevant.values().filter(|grade| **grade > 0).count().max(1);
+            let held = ranked.iter().filter(|name| query.relevant.get(*name).is_some_and(|grade| *grade > 0)).count();
+            recalls.push(held as f64 / relevant as f64);
+        }
+        times.sort_by(f64::total_cmp);
+        let p99 = times.get(times.len() * 99 / 100).copied().unwrap_or(0.0);
+        rows.push(vec![
+            arm.name.into(),
+            format!("{:.4}", mean(&ndcgs)),
+            format!("{:.4}", mean(&recalls)),
+            format!("{p99:.1}"),
+        ]);
+        match arm.name {
+            "lexical" => report.goals.push(goal("Cranfield, words: nDCG@10", mean(&ndcgs), Some(CRANFIELD_STEMMED), 0.36)),
+            "hybrid" => report.goals.push(goal("Cranfield, hybrid: nDCG@10", mean(&ndcgs), None, 0.38)),
+            _ => {}
+        }
+    }
+    let head = ["arm", "nDCG@10", "recall@100", "p99 ms"].map(str::to_owned).to_vec();
+    report.tables.push(Table { title: format!("Cranfield, {} queries", collection.queries.len()), head, rows });
+    Ok(())
+}
+
+/// Bytes that two sets of ranges share, and that the second has.
+fn overlap(spans: &[Range<usize>], passages: &[Range<usize>]) -> usize {
+    // Passages never overlap each other.
+    passages
+        .iter()
+        .flat_map(|passage| spans.iter().map(move |span| span.end.min(passage.end).saturating_sub(span.start.max(passage.start))))
+        .sum()
+}
+
+fn bytes_of(hit: &Hit) -> Range<usize> {
+    match hit.place {
+        Place::Lines { byte_start, byte_end, .. } => byte_start as usize..byte_end as usize,
+        Place::Page { .. } | Place::Paragraph { .. } => 0..0,
+    }
+}
+
+fn length(ranges: &[Range<usize>]) -> usize {
+    ranges.iter().map(ExactSizeIterator::len).sum()
+}
+
+const TOP: usize = 5;
+
+pub(crate) fn spans(
+    collection: &Spans,
+    maps: &[(String, Map)],
+    arms: &[Arm],
+    embed: Option<&dyn Embed>,
+    report: &mut Report,
+) -> Outcome<()> {
+    let mut rows = Vec::new();
+    for arm in arms {
+        let (mut recalls, mut precisions) = (Vec::new(), Vec::new());
+        let mut by_corpus: HashMap<&str, Vec<f64>> = HashMap::new();
+        for question in &collection.questions {
+            let Some((_, map)) = maps.iter().find(|(name, _)| *name == question.corpus) else { continue };
+            let found = ask(map, &question.text, TOP, arm, embed)?;
+            let passages: Vec<Range<usize>> = found.hits.iter().map(bytes_of).collect();
+            let shared = overlap(&question.spans, &passages) as f64;
+            let recall = shared / length(&question.spans).max(1) as f64;
+            recalls.push(recall);
+            by_corpus.entry(&question.corpus).or_default().push(recall);
+            precisions.push(shared / length(&passages).max(1) as f64);
+        }
+        let mut row = vec![arm.name.to_owned(), format!("{:.4}", mean(&recalls)), format!("{:.4}", mean(&precisions))];
+        row.extend(maps.iter().map(|(name, _)| by_corpus.get(name.as_str()).map_or(String::new(), |values| format!("{:.3}", mean(values)))));
+        rows.push(row);
+        match arm.name {
+            "lexical" => report.goals.push(goal("spans, words: recall in the first 5", mean(&recalls), None, 0.8)),
+            "hybrid" => report.goals.push(goal("spans, hybrid: recall in the first 5", mean(&recalls), None, 0.9)),
+            _ => {}
+        }
+    }
+    let mut head = vec!["arm".to_owned(), "recall".into(), "precision".into()];
+    head.extend(maps.iter().map(|(name, _)| name.clone()));
+    report.tables.push(Table { title: format!("answer spans, {} questions, first {TOP} passages", collection.questions.len()), head, rows });
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct Features<'a> {
+    question: &'a str,
+    corpus: &'a str,
+    map: &'a str,
+    answerable: bool,
+    words: usize,
+    unknown: f32,
+    /// Coverage, with headings, together, dense, whether the passage holds the answer.
+    hits: Vec<(f32, f32, f32, Option<f32>, bool)>,
+}
+
+/// Whether answerable questions are answered and others refused: each question is put to its own corpus
+/// and to all others.
+pub(crate) fn evidence(
+    collection: &Spans,
+    maps: &[(String, Map)],
+    embed: Option<&dyn Embed>,
+    features: Option<&Path>,
+    report: &mut Report,
+) -> Outcome<()> {
+    let mut out = features.map(std::fs::File::create).transpose()?.map(std::io::BufWriter::new);
+    let usual = Tuning::default();
+    let mut arms = vec![Arm { name: "words", vectors: false, tuning: usual }];
+    if embed.is_some() {
+        arms.push(Arm { name: "words and vectors", vectors: true, tuning: usual });
+    }
+    let mut rows = Vec::new();
+    for arm in &arms {
+        let (mut answered, mut grounded, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+        for question in &collection.questions {
+            for (name, map) in maps {
+                let found = ask(map, &question.text, 8, arm, embed)?;
+                let verdict = evidence::judge(&question.text, &found.hits);
+                let answerable = *name == question.corpus;
+                if answerable {
+                    answered.push(f64::from(u8::from(matches!(verdict, Verdict::Found { .. }))));
+                    grounded.push(f64::from(u8::from(holds_answer(&verdict, question, &found.hits))));
+                } else {
+                    refused.push(f64::from(u8::from(matches!(verdict, Verdict::NotFound { .. }))));
+                }
+                if let Some(out) = &mut out {
+                    write_features(out, question, name, answerable, &found.hits)?;
+                }
+            }
+        }
+        let balanced = f64::midpoint(mean(&answered), mean(&refused));
+        rows.push(vec![
+            arm.name.into(),
+            format!("{:.3}", mean(&answered)),
+            format!("{:.3}", mean(&grounded)),
+            format!("{:.3}", mean(&refused)),
+            format!("{balanced:.3}"),
+        ]);
+        report.goals.push(goal(&format!("evidence, {}: balanced accuracy", arm.name), balanced, None, 0.85));
+    }
+    let head = ["by", "answerable: answered", "… from a passage with the answer", "unanswerable: refused", "balanced"];
+    let title = format!("evidence: {} answerable, {} unanswerable questions", collection.questions.len(), collection.questions.len() * (maps.len() - 1));
+    report.tables.push(Table { title, head: head.map(str::to_owned).to_vec(), rows });
+    if let Some(mut out) = out {
+        out.flush()?;
+    }
+    Ok(())
+}
+
+fn touches(question: &Question, hit: &Hit) -> bool {
+    overlap(&question.spans, &[bytes_of(hit)]) > 0
+}
+
+fn holds_answer(verdict: &Verdict, question: &Question, hits: &[Hit]) -> bool {
+    match verdict {
+        Verdict::Found { used } => used.iter().any(|at| touches(question, &hits[*at])),
+        Verdict::NotFound { .. } => false,
+    }
+}
+
+fn write_features(out: &mut impl Write, question: &Question, map: &str, answerable: bool, hits: &[Hit]) -> Outcome<()> {
+    let terms = hits.first().map(|hit| hit.terms.clone());
+    let terms = terms.as_deref().unwrap_or_default();
+    let all: f32 = terms.iter().map(|term| term.idf).sum();
+    let unknown: f32 = terms.iter().filter(|term| term.passages == 0).map(|term| term.idf).sum();
+    let hits = hits.iter().map(|hit| {
+        let weight = evidence::weigh(hit);
+        (weight.coverage, weight.covered_with_headings, weight.together, weight.dense, answerable && touches(question, hit))
+    });
+    let features = Features {
+        question: &question.text,
+        corpus: &question.corpus,
+        map,
+        answerable,
+        words: terms.len(),
+        unknown: if all > 0.0 { unknown / all } else { 1.0 },
+        hits: hits.collect(),
+    };
+    Ok(writeln!(out, "{}", serde_json::to_string(&features)?)?)
+}
