@@ -103,7 +103,7 @@ impl<'a> Printer<'a> {
     async fn follow(&mut self, mut lines: Lines) -> Outcome {
         loop {
             match lines.next().await?.ok_or_else(Lines::cut_short)? {
-                AskEvent::Progress { progress } => show_progress(&mut self.bar, &progress),
+                AskEvent::Progress { progress } => show_progress(&mut self.bar, &progress, "reading the passages"),
                 AskEvent::Text { text } => self.text(&text)?,
                 AskEvent::Notice { text } => {
                     self.bar.say(&note(self.screen.err, &text));

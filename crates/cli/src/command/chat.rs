@@ -292,7 +292,7 @@ impl<'a> Answer<'a> {
     /// Whether this was the last word.
     fn take(&mut self, delta: Delta) -> Result<bool, Ending> {
         match delta {
-            Delta::Progress(progress) => show_progress(&mut self.bar, &progress),
+            Delta::Progress(progress) => show_progress(&mut self.bar, &progress, "reading the prompt"),
             Delta::Text(text) => {
                 self.bar.clear();
                 self.whole.answer.push_str(&text);

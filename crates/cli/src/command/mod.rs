@@ -76,14 +76,15 @@ fn map_or_folder(given: &str) -> Result<String, Fault> {
     if path.is_dir() { Ok(absolute(path)?.display().to_string()) } else { Ok(given.to_string()) }
 }
 
-fn show_progress(bar: &mut Bar, progress: &Progress) {
+/// `reading` says what the prompt is made of.
+fn show_progress(bar: &mut Bar, progress: &Progress, reading: &str) {
     match progress {
         Progress::Queued => {}
         Progress::Loading { model, percent } => {
             bar.set(&format!("loading {model}"), u64::from(*percent), Some(100), Unit::Percent);
         }
         Progress::Prefill { done, total } => {
-            bar.set("reading the passages", u64::from(*done), Some(u64::from(*total)), Unit::Things);
+            bar.set(reading, u64::from(*done), Some(u64::from(*total)), Unit::Things);
         }
     }
 }

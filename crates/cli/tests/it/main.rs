@@ -9,3 +9,4 @@ mod help;
 mod life;
 mod openai;
 mod own_files;
+mod terminal;
