@@ -143,7 +143,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_that_is_too_large_is_refused_with_both_numbers() {
-        let piece = bytes::Bytes::from(vec![b' '; 1 << 20]);
+        let piece = axum::body::Bytes::from(vec![b' '; 1 << 20]);
         let pieces = stream::iter((0..33).map(move |_| Ok::<_, std::io::Error>(piece.clone())));
         let refusal = object(request(Some("application/json"), Body::from_stream(pieces))).await.expect_err("refused");
         assert_eq!(refusal.fault.code, Code::BodyTooLarge);

@@ -1,8 +1,8 @@
 //! The table of all routes, and who may reach each.
 //!
 //! The guard reads this table before anything else happens: a path that isn't in it doesn't
-//! exist, and one that is marked [`Reach::Owner`] exists only on the Unix socket. `tests/it`
-//! walks the whole table.
+//! exist, and one that is marked [`Reach::Owner`] exists only on the Unix socket. The tests of
+//! `cli` walk the whole table against the real program.
 
 use axum::http::Method;
 

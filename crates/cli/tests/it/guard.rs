@@ -1,7 +1,7 @@
 //! Who is refused, on every route of both doors.
 
 use crate::home::Home;
-use crate::http::{self, exchange, request, tcp, unix};
+use crate::http::{self, Line, exchange, request, tcp, unix};
 use api::route::{Reach, TABLE};
 use serde_json::json;
 use std::io::{BufReader, Write};
@@ -28,18 +28,18 @@ fn web_pages_and_rebound_names_are_refused_everywhere() {
         &[("host", &own), ("sec-fetch-site", "cross-site")],
         &[("host", &own), ("host", &own)],
     ];
-    for path in paths() {
-        for method in METHODS {
-            for headers in strangers {
-                let reply =
-                    exchange(tcp(port), &request(method, &path, &[headers, &[("connection", "close")]].concat(), ""));
-                assert_eq!(reply.status, 403, "{method} {path} {headers:?}: {}", reply.text());
-            }
-            // A browser can't open a Unix socket, and is refused there too.
-            let headers = [("host", "localhost"), ("origin", "https://evil.example"), ("connection", "close")];
-            let reply = exchange(unix(&socket), &request(method, &path, &headers, ""));
-            assert_eq!(reply.status, 403, "{method} {path} on the socket");
+    for headers in strangers {
+        let mut line = Line::new(tcp(port));
+        for (method, path) in METHODS.iter().flat_map(|method| paths().into_iter().map(move |path| (method, path))) {
+            let reply = line.ask(&request(method, &path, headers, ""));
+            assert_eq!(reply.status, 403, "{method} {path} {headers:?}: {}", reply.text());
         }
+    }
+    // A browser can't open a Unix socket, and is refused there too.
+    let mut line = Line::new(unix(&socket));
+    for (method, path) in METHODS.iter().flat_map(|method| paths().into_iter().map(move |path| (method, path))) {
+        let reply = line.ask(&request(method, &path, &[("host", "localhost"), ("origin", "https://evil.example")], ""));
+        assert_eq!(reply.status, 403, "{method} {path} on the socket");
     }
     assert_eq!(home.status()["asks_done"], 0, "nothing was done for any of them");
 }

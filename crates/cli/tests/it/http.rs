@@ -81,6 +81,20 @@ pub(crate) fn exchange<S: Read + Write>(mut stream: S, bytes: &[u8]) -> Reply {
     read_reply(&mut BufReader::new(stream))
 }
 
+/// One connection that carries many requests.
+pub(crate) struct Line<S>(BufReader<S>);
+
+impl<S: Read + Write> Line<S> {
+    pub(crate) fn new(stream: S) -> Self {
+        Self(BufReader::new(stream))
+    }
+
+    pub(crate) fn ask(&mut self, bytes: &[u8]) -> Reply {
+        self.0.get_mut().write_all(bytes).expect("send");
+        read_reply(&mut self.0)
+    }
+}
+
 /// Reads the head of a reply, so that its body can be read as it comes.
 pub(crate) fn read_head<R: BufRead>(reader: &mut R) -> Reply {
     let mut line = String::new();
