@@ -67,8 +67,8 @@ pub(crate) enum Event<T> {
         ask: AskId,
         result: Result<T, Fault>,
     },
-    /// The worker has said something since the last step.
-    Seen(WorkerKey),
+    /// These workers have said something since they were last named here.
+    Seen(Vec<WorkerKey>),
     /// The process has ended.
     Gone {
         worker: WorkerKey,
@@ -219,6 +219,7 @@ impl<T> Admission<T> {
 
     /// Takes one event at `now` (milliseconds on a clock that never goes back) and says what to do.
     pub(crate) fn step(&mut self, now: u64, event: Event<T>) -> Vec<Action<T>> {
+        let newcomer = if let Event::Submit(entry) = &event { Some(entry.ask) } else { None };
         match event {
             Event::Submit(entry) => self.submit(now, entry),
             Event::Dropped(ask) => {
@@ -228,7 +229,7 @@ impl<T> Admission<T> {
             Event::Ready { worker, slots } => self.ready(worker, slots),
             Event::LoadFailed { worker, fault } => self.load_failed(now, worker, &fault),
             Event::Ended { worker, ask, result } => self.ended(now, worker, ask, result),
-            Event::Seen(worker) => self.seen(now, worker),
+            Event::Seen(workers) => workers.into_iter().for_each(|worker| self.seen(now, worker)),
             Event::Gone { worker, fault } => self.gone(worker, &fault),
             Event::Unload(model) => {
                 if let Some(model) = self.models.get_mut(&model) {
@@ -240,6 +241,9 @@ impl<T> Admission<T> {
         }
         self.expire(now);
         self.settle(now);
+        if let Some(ask) = newcomer {
+            self.say_if_waiting(ask);
+        }
         std::mem::take(&mut self.actions)
     }
 
@@ -274,11 +278,19 @@ impl<T> Admission<T> {
         let place = self.models.entry(model).or_default();
         place.leave = false;
         place.queue.push(&entry);
-        let percent = match place.phase {
+        self.asks.insert(ask, Live { entry, deadline });
+    }
+
+    /// What a newcomer is told that neither began nor ended at once.
+    fn say_if_waiting(&mut self, ask: AskId) {
+        let Some(model) = self.asks.get(&ask).and_then(|live| self.models.get(&live.entry.model)) else { return };
+        if model.running.contains_key(&ask) {
+            return;
+        }
+        let percent = match model.phase {
             Phase::Starting { percent, .. } => Some(percent),
             Phase::Absent | Phase::Ready { .. } | Phase::Ending { .. } => None,
         };
-        self.asks.insert(ask, Live { entry, deadline });
         self.actions.push(Action::Waiting { ask, percent });
     }
 

@@ -11,7 +11,7 @@ pub(crate) use trial::{Backends, describe, worker_missing};
 use base::{Code, Fault};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use wire::SelfTest;
+use wire::{Product, SelfTest};
 
 /// The backend that workers will load, and how every file fared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,12 +36,22 @@ pub struct Tried {
     pub detail: String,
     pub devices: Vec<String>,
     pub features: Vec<String>,
-    /// Giga-operations per second of the best product with weights of 8 bits or fewer; 0: none came.
-    pub gops_packed: f64,
-    /// The path in ggml that reached it: `CPU`, `AMX`, `CPU_REPACK` …
+    /// One per weight type, on the fastest path; empty unless all were right.
+    pub products: Vec<Timed>,
+    /// Speed over that of the baseline build, over all packed weight types (geometric mean): well
+    /// above 1 only when the wide instructions are really in use.
+    pub over_baseline: Option<f64>,
+}
+
+/// The speed of one product, as the self-test measured it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Timed {
+    pub weights: String,
+    /// The path in ggml: `CPU`, `AMX`, `CPU_REPACK` …
     pub path: String,
-    /// `gops_packed` over that of the baseline build, where both are known: well above 1 only when the
-    /// wide instructions are really in use.
+    /// Giga-operations per second; a multiply-add is two.
+    pub gops: f64,
+    /// Over the baseline build's product with the same weights.
     pub over_baseline: Option<f64>,
 }
 
@@ -86,7 +96,8 @@ pub(crate) enum Outcome {
     },
 }
 
-/// A variant that measures this much below the baseline build is left; less is noise.
+/// A variant that measures this far below the baseline build is left; less is noise, and a variant that
+/// was built for the processor is to be believed then.
 const NOISE: f64 = 0.9;
 
 /// The backend files among a folder's names: the processor's first.
@@ -109,116 +120,186 @@ fn candidate(name: &str) -> Option<Candidate> {
     Some(Candidate { kind, file: name.to_owned() })
 }
 
+/// Joins two tests of one file. What else runs on the machine only ever makes a product slower, so the
+/// faster of two counts; a test that fails once has failed.
+pub(crate) fn merge(first: Outcome, second: Outcome) -> Outcome {
+    match (first, second) {
+        (Outcome::Reply(mut first), Outcome::Reply(second)) => {
+            for product in second.products {
+                let same = |known: &&mut Product| known.weights == product.weights && known.path == product.path;
+                match first.products.iter_mut().find(same) {
+                    Some(known) if known.correct && product.correct => known.gops = known.gops.max(product.gops),
+                    Some(known) if known.correct => *known = product,
+                    Some(_) => {}
+                    None => first.products.push(product),
+                }
+            }
+            Outcome::Reply(first)
+        }
+        (Outcome::Reply(_), failed) | (failed, _) => failed,
+    }
+}
+
 /// Takes the fastest trusted backend.
 ///
 /// # Errors
 /// [`Code::BackendFailed`] with every file's verdict when none passes.
-pub(crate) fn choose(folder: &Path, outcomes: Vec<(Candidate, Outcome)>) -> Result<BackendChoice, Fault> {
-    let mut rows: Vec<(Kind, Tried)> =
-        outcomes.iter().map(|(candidate, outcome)| (candidate.kind, judge(&candidate.file, outcome))).collect();
-    let fastest = |rows: &[(Kind, Tried)], gpu: bool| {
-        let fit = rows
-            .iter()
-            .enumerate()
-            .filter(|(_, (kind, tried))| (*kind == Kind::Gpu) == gpu && tried.verdict == Verdict::Right);
-        fit.max_by(|(_, (_, a)), (_, (_, b))| a.gops_packed.total_cmp(&b.gops_packed)).map(|(place, _)| place)
-    };
-    let baseline = rows.iter().find(|(kind, tried)| *kind == Kind::Baseline && tried.verdict == Verdict::Right);
-    let baseline = baseline.map(|(_, tried)| tried.gops_packed).filter(|gops| *gops > 0.0);
-    for (kind, tried) in &mut rows {
-        if tried.verdict != Verdict::Right {
-            continue;
-        }
-        tried.over_baseline = baseline.map(|gops| tried.gops_packed / gops);
-        if *kind == Kind::Cpu && tried.over_baseline.is_some_and(|factor| factor < NOISE) {
-            slow(tried, "the baseline build", baseline.unwrap_or(0.0));
+pub(crate) fn choose(folder: &Path, outcomes: &[(Candidate, Outcome)]) -> Result<BackendChoice, Fault> {
+    let mut rows: Vec<Row> = outcomes.iter().map(|(candidate, outcome)| Row::new(candidate, outcome)).collect();
+    let baseline = rows.iter().position(|row| row.kind == Kind::Baseline && row.is_right());
+    if let Some(baseline) = baseline.map(|place| rows[place].tried.products.clone()) {
+        for row in rows.iter_mut().filter(|row| row.is_right()) {
+            row.compare(&baseline);
+            if row.kind == Kind::Cpu && row.tried.over_baseline.is_some_and(|factor| factor < NOISE) {
+                row.slow("the baseline build");
+            }
         }
     }
-    let cpu = fastest(&rows, false);
-    if let Some(cpu) = cpu {
-        let best = rows[cpu].1.gops_packed;
-        for (_, tried) in rows.iter_mut().filter(|(kind, tried)| *kind == Kind::Gpu && tried.verdict == Verdict::Right)
-        {
-            if tried.gops_packed <= best {
-                slow(tried, "the processor", best);
+    // A variant for this processor that isn't slow is better than the build for all, whatever noise says.
+    let cpu = fastest(&rows, Kind::Cpu).or(baseline);
+    if let Some(cpu) = cpu.map(|place| rows[place].tried.products.clone()) {
+        for row in rows.iter_mut().filter(|row| row.kind == Kind::Gpu && row.is_right()) {
+            if ratio(&row.tried.products, &cpu).is_none_or(|factor| factor <= 1.0) {
+                row.slow("the processor");
             }
         }
     }
     // A GPU alone won't do: what it can't compute, the processor must.
     let Some(cpu) = cpu else { return Err(none_passed(folder, &rows)) };
-    let gpu = fastest(&rows, true);
+    let gpu = fastest(&rows, Kind::Gpu);
     let chosen = gpu.unwrap_or(cpu);
-    rows[chosen].1.verdict = Verdict::Chosen;
-    let taken = &rows[chosen].1;
+    rows[chosen].tried.verdict = Verdict::Chosen;
+    let taken = &rows[chosen].tried;
     Ok(BackendChoice {
         chosen: folder.join(&taken.file),
-        cpu: folder.join(&rows[cpu].1.file),
+        cpu: folder.join(&rows[cpu].tried.file),
         gpu: gpu.is_some(),
         devices: taken.devices.clone(),
         features: taken.features.clone(),
-        tried: rows.into_iter().map(|(_, tried)| tried).collect(),
+        tried: rows.into_iter().map(|row| row.tried).collect(),
     })
 }
 
-fn slow(tried: &mut Tried, than: &str, gops: f64) {
-    tried.verdict = Verdict::Slow;
-    tried.detail = format!("{}; {than} reaches {gops:.0}", tried.detail);
+/// One file on its way to a verdict.
+struct Row {
+    kind: Kind,
+    tried: Tried,
 }
 
-fn none_passed(folder: &Path, rows: &[(Kind, Tried)]) -> Fault {
+impl Row {
+    fn new(candidate: &Candidate, outcome: &Outcome) -> Self {
+        Self { kind: candidate.kind, tried: judge(&candidate.file, outcome) }
+    }
+
+    fn is_right(&self) -> bool {
+        self.tried.verdict == Verdict::Right
+    }
+
+    fn compare(&mut self, baseline: &[Timed]) {
+        self.tried.over_baseline = ratio(&self.tried.products, baseline);
+        for timed in &mut self.tried.products {
+            let same = baseline.iter().find(|other| other.weights == timed.weights);
+            timed.over_baseline = same.map(|other| timed.gops / other.gops);
+        }
+    }
+
+    fn slow(&mut self, than: &str) {
+        self.tried.verdict = Verdict::Slow;
+        self.tried.detail = format!("no faster than {than}: {}", self.tried.detail);
+    }
+}
+
+/// The fastest right one of a kind, over the weight types that all of them multiply.
+fn fastest(rows: &[Row], kind: Kind) -> Option<usize> {
+    let mut fit = rows.iter().enumerate().filter(|(_, row)| row.kind == kind && row.is_right());
+    let first = fit.next()?;
+    let best = fit.fold(first, |best, next| {
+        let faster = ratio(&next.1.tried.products, &best.1.tried.products).is_some_and(|factor| factor > 1.0);
+        if faster { next } else { best }
+    });
+    Some(best.0)
+}
+
+/// How much faster `a` is than `b`: the geometric mean over the packed weight types that both have, or
+/// over all types when no packed one is shared. One type alone says little: kernels differ too much.
+fn ratio(a: &[Timed], b: &[Timed]) -> Option<f64> {
+    let mean = |wanted: &dyn Fn(&str) -> bool| {
+        let shared = a.iter().filter(|timed| wanted(&timed.weights)).filter_map(|timed| {
+            let other = b.iter().find(|other| other.weights == timed.weights)?;
+            Some((timed.gops / other.gops).ln())
+        });
+        let logs: Vec<f64> = shared.collect();
+        (!logs.is_empty()).then(|| (logs.iter().sum::<f64>() / logs.len() as f64).exp())
+    };
+    mean(&is_packed).or_else(|| mean(&|_| true))
+}
+
+fn is_packed(weights: &str) -> bool {
+    !matches!(weights, "F32" | "F16" | "BF16")
+}
+
+fn none_passed(folder: &Path, rows: &[Row]) -> Fault {
     if rows.is_empty() {
         let folder = folder.display();
         return Fault::new(Code::BackendFailed, format!("no ggml backend lies in `{folder}`"))
             .hint("`./try` builds one for this machine");
     }
-    let said: Vec<String> = rows.iter().map(|(_, tried)| format!("`{}` {}", tried.file, tried.detail)).collect();
+    let said: Vec<String> = rows.iter().map(|row| format!("`{}` {}", row.tried.file, row.tried.detail)).collect();
     let count = rows.len();
-    let words = format!("none of {count} ggml backends for the processor passed its self-test on this machine");
-    Fault::new(Code::BackendFailed, words)
+    Fault::new(Code::BackendFailed, format!("none of {count} ggml backends passed its self-test on this machine"))
         .cause(said.join("; "))
         .hint("`freehold doctor` shows each; build them again with a checked compiler: `./try`")
 }
 
 /// One file's test by itself: right or not, and its figures.
 pub(crate) fn judge(file: &str, outcome: &Outcome) -> Tried {
-    let failed = |verdict, detail: String| Tried {
+    let (reply, said) = match outcome {
+        Outcome::Reply(reply) => (Some(reply), verdict_of(reply)),
+        Outcome::Died(how) => (None, Err((Verdict::Died, how.clone()))),
+        Outcome::Hung { limit_ms } => (None, Err((Verdict::Hung, format!("gave no result within {limit_ms} ms")))),
+    };
+    let (verdict, detail, products) = match said {
+        Ok(products) => {
+            let figure = |timed: &Timed| format!("{} {:.0} ({})", timed.weights, timed.gops, timed.path);
+            let figures: Vec<String> = products.iter().map(figure).collect();
+            (Verdict::Right, format!("GOPS: {}", figures.join(", ")), products)
+        }
+        Err((verdict, detail)) => (verdict, detail, Vec::new()),
+    };
+    Tried {
         file: file.to_owned(),
         verdict,
         detail,
-        devices: Vec::new(),
-        features: Vec::new(),
-        gops_packed: 0.0,
-        path: String::new(),
+        devices: reply.map(|reply| reply.devices.clone()).unwrap_or_default(),
+        features: reply.map(|reply| reply.features.clone()).unwrap_or_default(),
+        products,
         over_baseline: None,
-    };
-    let reply = match outcome {
-        Outcome::Died(how) => return failed(Verdict::Died, how.clone()),
-        Outcome::Hung { limit_ms } => return failed(Verdict::Hung, format!("gave no result within {limit_ms} ms")),
-        Outcome::Reply(reply) => reply,
-    };
-    let (devices, features) = (reply.devices.clone(), reply.features.clone());
-    let sound = |gops: f64| gops.is_finite() && gops > 0.0;
-    if let Some(bad) = reply.products.iter().find(|product| !product.correct || !product.error_relative.is_finite()) {
-        let detail = format!(
-            "multiplies {} weights wrongly on path {}: off by {:.1} %",
-            bad.weights,
-            bad.path,
-            f64::from(bad.error_relative) * 100.0
-        );
-        return Tried { devices, features, ..failed(Verdict::Wrong, detail) };
     }
-    let packed = |weights: &str| !matches!(weights, "F32" | "F16" | "BF16");
-    let fastest = |wanted: &dyn Fn(&str) -> bool| {
-        let fit = reply.products.iter().filter(|product| wanted(&product.weights) && sound(product.gops));
-        fit.max_by(|a, b| a.gops.total_cmp(&b.gops))
-    };
-    let Some(best) = fastest(&packed).or_else(|| fastest(&|_| true)) else {
-        return Tried { devices, features, ..failed(Verdict::Wrong, "multiplied nothing".into()) };
-    };
-    let plain = fastest(&|weights| weights == "F32").map(|product| format!(", F32 {:.0}", product.gops));
-    let detail =
-        format!("{:.0} GOPS with {} on path {}{}", best.gops, best.weights, best.path, plain.unwrap_or_default());
-    Tried { devices, features, gops_packed: best.gops, path: best.path.clone(), ..failed(Verdict::Right, detail) }
+}
+
+/// The fastest path of each weight type, or what is wrong.
+fn verdict_of(reply: &SelfTest) -> Result<Vec<Timed>, (Verdict, String)> {
+    let mut products: Vec<Timed> = Vec::new();
+    for Product { weights, path, error_relative, correct, gops } in &reply.products {
+        if !correct || !error_relative.is_finite() {
+            let off = f64::from(*error_relative) * 100.0;
+            let detail = format!("multiplies {weights} weights wrongly on path {path}: off by {off:.1} %");
+            return Err((Verdict::Wrong, detail));
+        }
+        if !gops.is_finite() || *gops <= 0.0 {
+            return Err((Verdict::Wrong, format!("claims {gops} GOPS for {weights} weights on path {path}")));
+        }
+        let timed = Timed { weights: weights.clone(), path: path.clone(), gops: *gops, over_baseline: None };
+        match products.iter_mut().find(|known| known.weights == timed.weights) {
+            Some(known) if known.gops < timed.gops => *known = timed,
+            Some(_) => {}
+            None => products.push(timed),
+        }
+    }
+    if products.is_empty() {
+        return Err((Verdict::Wrong, "multiplied nothing".into()));
+    }
+    Ok(products)
 }
 
 #[cfg(test)]

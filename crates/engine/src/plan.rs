@@ -40,7 +40,7 @@ pub fn fit(name: &str, facts: &ModelFacts, wish: Wish, memory: Option<Memory>) -
         context_tokens,
         sequences_max: wish.sequences_max.max(1),
         batch_tokens: batch_tokens(facts),
-        need: need(facts, context_tokens),
+        need: need(facts, context_tokens, wish.sequences_max.max(1)),
     };
     let largest = match wish.context_tokens {
         Some(wanted) => wanted.min(known_max(facts)).max(1),
@@ -106,16 +106,18 @@ fn kv_bytes_per_token(facts: &ModelFacts) -> u64 {
     }
 }
 
-fn need(facts: &ModelFacts, context_tokens: u32) -> Bytes {
-    let batch = u64::from(batch_tokens(facts));
-    // The two largest buffers of a step: logits (or the widest layer) and the activations around them.
-    let widest = match facts.modality {
-        Modality::Chat => u64::from(facts.vocab_tokens),
-        Modality::Embed => u64::from(facts.embedding_length) * 4,
+fn need(facts: &ModelFacts, context_tokens: u32, sequences_max: u32) -> Bytes {
+    let (batch, sequences) = (u64::from(batch_tokens(facts)), u64::from(sequences_max));
+    // A step's activations, a few of them at a time and the feed-forward ones the widest; and one row of
+    // logits for each sequence.
+    let activations = batch * 4 * 16 * u64::from(facts.embedding_length);
+    let logits = match facts.modality {
+        Modality::Chat => sequences * 4 * u64::from(facts.vocab_tokens),
+        Modality::Embed => 0,
     };
-    let compute = batch * 4 * (widest + 16 * u64::from(facts.embedding_length));
     let kv = kv_bytes_per_token(facts).saturating_mul(u64::from(context_tokens));
-    Bytes(facts.weights_bytes.saturating_add(kv).saturating_add(compute).saturating_add(WORKER_BYTES))
+    let compute = activations.saturating_add(logits).saturating_add(WORKER_BYTES);
+    Bytes(facts.weights_bytes.saturating_add(kv).saturating_add(compute))
 }
 
 #[cfg(test)]
@@ -164,7 +166,7 @@ mod tests {
     fn a_model_that_does_not_fit_is_refused_with_both_numbers() {
         let fault = window(None, memory(3 * GIB)).expect_err("5 GiB of weights in 3");
         assert_eq!(fault.code, Code::MemoryShort);
-        assert!(fault.message.contains("5.7 GiB") && fault.message.contains("can give 3.0 GiB"), "{fault}");
+        assert!(fault.message.contains("5.4 GiB") && fault.message.contains("can give 3.0 GiB"), "{fault}");
         assert!(!fault.hints.is_empty());
         // A window that was asked for isn't cut down in silence.
         let fault = window(Some(100_000), memory(8 * GIB)).expect_err("12 GiB of cache");

@@ -154,12 +154,13 @@ impl Owner {
                 None => messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(at) => messages.recv_timeout(Duration::from_millis(at.saturating_sub(self.now()))),
             };
+            // Before any step at a time when a silent worker would be given up.
+            if self.admission.next_wake().is_some_and(|at| at <= self.now()) {
+                self.note_signs_of_life();
+            }
             match message {
                 Ok(message) => self.take(message),
-                Err(RecvTimeoutError::Timeout) => {
-                    self.note_signs_of_life();
-                    self.step(Event::Tick);
-                }
+                Err(RecvTimeoutError::Timeout) => self.step(Event::Tick),
                 // The door holds a sender, and `self` holds the door.
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -254,9 +255,7 @@ impl Owner {
                 seen.push(*key);
             }
         }
-        for worker in seen {
-            self.step(Event::Seen(worker));
-        }
+        self.step(Event::Seen(seen));
     }
 
     fn step(&mut self, event: Event<Finished>) {
@@ -365,7 +364,8 @@ impl Owner {
 
     fn usage(&self, pending: &Pending, spent: Spent) -> Usage {
         let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
-        let ready = self.workers.values().find(|worker| worker.model == pending.model).and_then(|w| w.ready.as_ref());
+        let of_model = |worker: &&Worker| worker.model == pending.model;
+        let ready = self.workers.values().filter(of_model).find_map(|worker| worker.ready.as_ref());
         Usage {
             prompt_tokens: spent.prompt_tokens,
             cached_tokens: spent.cached_tokens,

@@ -183,7 +183,7 @@ fn a_silent_worker_is_asked_then_ended_and_only_with_work_outstanding() {
     assert_eq!(admission.next_wake(), Some(50));
     assert_eq!(admission.step(50, Event::Tick), [Action::Ping(worker)]);
     // It answers: the clock starts anew.
-    admission.step(60, Event::Seen(worker));
+    admission.step(60, Event::Seen(vec![worker]));
     assert_eq!(admission.next_wake(), Some(110));
     assert_eq!(admission.step(110, Event::Tick), [Action::Ping(worker)]);
     admission.step(111, Event::Submit(entry(2, 0, "a")));
@@ -385,6 +385,19 @@ impl World {
         }
     }
 
+    fn drop_one(&mut self, which: usize) {
+        let live: Vec<AskId> = self.submitted.keys().filter(|ask| !self.ended.contains(ask)).copied().collect();
+        if live.is_empty() {
+            return;
+        }
+        let ask = live[which % live.len()];
+        let runs = self.workers.values().any(|w| !w.told_to_end && w.jobs.contains_key(&ask));
+        let actions = self.step(Event::Dropped(ask));
+        assert!(self.ended.contains(&ask));
+        let cancelled = actions.iter().any(|a| matches!(a, Action::Cancel { ask: of, .. } if *of == ask));
+        assert_eq!(cancelled, runs, "a running ask is cancelled within the step, another isn't");
+    }
+
     fn play(&mut self, op: Op) {
         let serving = |worker: &Worker| worker.slots.is_some() && !worker.told_to_end;
         let loading = |worker: &Worker| worker.slots.is_none() && !worker.told_to_end;
@@ -400,18 +413,7 @@ impl World {
                 self.submitted.insert(ask, entry.clone());
                 self.step(Event::Submit(entry));
             }
-            Op::Drop(which) => {
-                let live: Vec<AskId> = self.submitted.keys().filter(|ask| !self.ended.contains(ask)).copied().collect();
-                if live.is_empty() {
-                    return;
-                }
-                let ask = live[which % live.len()];
-                let runs = self.workers.values().any(|w| !w.told_to_end && w.jobs.contains_key(&ask));
-                let actions = self.step(Event::Dropped(ask));
-                assert!(self.ended.contains(&ask));
-                let cancelled = actions.iter().any(|a| matches!(a, Action::Cancel { ask: of, .. } if *of == ask));
-                assert_eq!(cancelled, runs, "a running ask is cancelled within the step, another isn't");
-            }
+            Op::Drop(which) => self.drop_one(which),
             Op::Load(which, percent) => {
                 if let Some(worker) = self.pick(which, loading) {
                     self.step(Event::Loading { worker, percent });

@@ -1,6 +1,6 @@
 //! Running self-tests in children, and remembering what they said while nothing has changed.
 
-use super::{BackendChoice, Outcome, candidates, choose};
+use super::{BackendChoice, Candidate, Outcome, Verdict, candidates, choose, merge};
 use crate::locked;
 use crate::machine;
 use base::{Code, Fault};
@@ -20,6 +20,8 @@ use wire::SelfTest;
 /// A reply of a few hundred bytes per product; more is nobody's reply.
 const REPLY_BYTES_MAX: u64 = 1 << 20;
 const WORDS_BYTES_MAX: u64 = 4 << 10;
+/// Tests of a file that looks slow, after the first.
+const MORE_CHANCES: u32 = 2;
 const MEMORY_FILE: &str = "backends.json";
 
 /// The tests of one folder's backends.
@@ -55,6 +57,13 @@ struct Remembered {
     results: Vec<(Circumstances, Outcome)>,
 }
 
+/// One file's results so far.
+struct Test {
+    circumstances: Circumstances,
+    candidate: Candidate,
+    outcome: Outcome,
+}
+
 impl Backends {
     pub(crate) fn new(worker: PathBuf, folder: PathBuf, state_dir: PathBuf, limit: Duration) -> Self {
         Self { worker, folder, state_dir, limit, chosen: Mutex::new(None) }
@@ -88,8 +97,7 @@ impl Backends {
         };
         let processors = machine::processors();
         let before = self.recall();
-        let mut now = Remembered::default();
-        let mut outcomes = Vec::new();
+        let mut tests: Vec<Test> = Vec::new();
         for candidate in candidates(&names) {
             let path = self.folder.join(&candidate.file);
             let Some(backend) = mark(&path) else { continue };
@@ -105,19 +113,32 @@ impl Backends {
                 Some((_, outcome)) => outcome.clone(),
                 None => self.test(&path)?,
             };
-            // A test that hung may have met a busy machine: it deserves another chance.
-            if !matches!(outcome, Outcome::Hung { .. }) {
-                now.results.push((circumstances, outcome.clone()));
-            }
-            outcomes.push((candidate, outcome));
+            tests.push(Test { circumstances, candidate, outcome });
         }
-        if now != before {
-            // Without it the tests are run again next time: slower, not wrong.
-            if let Err(error) = self.remember(&now) {
-                tracing::warn!(%error, "results of backend tests can't be kept");
+        let choice = self.settle(&mut tests)?;
+        self.remember(&before, &tests, &choice);
+        Ok(choice)
+    }
+
+    /// Chooses, and gives what looks slow more chances: a busy machine makes anything look slow.
+    fn settle(&self, tests: &mut [Test]) -> Result<BackendChoice, Fault> {
+        let decide = |tests: &[Test]| {
+            let outcomes: Vec<_> = tests.iter().map(|test| (test.candidate.clone(), test.outcome.clone())).collect();
+            choose(&self.folder, &outcomes)
+        };
+        let mut choice = decide(tests)?;
+        for _ in 0..MORE_CHANCES {
+            let slow: Vec<&str> = names_of(&choice, &[Verdict::Slow]);
+            if slow.is_empty() {
+                break;
             }
+            for test in tests.iter_mut().filter(|test| slow.contains(&test.candidate.file.as_str())) {
+                let again = self.test(&self.folder.join(&test.candidate.file))?;
+                test.outcome = merge(test.outcome.clone(), again);
+            }
+            choice = decide(tests)?;
         }
-        choose(&self.folder, outcomes)
+        Ok(choice)
     }
 
     fn test(&self, backend: &Path) -> Result<Outcome, Fault> {
@@ -158,8 +179,24 @@ impl Backends {
         text.ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
     }
 
+    /// Keeps what a product said. What hung, died or was slow may have been the machine's doing (memory
+    /// that ran out, other programs): it is tried again next time.
+    fn remember(&self, before: &Remembered, tests: &[Test], choice: &BackendChoice) {
+        let lasting = names_of(choice, &[Verdict::Chosen, Verdict::Right, Verdict::Wrong]);
+        let lasting = tests.iter().filter(|test| lasting.contains(&test.candidate.file.as_str()));
+        let now =
+            Remembered { results: lasting.map(|test| (test.circumstances.clone(), test.outcome.clone())).collect() };
+        if now == *before {
+            return;
+        }
+        // Without it the tests are run again next time: slower, not wrong.
+        if let Err(error) = self.write(&now) {
+            tracing::warn!(%error, "results of backend tests can't be kept");
+        }
+    }
+
     /// Whole or not at all: a crash in the middle leaves the old file.
-    fn remember(&self, results: &Remembered) -> std::io::Result<()> {
+    fn write(&self, results: &Remembered) -> std::io::Result<()> {
         fs::create_dir_all(&self.state_dir)?;
         let path = self.state_dir.join(MEMORY_FILE);
         let fresh = self.state_dir.join(format!("{MEMORY_FILE}.{}", std::process::id()));
@@ -168,6 +205,11 @@ impl Backends {
         file.sync_all()?;
         fs::rename(&fresh, &path)
     }
+}
+
+fn names_of<'a>(choice: &'a BackendChoice, verdicts: &[Verdict]) -> Vec<&'a str> {
+    let fit = choice.tried.iter().filter(|tried| verdicts.contains(&tried.verdict));
+    fit.map(|tried| tried.file.as_str()).collect()
 }
 
 pub(crate) fn worker_missing(worker: &Path) -> Fault {

@@ -206,6 +206,7 @@ impl Life {
 
     fn converse(&self, sender: Sender, mut receiver: Receiver, orders: Inbox<Order>) -> Ended {
         let mut orders = Some((sender, orders));
+        let mut loaded = 0;
         loop {
             let report = match receiver.recv::<Report>() {
                 Ok((report, _)) => report,
@@ -213,7 +214,11 @@ impl Life {
             };
             self.process.frames.fetch_add(1, Ordering::Relaxed);
             match report {
-                Report::Loading { percent } => self.tell(News::Loading(percent)),
+                Report::Loading { percent } => {
+                    if std::mem::replace(&mut loaded, percent) != percent {
+                        self.tell(News::Loading(percent));
+                    }
+                }
                 Report::Ready(ready) => {
                     let Some((sender, orders)) = orders.take() else {
                         return Ended::Garbled("it said twice that it is ready".into());
@@ -377,28 +382,31 @@ impl Writer {
         let mut nonce = 0;
         // Ends when the owner lets go of the worker, or the link is gone: then the reader tells.
         while let Ok(order) = orders.recv() {
-            let directive = match order {
-                Order::Begin(task) => {
-                    let ask = task.ask;
-                    match self.directive(*task) {
-                        Ok(directive) => directive,
-                        Err(fault) => {
-                            let news = News::Ended { ask, result: Err(fault) };
-                            if !self.door.tell(Message::News(self.key, news)) {
-                                return;
-                            }
-                            continue;
-                        }
-                    }
-                }
-                Order::Cancel(ask) => Directive::Cancel { job: ask.0 },
+            let (ask, directive) = match order {
+                Order::Begin(task) => (Some(task.ask), self.directive(*task)),
+                Order::Cancel(ask) => (None, Ok(Directive::Cancel { job: ask.0 })),
                 Order::Ping => {
                     nonce += 1;
-                    Directive::Ping { nonce }
+                    (None, Ok(Directive::Ping { nonce }))
                 }
-                Order::Shutdown => Directive::Shutdown,
+                Order::Shutdown => (None, Ok(Directive::Shutdown)),
             };
-            if self.sender.send(&directive).is_err() {
+            let sent = directive.and_then(|directive| match self.sender.send(&directive) {
+                Ok(()) => Ok(true),
+                Err(WireError::TooLarge(bytes)) => {
+                    let most = wire::FRAME_BYTES_MAX;
+                    Err(Fault::new(Code::InvalidAsk, format!("the ask takes {bytes} bytes; {most} is the most")))
+                }
+                Err(_) => Ok(false),
+            });
+            let goes_on = match (sent, ask) {
+                (Ok(goes_on), _) => goes_on,
+                (Err(fault), Some(ask)) => {
+                    self.door.tell(Message::News(self.key, News::Ended { ask, result: Err(fault) }))
+                }
+                (Err(_), None) => true,
+            };
+            if !goes_on {
                 return;
             }
         }

@@ -102,7 +102,7 @@ fn results_are_remembered_by_size_and_time_of_the_file() {
     let file = config.backends_dir.join(BASELINE);
     let gops = || {
         let engine = Engine::start(config.clone()).expect("a thread is to be had");
-        engine.backends().expect("it passes").tried[0].gops_packed
+        engine.backends().expect("it passes").tried[0].products[1].gops
     };
     assert!((gops() - 50.0).abs() < f64::EPSILON);
     let kept = config.state_dir.join("backends.json");
