@@ -4,6 +4,7 @@
 //! numbers and its names must stand there. What the model itself puts in brackets is dropped.
 
 use crate::document::Format;
+use crate::evidence;
 use crate::search::Hit;
 use crate::sentence;
 use crate::words;
@@ -32,30 +33,37 @@ pub struct Quoted {
 /// The sentence of a hit that says most about its question; bytes of the hit's text.
 pub fn best(question: &str, hit: &Hit) -> Range<usize> {
     let text = hit.text.as_str();
-    let sentences = match hit.source.format {
-        Format::Text | Format::Mail => sentence::wrapped(text),
-        Format::Markdown | Format::Html | Format::Pdf | Format::Docx | Format::Code | Format::Data => sentence::lines(text),
-    };
-    let all: f32 = hit.terms.iter().map(|term| term.idf).sum::<f32>().max(f32::MIN_POSITIVE);
-    let wants_number = asks_for_number(question);
-    let score = |range: &Range<usize>| {
-        let stems: HashSet<String> = words::words(&text[range.clone()]).into_iter().map(|word| word.stem).collect();
-        let held: f32 = hit.terms.iter().filter(|term| stems.contains(&term.stem)).map(|term| term.idf).sum();
-        // A line that only repeats the question (a heading) answers nothing.
-        let own = |stem: &&String| !words::is_empty_word(stem) && !hit.terms.iter().any(|term| term.stem == **stem);
-        let news = stems.iter().filter(own).count();
-        let number = wants_number && text[range.clone()].contains(|c: char| c.is_ascii_digit());
-        held / all * if news == 0 { 0.3 } else { 1.0 } + if number && held > 0.0 { 0.2 } else { 0.0 }
-    };
+    let sentences = sentences(hit);
+    let wanted = Wanted::by(question);
+    let weights: Vec<(&str, f32)> = hit.terms.iter().map(|term| (term.stem.as_str(), evidence::term_weight(term))).collect();
+    let all: f32 = weights.iter().map(|(_, weight)| weight).sum::<f32>().max(f32::MIN_POSITIVE);
+    let mut lead = HashSet::new();
     let mut found: Option<(f32, Range<usize>)> = None;
     for (at, one) in sentences.iter().enumerate() {
-        let mut candidates = vec![(score(one), one.clone())];
+        let words = &text[one.clone()];
+        let heads = leads(text, one);
+        if heads {
+            // A table's head goes on leading its rows; any other heading takes the place of the one before.
+            if !words.contains('\t') {
+                lead.clear();
+            }
+            lead.extend(stems(words));
+        }
+        // "It", "they": what the sentence before spoke of goes on.
+        let speaks_on = at > 0 && PRONOUNS.iter().any(|word| words.starts_with(word));
+        if speaks_on {
+            lead.extend(stems(&text[sentences[at - 1].clone()]));
+        }
+        let mut candidates = vec![(score(words, &lead, &weights, all, wanted, heads), one.clone())];
         if let Some(next) = sentences.get(at + 1)
+            && !heads
+
             && text[one.end..next.start].chars().filter(|c| *c == '\n').count() < 2
+            && !words.contains('\t')
         {
             // Two sentences only when together they say clearly more.
             let both = one.start..next.end;
-            candidates.push((score(&both) - 0.2, both));
+            candidates.push((score(&text[both.clone()], &lead, &weights, all, wanted, false) - 0.2, both));
         }
         for (score, range) in candidates {
             if found.as_ref().is_none_or(|(best, _)| score > *best) {
@@ -67,13 +75,120 @@ pub fn best(question: &str, hit: &Hit) -> Range<usize> {
     shorten(hit, range)
 }
 
-/// Questions that a number answers, in English.
-fn asks_for_number(question: &str) -> bool {
-    let question = question.to_lowercase();
-    ["how many", "how much", "how often", "how long", "how old", "how far", "when ", "what time", "which year", "what year"]
-        .iter()
-        .chain(&["what date", "price", "cost", "temperature", "number", "deadline", "interval", "size", "rate"])
-        .any(|asks| question.contains(asks))
+/// How a sentence begins that says nothing without the one before.
+const PRONOUNS: [&str; 9] = ["It ", "They ", "This ", "These ", "That ", "Those ", "He ", "She ", "Its "];
+
+pub(crate) fn sentences(hit: &Hit) -> Vec<Range<usize>> {
+    match hit.source.format {
+        Format::Text | Format::Mail => sentence::wrapped(&hit.text),
+        Format::Markdown | Format::Html | Format::Pdf | Format::Docx | Format::Code | Format::Data => {
+            sentence::lines(&hit.text)
+        }
+    }
+}
+
+fn stems(text: &str) -> HashSet<String> {
+    words::words(text).into_iter().map(|word| word.stem).collect()
+}
+
+/// Whether a line stands above others: short, without a full stop, first after a blank line, or a table's head.
+fn leads(text: &str, line: &Range<usize>) -> bool {
+    let words = &text[line.clone()];
+    let before = &text[..line.start];
+    let row = words.contains('\t');
+    let first = before.trim().is_empty() || before.ends_with("\n\n") || before.ends_with("\n\r\n");
+    let above = before.trim_end().rsplit('\n').next().unwrap_or_default();
+    let field = words.split_once(": ").is_some_and(|(name, _)| name.chars().all(|c| c.is_alphanumeric() || c == '-'));
+    let followed = text[line.end..].trim().chars().next().is_some();
+    let short = words.split_whitespace().count() <= 8 && !words.ends_with(['.', '!', '?', ';']);
+    followed && !field && if row { !above.contains('\t') } else { first && short }
+}
+
+/// How much a stretch says about the question, from 0 to about 1.
+fn score(
+    words: &str,
+    lead: &HashSet<String>,
+    weights: &[(&str, f32)],
+    all: f32,
+    wanted: Wanted,
+    heads: bool,
+) -> f32 {
+    const FROM_LEAD: f32 = 0.7;
+    let held = stems(words);
+    let weight = |(stem, weight): &(&str, f32)| {
+        if held.contains(*stem) {
+            *weight
+        } else if lead.contains(*stem) {
+            *weight * FROM_LEAD
+        } else {
+            0.0
+        }
+    };
+    let share: f32 = weights.iter().map(weight).sum::<f32>() / all;
+    // A line that only repeats the question (a heading) answers nothing.
+    let own = |stem: &&String| !words::is_empty_word(stem) && !weights.iter().any(|(asked, _)| asked == stem);
+    let news = held.iter().filter(own).count();
+    let bare = !words.ends_with(['.', '!', '?', ')', ':', '"'])
+        && !words.contains(['\t', ':', '='])
+        && !words.contains(|c: char| c.is_ascii_digit())
+        && words.split_whitespace().count() <= 8;
+    let header = ["From: ", "To: ", "Cc: "].iter().any(|name| words.starts_with(name));
+    let factor = match (news, heads || header || bare) {
+        (0, _) => 0.3,
+        (_, true) => 0.5,
+        (_, false) => 1.0,
+    };
+    share * factor * if wanted.answered_by(words) { 1.0 } else { 0.65 }
+}
+
+/// What kind of words a question asks for, in English; a hint, never a condition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Frequency,
+    Time,
+    Number,
+    Anything,
+}
+
+impl Wanted {
+    fn by(question: &str) -> Self {
+        let question = format!(" {} ", question.to_lowercase());
+        let asks = |phrases: &[&str]| phrases.iter().any(|phrase| question.contains(phrase));
+        if asks(&[" how often", " how frequently"]) {
+            Wanted::Frequency
+        } else if asks(&[" when ", " what time", " which day", " what day", " which year", " what year", " which month", " what date"]) {
+            Wanted::Time
+        } else if asks(&[" how many", " how much", " how long", " how far", " how old", " how high", " how wide", " how large", " cost", " price"]) {
+            Wanted::Number
+        } else {
+            Wanted::Anything
+        }
+    }
+
+    fn answered_by(self, text: &str) -> bool {
+        const NUMBERS: [&str; 16] = [
+            "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelv", "twice", "onc",
+            "half", "hundr",
+        ];
+        const OFTEN: [&str; 14] = [
+            "everi", "each", "onc", "twice", "per", "daili", "weekli", "monthli", "yearli", "annual", "quarter", "hour", "never",
+            "alway",
+        ];
+        const TIMES: [&str; 38] = [
+            "januari", "februari", "march", "april", "may", "june", "juli", "august", "septemb", "octob", "novemb", "decemb",
+            "monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday", "spring", "summer", "autumn",
+            "winter", "morn", "even", "noon", "night", "midnight", "year", "month", "week", "day", "hour", "daili", "weekli",
+            "monthli", "yearli", "annual",
+        ];
+        let digit = text.contains(|c: char| c.is_ascii_digit());
+        let any = |list: &[&str]| words::words(text).iter().any(|word| list.contains(&word.stem.as_str()));
+        match self {
+            Wanted::Anything => true,
+            Wanted::Frequency => any(&OFTEN),
+            Wanted::Number => digit || any(&NUMBERS),
+            Wanted::Time => digit || any(&TIMES),
+        }
+    }
 }
 
 /// Cuts a long stretch to the part that holds most of the question's words.
@@ -84,7 +199,7 @@ fn shorten(hit: &Hit, range: Range<usize>) -> Range<usize> {
     let weight = |start: usize, end: usize| -> f32 {
         let inside: HashSet<String> =
             words::words(&hit.text[start..end]).into_iter().map(|word| word.stem).collect();
-        hit.terms.iter().filter(|term| inside.contains(&term.stem)).map(|term| term.idf).sum()
+        hit.terms.iter().filter(|term| inside.contains(&term.stem)).map(evidence::term_weight).sum()
     };
     let bounds: Vec<Range<usize>> = words::words(&hit.text[range.clone()])
         .into_iter()

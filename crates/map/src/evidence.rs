@@ -6,7 +6,7 @@
 //! elsewhere; `docs/decisions/0007-map.md` says how often this is right.
 
 use crate::search::Hit;
-use crate::words;
+use crate::words::{self, Term};
 use std::collections::HashSet;
 
 /// Passages that a verdict may rest on.
@@ -34,11 +34,29 @@ pub struct Weight {
     pub dense: Option<f32>,
 }
 
+/// How much a word of the question counts: by its rarity, and little when it is a common word.
+pub fn term_weight(term: &Term) -> f32 {
+    const LIGHT_SHARE: f32 = 0.3;
+    if words::is_light_word(&term.stem) { term.idf.min(LIGHT_IDF) * LIGHT_SHARE } else { term.idf }
+}
+
+/// A common word's rarity counts up to this.
+const LIGHT_IDF: f32 = 4.0;
+
+/// The weights of a question's words. Where only one of them is no common word, the common ones tell which
+/// of the many things that could be said of it is asked for, and count in full.
+fn term_weights(terms: &[Term]) -> Vec<f32> {
+    let weighty = terms.iter().filter(|term| !words::is_light_word(&term.stem)).count();
+    terms.iter().map(|term| if weighty > 1 { term_weight(term) } else { term.idf }).collect()
+}
+
 /// Weighs one hit against the question whose words it carries.
 pub fn weigh(hit: &Hit) -> Weight {
-    let all: f32 = hit.terms.iter().map(|term| term.idf).sum();
+    let weights = term_weights(&hit.terms);
+    let all: f32 = weights.iter().sum();
     let share = |stems: &HashSet<String>| {
-        let held: f32 = hit.terms.iter().filter(|term| stems.contains(&term.stem)).map(|term| term.idf).sum();
+        let held: f32 =
+            hit.terms.iter().zip(&weights).filter(|(term, _)| stems.contains(&term.stem)).map(|(_, weight)| weight).sum();
         if all > 0.0 { held / all } else { 0.0 }
     };
     let body = words::words(&hit.text);
@@ -56,7 +74,7 @@ pub fn weigh(hit: &Hit) -> Weight {
 /// Words that stand near each other: about two sentences.
 const NEAR_WORDS: usize = 50;
 
-/// The strength of one hit's evidence: at [`ENOUGH`] and above it can carry an answer.
+/// The strength of one hit's evidence, from 0 to 1.
 pub fn strength(weight: &Weight) -> f32 {
     let words = 0.5 * weight.covered_with_headings + 0.5 * weight.together;
     match weight.dense {
@@ -65,14 +83,18 @@ pub fn strength(weight: &Weight) -> f32 {
     }
 }
 
-const ENOUGH: f32 = 0.5;
+/// The strength that carries an answer. A question of two words must be met nearly whole; of twelve,
+/// even a passage that answers holds only some.
+pub fn enough(question_words: usize) -> f32 {
+    (0.68 - 0.04 * question_words as f32).clamp(0.33, 0.6)
+}
 
 /// Decides whether the hits of one search answer its question.
 pub fn judge(question: &str, hits: &[Hit]) -> Verdict {
     let weights: Vec<Weight> = hits.iter().take(LOOKED_AT).map(weigh).collect();
     let strengths: Vec<f32> = weights.iter().map(strength).collect();
     let best = strengths.iter().copied().fold(0.0, f32::max);
-    if best < ENOUGH {
+    if best < enough(hits.first().map_or(0, |hit| hit.terms.len())) {
         return Verdict::NotFound { reason: reason(question, hits, &strengths) };
     }
     // What is far behind the best only distracts.

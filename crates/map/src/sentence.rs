@@ -42,7 +42,8 @@ pub fn wrapped(text: &str) -> Vec<Range<usize>> {
         at += line.len();
         let next = text[at..].lines().next().unwrap_or_default();
         let short = longest < COLUMN_MIN || line.trim().chars().count() * 10 < longest * 6;
-        if short || begins(next) {
+        let goes_on = next.trim_start().starts_with(char::is_lowercase);
+        if (short && !goes_on) || begins(next) {
             found.extend(ranges(&text[start..at]).into_iter().map(|range| start + range.start..start + range.end));
             start = at;
         }

@@ -66,12 +66,41 @@ pub fn is_empty_word(stem: &str) -> bool {
     empty().contains(stem)
 }
 
+/// Words that ask for a measure when they follow "how": `how long` says nothing about length.
+const MEASURES: [&str; 6] = ["often", "long", "far", "soon", "mani", "much"];
+
+/// Common words that carry a little of a subject: a passage without them may still answer, and one that
+/// holds nothing else doesn't. How rare they are in a small map says nothing.
+const LIGHT: &str = "able accord according add allow amount answer apply article ask base based become begin belong big bring \
+    call case case certain change come concern consider contain count date day describe detail different discuss document do \
+    does example exist explain express fact few file find first follow general get give go good great happen hold identify \
+    important include indicate inform information involve keep key kind know large last late lead leave let like list little \
+    long look lot main make many mean mention month much name need new number occur old order part particular people person \
+    place point possible present provide purpose put question reason receive refer regard relate related report result role \
+    say second see seem serve set several show significant similar small some sort specific specify stand start state stay \
+    stop suggest take talk tell term text thing think time today try turn two type under use used using various want way week \
+    well word work year";
+
+fn light() -> &'static HashSet<String> {
+    static STEMS: OnceLock<HashSet<String>> = OnceLock::new();
+    STEMS.get_or_init(|| words(LIGHT).into_iter().map(|word| word.stem).collect())
+}
+
+pub fn is_light_word(stem: &str) -> bool {
+    light().contains(stem)
+}
+
 /// The words of a text that carry its subject, each stem once, in order. All words when every one is empty.
 pub fn content_words(text: &str) -> Vec<Word> {
     let all = words(text);
     let mut seen = HashSet::new();
-    let mut found: Vec<Word> =
-        all.iter().filter(|word| !is_empty_word(&word.stem) && seen.insert(word.stem.clone())).cloned().collect();
+    let measures = |at: usize| at > 0 && all[at - 1].stem == "how" && MEASURES.contains(&all[at].stem.as_str());
+    let mut found: Vec<Word> = all
+        .iter()
+        .enumerate()
+        .filter(|(at, word)| !is_empty_word(&word.stem) && !measures(*at) && seen.insert(word.stem.clone()))
+        .map(|(_, word)| word.clone())
+        .collect();
     if found.is_empty() {
         found = all.into_iter().filter(|word| seen.insert(word.stem.clone())).collect();
     }
@@ -115,7 +144,8 @@ mod tests {
     #[test]
     fn questions_keep_their_subject() {
         let stems = |text: &str| content_words(text).into_iter().map(|word| word.stem).collect::<Vec<_>>();
-        assert_eq!(stems("How often must the boiler be serviced?"), ["often", "boiler", "servic"]);
+        assert_eq!(stems("How often must the boiler be serviced?"), ["boiler", "servic"]);
+        assert_eq!(stems("How many of the long boats?"), ["long", "boat"]);
         assert_eq!(stems("who are you"), ["who", "are", "you"]);
         assert!(idf(1, 100) > idf(50, 100));
         assert!(idf(100, 100) > 0.0);

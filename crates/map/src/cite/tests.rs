@@ -53,8 +53,7 @@ fn the_answering_sentence_is_quoted() {
             "How often must the boiler be serviced?",
             "Boiler service\n\nThe boiler was fitted in spring. It must be serviced every 12 months. Call the fitter.",
             Format::Markdown,
-            // The sentence before names what "it" is.
-            "The boiler was fitted in spring. It must be serviced every 12 months.",
+            "It must be serviced every 12 months.",
         ),
         (
             "What is the monthly rent?",

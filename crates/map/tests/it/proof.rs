@@ -1,0 +1,120 @@
+//! Citations: the quotation stands in the file at that place now, or there is no citation.
+
+use super::bad::pdf;
+use super::{Place, index, search};
+use base::Place as Where;
+use freehold_map::verify::{cite, verify};
+use freehold_map::{Map, cite};
+
+fn first(map: &Map, question: &str) -> freehold_map::Hit {
+    search(map, question).hits.into_iter().next().expect("something is found")
+}
+
+/// The bytes that a citation points at.
+fn pointed(citation: &base::Citation) -> String {
+    let Where::Lines { byte_start, byte_end, .. } = citation.place else { panic!("lines: {citation:?}") };
+    let bytes = std::fs::read(&citation.path).expect("read");
+    String::from_utf8_lossy(&bytes[byte_start as usize..byte_end as usize]).into_owned()
+}
+
+#[test]
+fn quotations_of_text_point_at_their_own_bytes_and_lines() {
+    let place = Place::new();
+    place.write("a.md", "# Cellar\n\nDry.\n\nThe **wine** rack holds `144` bottles &amp; six crates.\n");
+    place.write("b.html", "<html>\n<title>Attic</title>\n<p>The attic\n floor bears <b>200</b>&nbsp;kg\n per&nbsp;square metre.</p>");
+    place.write("c.txt", "Shed\n\nThe shed roof was tarred\nin the spring of 2019.\n");
+    place.write("d.py", "LIMIT = 3\n\ndef attempts():\n    \"\"\"Attempts at the door before the alarm.\"\"\"\n    return LIMIT\n");
+    place.write("latin.txt", b"Stube\n\nDie T\xfcr zur Stube ist 98 cm breit.\n");
+    place.write(
+        "m.eml",
+        "From: a@example.org\r\nSubject: Fence\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n\
+         The fence at the caf=C3=A9 is 1.80 m =\r\nhigh.\r\n",
+    );
+    let map = place.map();
+    index(&map, &place.files(), None).report();
+    for (question, quote, source, lines) in [
+        ("how many bottles does the wine rack hold", "The wine rack holds 144 bottles & six crates.", "The **wine** rack holds `144` bottles &amp; six crates.", (5, 5)),
+        ("how much does the attic floor bear", "The attic floor bears 200\u{a0}kg per\u{a0}square metre.", "The attic\n floor bears <b>200</b>&nbsp;kg\n per&nbsp;square metre.", (3, 5)),
+        ("when was the shed roof tarred", "The shed roof was tarred\nin the spring of 2019.", "The shed roof was tarred\nin the spring of 2019.", (3, 4)),
+        ("Tür Stube breit", "Die Tür zur Stube ist 98 cm breit.", "Die T\u{fffd}r zur Stube ist 98 cm breit.", (3, 3)),
+        ("how high is the fence at the café", "The fence at the café is 1.80 m high.", "The fence at the caf=C3=A9 is 1.80 m =\r\nhigh.", (6, 7)),
+    ] {
+        let hits = [first(&map, question)];
+        let cited = cite(question, &hits, &[0]);
+        let [quoted] = cited.quoted.as_slice() else { panic!("{question}: {:?}", cited.notices) };
+        let citation = &quoted.citation;
+        assert_eq!(citation.quote, quote);
+        assert_eq!(pointed(citation), source, "{question}");
+        let Where::Lines { first, last, .. } = citation.place else { panic!("lines") };
+        assert_eq!((first, last), lines, "{question}");
+        assert_eq!(citation.quote_hash, blake3::hash(quote.as_bytes()).to_hex().to_string());
+    }
+}
+
+#[test]
+fn a_changed_quotation_is_dropped_and_a_moved_one_is_not_trusted() {
+    let place = Place::new();
+    let path = place.write("a.txt", "The gate code is changed in May.\n\nThe bell works.\n");
+    let map = place.map();
+    index(&map, &place.files(), None).report();
+    let question = "when is the gate code changed";
+    let hits = [first(&map, question)];
+    let cited = |hits: &[freehold_map::Hit]| cite(question, hits, &[0]);
+    assert_eq!(cited(&hits).quoted.len(), 1);
+
+    // Another sentence of the same file changed: the quotation still stands where it stood.
+    std::fs::write(&path, "The gate code is changed in May.\n\nThe bell is broken.\n").expect("written");
+    assert_eq!(cited(&hits).quoted.len(), 1);
+
+    for (text, why) in [
+        ("The gate code is changed in June.\n\nThe bell works.\n", "has changed"),
+        ("A line above.\nThe gate code is changed in May.\n", "has changed"),
+        ("", "has changed"),
+    ] {
+        std::fs::write(&path, text).expect("written");
+        let cited = cited(&hits);
+        assert!(cited.quoted.is_empty());
+        assert!(cited.notices[0].contains(why) && cited.notices[0].contains("freehold index"), "{:?}", cited.notices);
+    }
+    std::fs::remove_file(&path).expect("removed");
+    assert!(cited(&hits).notices[0].contains("has gone"));
+}
+
+#[test]
+fn pages_are_cited_only_while_the_file_is_the_same() {
+    let place = Place::new();
+    let path = place.write("guide.pdf", pdf(&["The first page speaks of nothing.", "The pump is oiled twice a year."]));
+    let map = place.map();
+    index(&map, &place.files(), None).report();
+    let question = "how often is the pump oiled";
+    let hits = [first(&map, question)];
+    let cited = cite(question, &hits, &[0]);
+    assert!(cited.quoted[0].citation.quote.contains("oiled twice a year"), "{cited:?}");
+    assert!(matches!(cited.quoted[0].citation.place, Where::Page { last: 2, .. }), "{:?}", cited.quoted[0].citation.place);
+    let mut bytes = std::fs::read(&path).expect("read");
+    bytes.push(b'\n');
+    std::fs::write(&path, bytes).expect("written");
+    assert!(cite(question, &hits, &[0]).quoted.is_empty());
+}
+
+#[test]
+fn every_stretch_of_every_passage_stands_in_its_file() {
+    let place = Place::new();
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../library");
+    let map = place.map();
+    let ran = index(&map, &folder, None);
+    assert!(ran.report().skipped.is_empty(), "{:?}", ran.report().skipped);
+    let mut checked = 0;
+    for word in ["boiler", "water", "year", "euros", "month", "day", "the of and", "flour", "garden", "bicycle", "meter", "glue"] {
+        for hit in search(&map, word).hits {
+            for sentence in freehold_map::sentence::ranges(&hit.text) {
+                let place = verify(&hit, sentence.clone());
+                assert!(place.is_ok(), "`{}` in {}", &hit.text[sentence], hit.path.display());
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 100, "{checked}");
+    let marker = cite::Marker::new(&[]);
+    assert_eq!(marker.finish().0, "");
+}
