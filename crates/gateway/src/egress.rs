@@ -22,6 +22,7 @@ use ureq::{Agent, Body, Timeout};
 
 const REDIRECTS_MAX: u32 = 5;
 const URL_BYTES_MAX: usize = 8 << 10;
+const NO_ADDRESS: &str = "its name leads to no address (is there a network?)";
 const USER_AGENT: &str = concat!("freehold/", env!("CARGO_PKG_VERSION"));
 
 /// What is asked for.
@@ -218,9 +219,10 @@ impl Gateway {
         }
         let timeouts = self.policy.timeouts;
         let why = match error {
-            ureq::Error::HostNotFound | ureq::Error::Timeout(Timeout::Resolve) => {
-                "no address is known for that name (no network, or no name server)".to_owned()
-            }
+            ureq::Error::HostNotFound | ureq::Error::Timeout(Timeout::Resolve) => NO_ADDRESS.to_owned(),
+            // The system's own words for the same thing, which carry no kind.
+            ureq::Error::Io(error) if error.to_string().contains("lookup address") => NO_ADDRESS.to_owned(),
+            ureq::Error::Io(error) => error.to_string(),
             ureq::Error::Timeout(Timeout::Connect) => format!("no connection within {} ms", timeouts.connect_ms),
             ureq::Error::Timeout(Timeout::RecvResponse) => format!("no answer within {} ms", timeouts.answer_ms),
             ureq::Error::Timeout(_) => format!("silent for {} ms", timeouts.stall_ms),

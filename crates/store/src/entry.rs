@@ -38,12 +38,10 @@ pub struct Entry {
     pub source: Source,
     /// As the file or its source states it; empty when neither does: then it is unknown, not free.
     pub license: String,
-    /// Of the file as it lies there, where it has been computed: pulled models of one part.
+    /// Of the file as it lies there; known of pulled models of one part.
     pub sha256: Option<String>,
     /// All parts together.
     pub bytes: Bytes,
-    /// SHA-256 of the file that this one was made from, when it was made here.
-    pub(crate) made_from: Option<String>,
     /// How each part looked when it was read.
     pub(crate) seen: Vec<Seen>,
     /// Rises with every addition: the order of arrival.
@@ -77,7 +75,6 @@ impl Entry {
             license,
             sha256: None,
             bytes,
-            made_from: None,
             seen: Vec::new(),
             serial,
         };

@@ -171,7 +171,7 @@ fn kv_bytes_per_token(header: &Header, arch: &str, layers: u32, embedding: u32) 
     let recurrent = header.per_layer(&key("recurrent_layers"), layers);
     let keeps = |layer: usize| match (&recurrent, interval) {
         (Some(recurrent), _) => recurrent[layer] == 0,
-        (None, Some(every)) => (layer as u64 + 1) % every == 0,
+        (None, Some(every)) => (layer as u64 + 1).is_multiple_of(every),
         (None, None) => true,
     };
     let lengths = key_length.checked_add(value_length)?;

@@ -41,7 +41,6 @@ impl Index {
             if known.pulled() && !entry.pulled() {
                 entry.source = known.source.clone();
                 entry.sha256 = known.sha256.clone();
-                entry.made_from = known.made_from.clone();
             }
             *known = entry.clone();
             return entry;

@@ -86,7 +86,10 @@ pub struct Body<W> {
 
 impl<W: Write> Body<W> {
     pub fn data(&mut self, piece: &[u8]) -> io::Result<()> {
-        let Some((due, whole)) = self.current.or_else(|| self.left.next().map(|bytes| (bytes, bytes))) else {
+        if self.current.is_none() {
+            self.current = self.left.next().map(|bytes| (bytes, bytes));
+        }
+        let Some((due, whole)) = self.current else {
             return Err(io::Error::other("more data than tensors were named for"));
         };
         let Some(due) = due.checked_sub(piece.len() as u64) else {
@@ -191,7 +194,7 @@ pub fn half(number: f32) -> u16 {
         // A normal half: move the exponent, round the 13 bits that fall off. A carry into the
         // exponent is right, up to infinity.
         let rebased = magnitude - 0x3800_0000;
-        return sign | (rebased + 0x0fff + (rebased >> 13 & 1) >> 13) as u16;
+        return sign | ((rebased + 0x0fff + (rebased >> 13 & 1)) >> 13) as u16;
     }
     if magnitude < 0x3300_0000 {
         return sign;

