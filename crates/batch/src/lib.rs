@@ -5,6 +5,7 @@
 //! [`compose`]: it is what keeps running answers running while new prompts are read.
 
 pub mod compose;
+pub mod crew;
 pub mod pace;
 pub mod pool;
 pub mod stop;

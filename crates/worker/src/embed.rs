@@ -1,10 +1,13 @@
 //! The embedding loop: many texts in one computation, one vector of unit length for each.
 
-use crate::ffi::{Batch, Context, Decoded, Token};
-use crate::link::{Event, Inbox, Outbox};
+use crate::ffi::{Backend, Batch, Context, Decoded, Token};
+use crate::link::{Event, Inbox, Outbox, micros};
+use crate::load::{self, Loaded};
 use crate::serve::{self, Ending};
+use batch::crew::Crew;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 use wire::{Directive, JobId, Report, Spent, WireFault, WireFinish};
 
 /// The loop's state.
@@ -20,6 +23,8 @@ pub(crate) struct Embedder<'a> {
     batch_tokens: usize,
     sequences_max: usize,
     batch: Batch,
+    cpu: Backend,
+    crew: Crew,
 }
 
 /// Why a job ended early.
@@ -30,14 +35,8 @@ enum Stop {
 }
 
 impl<'a> Embedder<'a> {
-    pub(crate) fn new(
-        mut context: Context,
-        window: u32,
-        sequences_max: u32,
-        batch_tokens: u32,
-        inbox: &'a Inbox,
-        outbox: &'a Outbox,
-    ) -> Self {
+    pub(crate) fn new(loaded: Loaded, inbox: &'a Inbox, outbox: &'a Outbox) -> Self {
+        let Loaded { mut context, ready, batch_tokens, cpu, .. } = loaded;
         let interrupt = inbox.interrupt();
         context.set_abort(Arc::new(move || interrupt.is_due()));
         Self {
@@ -45,10 +44,12 @@ impl<'a> Embedder<'a> {
             outbox,
             inbox,
             later: VecDeque::new(),
-            window,
+            window: ready.context_tokens,
             batch_tokens: batch_tokens as usize,
-            sequences_max: sequences_max as usize,
+            sequences_max: ready.sequences_max as usize,
             batch: Batch::default(),
+            cpu,
+            crew: Crew::new(ready.threads),
         }
     }
 
@@ -146,8 +147,16 @@ impl<'a> Embedder<'a> {
                     self.batch.add(token, position, sequence, true);
                 }
             }
+            // When more threads can't be had, the ones before go on.
+            let _ = self.context.use_threads(self.cpu, self.crew.threads(), load::POLL);
+            let start = Instant::now();
             match self.context.encode(&mut self.batch) {
-                Decoded::Done => break,
+                Decoded::Done => {
+                    // Batches of about the same size count as alike.
+                    let kind = u32::try_from(self.batch.len() / 64).unwrap_or(u32::MAX);
+                    self.crew.observe(kind, micros(start.elapsed()));
+                    break;
+                }
                 // Someone wanted something: look what, and start over if it wasn't about this job.
                 Decoded::Aborted => {}
                 Decoded::Full => return Err(decode_failed("the cache has no room for the texts")),

@@ -3,11 +3,13 @@
 //! Nothing here waits for the daemon. A cancelled job or a passed deadline ends within one step,
 //! and stops a step that is reading a prompt between two operations of its graph.
 
-use crate::ffi::{Batch, Candidates, Context, Decoded, Sampler};
+use crate::ffi::{Backend, Batch, Candidates, Context, Decoded, Sampler};
 use crate::job::Job;
 use crate::link::{Event, Inbox, Outbox, micros};
+use crate::load::{self, Loaded};
 use crate::serve::{self, Ending};
 use batch::compose::{Budget, Composer, Share, Work};
+use batch::crew::Crew;
 use batch::pace::Pace;
 use batch::pool::{self, Fit, Pool};
 use std::collections::VecDeque;
@@ -37,6 +39,8 @@ pub(crate) struct Generator<'a> {
     candidates: Candidates,
     bytes: Vec<u8>,
     admitted: u64,
+    cpu: Backend,
+    crew: Crew,
 }
 
 #[derive(Debug)]
@@ -56,13 +60,8 @@ struct Part {
 }
 
 impl<'a> Generator<'a> {
-    pub(crate) fn new(
-        mut context: Context,
-        sequences_max: u32,
-        batch_tokens: u32,
-        inbox: &'a Inbox,
-        outbox: &'a Outbox,
-    ) -> Self {
+    pub(crate) fn new(loaded: Loaded, inbox: &'a Inbox, outbox: &'a Outbox) -> Self {
+        let Loaded { mut context, ready, batch_tokens, cpu, .. } = loaded;
         let interrupt = inbox.interrupt();
         context.set_abort(Arc::new(move || interrupt.is_due()));
         let pool = Pool { cells: context.cells() };
@@ -70,7 +69,7 @@ impl<'a> Generator<'a> {
             context,
             outbox,
             inbox,
-            slots: (0..sequences_max).map(|_| None).collect(),
+            slots: (0..ready.sequences_max).map(|_| None).collect(),
             waiting: VecDeque::new(),
             pool,
             composer: Composer::default(),
@@ -80,6 +79,8 @@ impl<'a> Generator<'a> {
             candidates: Candidates::default(),
             bytes: Vec::new(),
             admitted: 0,
+            cpu,
+            crew: Crew::new(ready.threads),
         }
     }
 
@@ -185,12 +186,16 @@ impl<'a> Generator<'a> {
         let parts = self.fill(&shares);
         let deadline = self.slots.iter().flatten().filter_map(|running| running.job.deadline).min();
         self.inbox.interrupt().set_deadline(deadline);
+        // When more threads can't be had, the ones before go on.
+        let _ = self.context.use_threads(self.cpu, self.crew.threads(), load::POLL);
         let start = Instant::now();
         let outcome = self.context.decode(&mut self.batch);
         match outcome {
             Decoded::Done => {
                 let tokens = u32::try_from(self.batch.len()).unwrap_or(u32::MAX);
-                self.pace.observe(tokens, micros(start.elapsed()));
+                let took_us = micros(start.elapsed());
+                self.pace.observe(tokens, took_us);
+                self.crew.observe(tokens, took_us);
                 for part in parts {
                     self.advance(part);
                 }

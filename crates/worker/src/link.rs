@@ -281,7 +281,7 @@ mod tests {
     #[test]
     fn directives_arrive_in_order_and_a_cancel_interrupts() {
         let (daemon, worker) = wire::pair().unwrap();
-        let (mut to_worker, _from_worker) = daemon.split().unwrap();
+        let (mut to_worker, from_worker) = daemon.split().unwrap();
         let (socket, link) = twice(worker);
         let (_, receiver) = link.split().unwrap();
         let inbox = Inbox::start(receiver, socket).unwrap();
@@ -300,5 +300,7 @@ mod tests {
         inbox.rearm();
         assert!(!inbox.interrupt().is_due());
         assert!(inbox.take(false).is_none());
+        // The end of the link would end this process, as it should a worker.
+        std::mem::forget((to_worker, from_worker));
     }
 }

@@ -4,9 +4,7 @@
 //! processes, and only then looks at the first byte of the model, which may be hostile. A model in
 //! several parts and a GPU need one exception each, stated at [`confine`].
 
-use crate::ffi::{
-    Backend, Batch, Context, ContextOptions, Decoded, Model, ModelOptions, Pooling, ThreadPool, page_bytes,
-};
+use crate::ffi::{Backend, Batch, Context, ContextOptions, Decoded, Model, ModelOptions, Pooling, page_bytes};
 use crate::link::micros;
 use jail::{Filter, Rules};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -17,7 +15,7 @@ use wire::{Directive, Load, Ready, Receiver, Report, Sender, WireError, WireFaul
 
 /// How long a thread of the pool looks for work before it sleeps, in ggml's units of about 4 ms; see
 /// `docs/decisions/0003-worker.md` for what others cost.
-const POLL: u32 = 1;
+pub(crate) const POLL: u32 = 1;
 /// LIMIT: texts in one computation of vectors.
 const EMBED_SEQUENCES_MAX: u32 = 64;
 /// More tokens at a time make vectors slower, because every token is compared with every other.
@@ -30,6 +28,8 @@ pub(crate) struct Loaded {
     pub(crate) ready: Ready,
     pub(crate) batch_tokens: u32,
     pub(crate) embed: bool,
+    /// Where threads come from.
+    pub(crate) cpu: Backend,
 }
 
 /// Why there is nothing to compute with.
@@ -59,6 +59,8 @@ pub(crate) fn load(receiver: &mut Receiver, sender: &mut Sender) -> Result<Loade
     let start = Instant::now();
     check(&load, &parts)?;
     let backends = load_backends(&load.backends)?;
+    let cpu = backends.iter().copied().find(|backend| backend.name() == "CPU");
+    let cpu = cpu.ok_or_else(|| WireFault::BackendFailed("no CPU backend is named; every model needs one".into()))?;
     let devices: Vec<_> = backends.iter().flat_map(|backend| backend.devices()).collect();
     let gpu = load.gpu_layers > 0 && devices.iter().any(|device| device.is_gpu());
     let resident = std::fs::File::open("/proc/self/statm").ok();
@@ -72,22 +74,21 @@ pub(crate) fn load(receiver: &mut Receiver, sender: &mut Sender) -> Result<Loade
     } else {
         first
     };
-    attach_threads(&mut context, &backends, load.threads)?;
+    context.use_threads(cpu, load.threads, POLL).map_err(WireFault::BackendFailed)?;
     warm_up(&mut context, load.embed)?;
-    let cpu = backends.last().copied();
     let ready = Ready {
         context_tokens: if load.embed { context.window().min(model.context_trained()) } else { context.window() },
         sequences_max: if load.embed { EMBED_SEQUENCES_MAX } else { load.sequences_max },
         embedding_dimensions: model.embedding_dimensions(),
         devices: devices.iter().map(|device| device.name()).collect(),
-        features: cpu.map(Backend::features).unwrap_or_default(),
+        features: cpu.features(),
         threads: load.threads,
         load_us: micros(start.elapsed()),
         resident_bytes: resident.map_or(0, resident_bytes),
         protection,
     };
     let batch_tokens = embed_batch.unwrap_or(load.batch_tokens);
-    Ok(Loaded { context, ready, batch_tokens, embed: load.embed })
+    Ok(Loaded { context, ready, batch_tokens, embed: load.embed, cpu })
 }
 
 fn check(load: &Load, parts: &[OwnedFd]) -> Result<(), WireFault> {
@@ -223,14 +224,6 @@ fn make_context(load: &Load, model: Rc<Model>) -> Result<(Context, Option<u32>),
     drop(context);
     let context = Context::new(model, options(Pooling::Mean)).map_err(failed)?;
     Ok((context, Some(batch_tokens)))
-}
-
-fn attach_threads(context: &mut Context, backends: &[Backend], threads: u32) -> Result<(), WireFault> {
-    let cpu = backends.iter().find(|backend| backend.name() == "CPU");
-    let cpu = cpu.ok_or_else(|| WireFault::BackendFailed("no CPU backend is loaded; every model needs one".into()))?;
-    let pool = ThreadPool::new(*cpu, threads, POLL).map_err(WireFault::BackendFailed)?;
-    context.attach(pool);
-    Ok(())
 }
 
 /// Computes one token, so that the first real one finds its memory touched, and what doesn't work

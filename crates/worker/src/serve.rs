@@ -64,13 +64,7 @@ fn speak(mut sender: Sender, mut receiver: Receiver, [to_read, to_write]: [Owned
 }
 
 fn work(loaded: Loaded, inbox: &Inbox, outbox: &Outbox) -> Ending {
-    let Loaded { context, ready, batch_tokens, embed } = loaded;
-    let sequences_max = ready.sequences_max;
-    if embed {
-        Embedder::new(context, ready.context_tokens, sequences_max, batch_tokens, inbox, outbox).run()
-    } else {
-        Generator::new(context, sequences_max, batch_tokens, inbox, outbox).run()
-    }
+    if loaded.embed { Embedder::new(loaded, inbox, outbox).run() } else { Generator::new(loaded, inbox, outbox).run() }
 }
 
 fn refuse(sender: &mut Sender, fault: WireFault) -> ExitCode {

@@ -99,6 +99,7 @@ impl Device {
 #[derive(Debug)]
 pub(crate) struct ThreadPool {
     pub(super) pool: NonNull<sys::ggml_threadpool>,
+    pub(super) threads: u32,
     free: unsafe extern "C" fn(sys::ggml_threadpool_t),
 }
 
@@ -107,7 +108,7 @@ impl ThreadPool {
     ///
     /// # Errors
     /// When the CPU backend lacks the functions or the threads can't be started.
-    pub(crate) fn new(cpu: Backend, threads: u32, poll: u32) -> Result<Self, String> {
+    pub(super) fn new(cpu: Backend, threads: u32, poll: u32) -> Result<Self, String> {
         let (Some(new), Some(free)) = (cpu.function(c"ggml_threadpool_new"), cpu.function(c"ggml_threadpool_free"))
         else {
             return Err("the CPU backend offers no pool of threads".into());
@@ -122,7 +123,7 @@ impl ThreadPool {
             let mut params = sys::ggml_threadpool_params_default(count);
             params.poll = poll;
             let pool = NonNull::new(new(&raw mut params)).ok_or("its threads can't be started")?;
-            Ok(Self { pool, free })
+            Ok(Self { pool, threads, free })
         }
     }
 }

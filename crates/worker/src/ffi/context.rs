@@ -1,6 +1,6 @@
 //! A context: the cache of a model and the place where it computes.
 
-use super::{Model, ThreadPool, Token, drain_log, sys};
+use super::{Backend, Model, ThreadPool, Token, drain_log, sys};
 use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::rc::Rc;
@@ -42,8 +42,9 @@ pub(crate) type AbortQuestion = dyn Fn() -> bool + Send + Sync;
 /// A context and what it stands on, in the order in which they must be freed.
 pub(crate) struct Context {
     context: NonNull<sys::llama_context>,
-    /// Freed after the context, which uses it.
-    pool: Option<ThreadPool>,
+    /// One for each number of threads that was ever used. Freed after the context, which uses them.
+    pools: Vec<ThreadPool>,
+    threads: u32,
     /// The address of this box is what the abort callback gets.
     abort: Option<Box<Arc<AbortQuestion>>>,
     model: Rc<Model>,
@@ -51,7 +52,7 @@ pub(crate) struct Context {
 
 impl std::fmt::Debug for Context {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Context").field("context", &self.context).field("pool", &self.pool).finish_non_exhaustive()
+        f.debug_struct("Context").field("context", &self.context).field("pools", &self.pools).finish_non_exhaustive()
     }
 }
 
@@ -95,14 +96,34 @@ impl Context {
         // SAFETY: the model is alive and stays so through the `Rc`.
         let context = unsafe { sys::llama_init_from_model(model.model.as_ptr(), params) };
         let context = NonNull::new(context).ok_or_else(drain_log)?;
-        Ok(Self { context, pool: None, abort: None, model })
+        Ok(Self { context, pools: Vec::new(), threads: 0, abort: None, model })
     }
 
-    /// Uses these threads for all graphs from now on.
-    pub(crate) fn attach(&mut self, pool: ThreadPool) {
-        // SAFETY: both are alive; the pool is kept until after the context is freed.
-        unsafe { sys::llama_attach_threadpool(self.context.as_ptr(), pool.pool.as_ptr(), pool.pool.as_ptr()) };
-        self.pool = Some(pool);
+    /// Computes with so many threads from now on. They are kept, and sleep while others compute.
+    ///
+    /// # Errors
+    /// When they can't be started; the ones before go on then.
+    pub(crate) fn use_threads(&mut self, cpu: Backend, threads: u32, poll: u32) -> Result<(), String> {
+        if threads == self.threads {
+            return Ok(());
+        }
+        let place = match self.pools.iter().position(|pool| pool.threads == threads) {
+            Some(place) => place,
+            None => {
+                self.pools.push(ThreadPool::new(cpu, threads, poll)?);
+                self.pools.len() - 1
+            }
+        };
+        let pool = self.pools[place].pool.as_ptr();
+        let count = i32::try_from(threads).unwrap_or(1);
+        // SAFETY: context and pool are alive, and the pool is kept until after the context is freed. No
+        // graph is being computed: that needs `&mut self` too.
+        unsafe {
+            sys::llama_attach_threadpool(self.context.as_ptr(), pool, pool);
+            sys::llama_set_n_threads(self.context.as_ptr(), count, count);
+        }
+        self.threads = threads;
+        Ok(())
     }
 
     /// Asks `question` between operations on the processor.

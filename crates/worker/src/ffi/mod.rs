@@ -13,7 +13,8 @@ mod product;
 mod sampler;
 mod system;
 
-pub(crate) use backend::{Backend, Device, ThreadPool};
+use backend::ThreadPool;
+pub(crate) use backend::{Backend, Device};
 pub(crate) use context::{Batch, Context, ContextOptions, Decoded, Pooling};
 pub(crate) use log::{drain_log, install_log};
 pub(crate) use model::{Model, ModelOptions, Token};

@@ -1,0 +1,102 @@
+//! Vectors: of unit length, the same in any company, close for texts that say the same.
+
+use crate::harness::{Worker, begin, embedder, load, model};
+use wire::{Directive, Load, Report, WireFault, WireFinish};
+
+fn ready() -> (Worker, wire::Ready) {
+    Worker::with(&Load { embed: true, context_tokens: 0, ..load() }, &embedder())
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(x, y)| x * y).sum()
+}
+
+#[test]
+fn texts_that_say_the_same_lie_close() {
+    let (mut worker, ready) = ready();
+    let texts = [
+        "The cat sleeps on the sofa.",
+        "A kitten is napping on the couch.",
+        "Invoices must be paid within thirty days.",
+    ];
+    let (dimensions, vectors, tokens) = worker.vectors(1, &texts).unwrap();
+    assert_eq!(dimensions, ready.embedding_dimensions);
+    assert_eq!((vectors.len(), tokens.len()), (3, 3));
+    for vector in &vectors {
+        assert!((dot(vector, vector) - 1.0).abs() < 1e-4, "length {}", dot(vector, vector));
+    }
+    let (near, far) = (dot(&vectors[0], &vectors[1]), dot(&vectors[0], &vectors[2]));
+    assert!(near > far + 0.2, "same meaning {near}, other {far}");
+    assert!(tokens.iter().all(|&count| (5..30).contains(&count)), "{tokens:?}");
+}
+
+#[test]
+fn a_text_has_the_same_vector_in_any_company() {
+    let (mut worker, _) = ready();
+    let texts: Vec<String> = (0..150)
+        .map(|i| format!("Passage number {i} is about {} and nothing else.", "rivers and stones ".repeat(i % 9)))
+        .collect();
+    let list: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let (_, together, _) = worker.vectors(1, &list).unwrap();
+    assert_eq!(together.len(), 150);
+    for i in [0, 1, 77, 149] {
+        let (_, alone, _) = worker.vectors(2, &[&texts[i]]).unwrap();
+        let same = dot(&alone[0], &together[i]);
+        assert!(same > 0.999, "text {i}: {same}");
+    }
+}
+
+#[test]
+fn a_text_that_is_too_long_names_both_numbers() {
+    let (mut worker, ready) = ready();
+    let long = "stone ".repeat(4000);
+    let Err(WireFault::ContextOverflow { requested, available }) = worker.vectors(1, &["short", &long]) else {
+        panic!("a text of 4000 words was taken");
+    };
+    assert_eq!(available, ready.context_tokens);
+    assert!(requested > 4000, "{requested}");
+    worker.vectors(2, &["short"]).unwrap();
+}
+
+#[test]
+fn special_tokens_in_a_text_are_only_letters() {
+    let (mut worker, _) = ready();
+    let (_, _, tokens) = worker.vectors(1, &["a [SEP] b", "a b"]).unwrap();
+    assert!(tokens[0] > tokens[1] + 1, "{tokens:?}");
+}
+
+#[test]
+fn each_kind_of_work_goes_to_its_kind_of_worker() {
+    let (mut vectors, _) = ready();
+    let unfit = vectors.generate(begin(1, "Hello", 5));
+    assert!(matches!(unfit, Err(WireFault::Unfit(_))), "{unfit:?}");
+    let unfit = Worker::ready().vectors(1, &["Hello"]);
+    assert!(matches!(unfit, Err(WireFault::Unfit(_))), "{unfit:?}");
+    let mut wrong = Worker::start();
+    let file = std::fs::File::open(embedder()).unwrap().into();
+    let fault = wrong.load(&load(), &[file]);
+    assert!(matches!(fault, Err(WireFault::Unfit(_))), "{fault:?}");
+}
+
+#[test]
+fn a_generating_model_gives_vectors_too() {
+    let (mut worker, ready) = Worker::with(&Load { embed: true, context_tokens: 512, ..load() }, &model());
+    let (dimensions, vectors, _) = worker.vectors(1, &["one text", "another text"]).unwrap();
+    assert_eq!((dimensions, vectors.len()), (ready.embedding_dimensions, 2));
+}
+
+#[test]
+fn a_long_list_can_be_cancelled() {
+    let (mut worker, _) = ready();
+    let text = "a sentence of some length about nothing in particular ".repeat(8);
+    let texts = vec![text; 2000];
+    worker.send(&Directive::Embed { job: 1, texts });
+    worker.send(&Directive::Cancel { job: 1 });
+    let finish = worker.find(|report| match report {
+        Report::Done { job: 1, finish, .. } => Some(*finish),
+        Report::Vectors { job: 1, .. } => panic!("all vectors were made"),
+        _ => None,
+    });
+    assert_eq!(finish, WireFinish::Cancelled);
+    worker.vectors(2, &["and it goes on"]).unwrap();
+}

@@ -1,0 +1,288 @@
+//! Starts workers as the daemon does and speaks with them.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use wire::{
+    Begin, Directive, JobId, Link, Load, Ready, Receiver, Report, Sender, Spent, WireFault, WireFinish, WireSampling,
+};
+
+/// The folder with the worker, its libraries and its backends, checked to hold this very build.
+pub(crate) fn native() -> PathBuf {
+    let built = Path::new(env!("CARGO_BIN_EXE_freehold-worker"));
+    let target = built.parent().and_then(Path::parent).expect("cargo's target folder");
+    let native = target.join("native");
+    let laid = native.join("freehold-worker");
+    let same = std::fs::read(&laid).is_ok_and(|laid| std::fs::read(built).is_ok_and(|built| built == laid));
+    assert!(same, "{} is not the worker that was just built: run `cargo xtask native` first", laid.display());
+    native
+}
+
+/// Names of the CPU backends in the folder, the baseline last.
+pub(crate) fn cpu_backends() -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(native())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with("libggml-cpu-"))
+        .collect();
+    names.sort_by_key(|name| name.contains("baseline"));
+    assert!(names.last().is_some_and(|name| name.contains("baseline")), "no baseline among {names:?}");
+    names
+}
+
+#[expect(clippy::disallowed_methods, reason = "where the starter models lie is told to tests by the environment")]
+fn model_at(variable: &str) -> PathBuf {
+    let path = std::env::var_os(variable).map(PathBuf::from);
+    let path = path.unwrap_or_else(|| panic!("{variable} must name a GGUF file; `cargo xtask ci` sets it"));
+    assert!(path.is_file(), "{variable} names {}, which is no file", path.display());
+    path
+}
+
+pub(crate) fn model() -> PathBuf {
+    model_at("FREEHOLD_TEST_MODEL")
+}
+
+pub(crate) fn embedder() -> PathBuf {
+    model_at("FREEHOLD_TEST_EMBEDDER")
+}
+
+/// A worker and our end of its link. Killed when dropped.
+pub(crate) struct Worker {
+    pub(crate) child: jail::KillOnDrop,
+    sender: Option<Sender>,
+    receiver: Receiver,
+    socket: UnixStream,
+    /// Reports of other jobs than the one waited for.
+    later: VecDeque<Report>,
+}
+
+/// What one generation brought.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Answer {
+    pub(crate) text: String,
+    pub(crate) finish: WireFinish,
+    pub(crate) spent: Spent,
+    pub(crate) pieces: usize,
+}
+
+pub(crate) fn load() -> Load {
+    Load {
+        backends: vec![cpu_backends().remove(0)],
+        embed: false,
+        context_tokens: 2048,
+        sequences_max: 4,
+        batch_tokens: 512,
+        // Tests run side by side, and threads that wait for each other suffer most from company.
+        threads: 1,
+        gpu_layers: 0,
+        confine: true,
+    }
+}
+
+pub(crate) fn greedy() -> WireSampling {
+    WireSampling {
+        temperature: 0.0,
+        top_k: 0,
+        top_p: 1.0,
+        min_p: 0.0,
+        typical_p: 1.0,
+        repeat_penalty: 1.0,
+        penalty_last_n: 0,
+        presence_penalty: 0.0,
+        frequency_penalty: 0.0,
+        seed: 0,
+        logit_bias: Vec::new(),
+    }
+}
+
+pub(crate) fn begin(job: JobId, prompt: &str, tokens_max: u32) -> Begin {
+    Begin {
+        job,
+        prompt: vec![prompt.to_owned()],
+        add_bos: false,
+        sampling: greedy(),
+        stop: Vec::new(),
+        tokens_max,
+        deadline_ms: 0,
+    }
+}
+
+/// A question in the starter model's own chat format.
+pub(crate) fn chat(question: &str) -> String {
+    format!("<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n")
+}
+
+/// About `words` tokens that make no sense and repeat only over a long distance.
+pub(crate) fn long_prompt(words: usize) -> String {
+    let list = ["river", " stone", " green", " bridge", " people", " house", " old", " water", " light", " north"];
+    (0..words).map(|i| list[(i * 7 + i / 10 + i / 70) % list.len()]).collect()
+}
+
+impl Worker {
+    /// A process that has said Hello and nothing more.
+    pub(crate) fn start() -> Self {
+        let (ours, theirs) = wire::pair().unwrap();
+        let child = jail::Command::new(&native().join("freehold-worker"))
+            .arg("serve")
+            .fd(theirs.into_fd(), wire::WORKER_FD)
+            .spawn()
+            .unwrap();
+        let ours = ours.into_fd();
+        let socket = UnixStream::from(ours.try_clone().unwrap());
+        let (sender, receiver) = Link::new(ours).split().unwrap();
+        let child = jail::KillOnDrop(child);
+        let mut worker = Self { child, sender: Some(sender), receiver, socket, later: VecDeque::new() };
+        let hello = worker.receive().expect("a Hello");
+        assert!(matches!(hello, Report::Hello { version: wire::VERSION, .. }), "{hello:?}");
+        worker
+    }
+
+    pub(crate) fn with(load: &Load, model: &Path) -> (Self, Ready) {
+        let mut worker = Self::start();
+        let ready = worker.load(load, &[File::open(model).unwrap().into()]).expect("a model that loads");
+        (worker, ready)
+    }
+
+    /// The starter model, ready.
+    pub(crate) fn ready() -> Self {
+        Self::with(&load(), &model()).0
+    }
+
+    pub(crate) fn send_load(&mut self, load: &Load, model: &Path) {
+        let file = File::open(model).unwrap();
+        self.sender.as_mut().unwrap().send_with_fds(&Directive::Load(load.clone()), &[file.as_fd()]).unwrap();
+    }
+
+    /// Bytes that are no frame.
+    pub(crate) fn send_raw(&mut self, bytes: &[u8]) {
+        (&self.socket).write_all(bytes).unwrap();
+    }
+
+    pub(crate) fn load(&mut self, load: &Load, parts: &[OwnedFd]) -> Result<Ready, WireFault> {
+        let fds: Vec<_> = parts.iter().map(AsFd::as_fd).collect();
+        let sender = self.sender.as_mut().unwrap();
+        sender.send_with_fds(&Directive::Load(load.clone()), &fds).unwrap();
+        let mut percent_before = 0;
+        loop {
+            match self.receive().expect("a reply to Load") {
+                Report::Loading { percent } => {
+                    assert!(percent > percent_before && percent <= 100, "{percent} after {percent_before}");
+                    percent_before = percent;
+                }
+                Report::Ready(ready) => return Ok(*ready),
+                Report::Failed { job: None, fault } => return Err(fault),
+                other => panic!("{other:?} instead of Ready"),
+            }
+        }
+    }
+
+    pub(crate) fn send(&mut self, directive: &Directive) {
+        self.sender.as_mut().unwrap().send(directive).unwrap();
+    }
+
+    pub(crate) fn begin(&mut self, begin: Begin) {
+        self.send(&Directive::Begin(Box::new(begin)));
+    }
+
+    /// The next report, or None when the worker has closed the link.
+    pub(crate) fn receive(&mut self) -> Option<Report> {
+        match self.receiver.recv::<Report>() {
+            Ok((report, _)) => Some(report),
+            Err(wire::WireError::Closed) => None,
+            Err(wire::WireError::Io(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => None,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// The first report that `wanted` takes; others stay for later.
+    pub(crate) fn find<T>(&mut self, wanted: impl Fn(&Report) -> Option<T>) -> T {
+        if let Some(place) = self.later.iter().position(|report| wanted(report).is_some()) {
+            let report = self.later.remove(place).unwrap();
+            return wanted(&report).unwrap();
+        }
+        loop {
+            let report = self.receive().expect("the worker to live");
+            if let Some(found) = wanted(&report) {
+                return found;
+            }
+            self.later.push_back(report);
+        }
+    }
+
+    /// Follows a job to its end.
+    pub(crate) fn finish(&mut self, id: JobId) -> Result<Answer, WireFault> {
+        let (mut text, mut pieces) = (String::new(), 0);
+        loop {
+            let report = self.find(|report| match report {
+                Report::Text { job, .. } | Report::Done { job, .. } | Report::Failed { job: Some(job), .. } => {
+                    (*job == id).then(|| report.clone())
+                }
+                Report::Failed { job: None, fault } => panic!("the worker gave up: {fault:?}"),
+                _ => None,
+            });
+            match report {
+                Report::Text { text: piece, .. } => {
+                    assert!(!piece.is_empty());
+                    text.push_str(&piece);
+                    pieces += 1;
+                }
+                Report::Done { finish, spent, .. } => return Ok(Answer { text, finish, spent, pieces }),
+                Report::Failed { fault, .. } => return Err(fault),
+                _ => unreachable!(),
+            }
+        }
+    }
+
+    pub(crate) fn generate(&mut self, begin: Begin) -> Result<Answer, WireFault> {
+        let id = begin.job;
+        self.begin(begin);
+        self.finish(id)
+    }
+
+    pub(crate) fn count(&mut self, prompt: &[&str]) -> u32 {
+        let job = 900_000;
+        self.send(&Directive::Count { job, prompt: prompt.iter().map(ToString::to_string).collect() });
+        self.find(|report| match report {
+            Report::Counted { tokens, .. } => Some(*tokens),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn vectors(&mut self, job: JobId, texts: &[&str]) -> Result<(u32, Vec<Vec<f32>>, Vec<u32>), WireFault> {
+        self.send(&Directive::Embed { job, texts: texts.iter().map(ToString::to_string).collect() });
+        self.find(|report| match report {
+            Report::Vectors { job: id, dimensions, values, tokens } if *id == job => {
+                let rows = values.chunks(*dimensions as usize).map(<[f32]>::to_vec).collect();
+                Some(Ok((*dimensions, rows, tokens.clone())))
+            }
+            Report::Failed { job: Some(id), fault } if *id == job => Some(Err(fault.clone())),
+            _ => None,
+        })
+    }
+
+    /// Waits for the worker to have ended and gives its exit code; None when a signal ended it.
+    pub(crate) fn end(mut self) -> Option<i32> {
+        while self.receive().is_some() {}
+        self.child.wait().unwrap().code()
+    }
+
+    /// As a daemon that dies: the link is gone.
+    pub(crate) fn hang_up(mut self) -> Option<i32> {
+        self.sender.take().unwrap().close();
+        self.child.wait().unwrap().code()
+    }
+}
+
+/// The link and child of a worker for tests that write raw bytes.
+pub(crate) fn raw_worker() -> (jail::KillOnDrop, OwnedFd) {
+    let (ours, theirs) = wire::pair().unwrap();
+    let child = jail::Command::new(&native().join("freehold-worker"))
+        .arg("serve")
+        .fd(theirs.into_fd(), wire::WORKER_FD)
+        .spawn()
+        .unwrap();
+    (jail::KillOnDrop(child), Link::into_fd(ours))
+}

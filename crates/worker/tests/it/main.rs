@@ -1,0 +1,12 @@
+//! The real worker with a real model, over the real protocol.
+//!
+//! Needs `cargo xtask native` before, and the starter models, named by the variables
+//! `FREEHOLD_TEST_MODEL` (a generating model) and `FREEHOLD_TEST_EMBEDDER` (an embedding one).
+//! A test that lacks what it needs fails and says so: a skipped proof is none.
+
+mod confinement;
+mod embed;
+mod generate;
+mod harness;
+mod life;
+mod selftest;
