@@ -35,7 +35,8 @@ pub fn best(question: &str, hit: &Hit) -> Range<usize> {
     let text = hit.text.as_str();
     let sentences = sentences(hit);
     let wanted = Wanted::by(question);
-    let weights: Vec<(&str, f32)> = hit.terms.iter().map(|term| (term.stem.as_str(), evidence::term_weight(term))).collect();
+    let weights: Vec<(&str, f32)> =
+        hit.terms.iter().map(|term| (term.stem.as_str(), evidence::term_weight(term))).collect();
     let all: f32 = weights.iter().map(|(_, weight)| weight).sum::<f32>().max(f32::MIN_POSITIVE);
     let mut lead = HashSet::new();
     let mut found: Option<(f32, Range<usize>)> = None;
@@ -57,7 +58,6 @@ pub fn best(question: &str, hit: &Hit) -> Range<usize> {
         let mut candidates = vec![(score(words, &lead, &weights, all, wanted, heads), one.clone())];
         if let Some(next) = sentences.get(at + 1)
             && !heads
-
             && text[one.end..next.start].chars().filter(|c| *c == '\n').count() < 2
             && !words.contains('\t')
         {
@@ -105,14 +105,7 @@ fn leads(text: &str, line: &Range<usize>) -> bool {
 }
 
 /// How much a stretch says about the question, from 0 to about 1.
-fn score(
-    words: &str,
-    lead: &HashSet<String>,
-    weights: &[(&str, f32)],
-    all: f32,
-    wanted: Wanted,
-    heads: bool,
-) -> f32 {
+fn score(words: &str, lead: &HashSet<String>, weights: &[(&str, f32)], all: f32, wanted: Wanted, heads: bool) -> f32 {
     const FROM_LEAD: f32 = 0.7;
     let held = stems(words);
     let weight = |(stem, weight): &(&str, f32)| {
@@ -156,9 +149,29 @@ impl Wanted {
         let asks = |phrases: &[&str]| phrases.iter().any(|phrase| question.contains(phrase));
         if asks(&[" how often", " how frequently"]) {
             Wanted::Frequency
-        } else if asks(&[" when ", " what time", " which day", " what day", " which year", " what year", " which month", " what date"]) {
+        } else if asks(&[
+            " when ",
+            " what time",
+            " which day",
+            " what day",
+            " which year",
+            " what year",
+            " which month",
+            " what date",
+        ]) {
             Wanted::Time
-        } else if asks(&[" how many", " how much", " how long", " how far", " how old", " how high", " how wide", " how large", " cost", " price"]) {
+        } else if asks(&[
+            " how many",
+            " how much",
+            " how long",
+            " how far",
+            " how old",
+            " how high",
+            " how wide",
+            " how large",
+            " cost",
+            " price",
+        ]) {
             Wanted::Number
         } else {
             Wanted::Anything
@@ -167,18 +180,52 @@ impl Wanted {
 
     fn answered_by(self, text: &str) -> bool {
         const NUMBERS: [&str; 16] = [
-            "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelv", "twice", "onc",
-            "half", "hundr",
+            "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelv", "twice",
+            "onc", "half", "hundr",
         ];
         const OFTEN: [&str; 14] = [
-            "everi", "each", "onc", "twice", "per", "daili", "weekli", "monthli", "yearli", "annual", "quarter", "hour", "never",
-            "alway",
+            "everi", "each", "onc", "twice", "per", "daili", "weekli", "monthli", "yearli", "annual", "quarter",
+            "hour", "never", "alway",
         ];
         const TIMES: [&str; 38] = [
-            "januari", "februari", "march", "april", "may", "june", "juli", "august", "septemb", "octob", "novemb", "decemb",
-            "monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday", "spring", "summer", "autumn",
-            "winter", "morn", "even", "noon", "night", "midnight", "year", "month", "week", "day", "hour", "daili", "weekli",
-            "monthli", "yearli", "annual",
+            "januari",
+            "februari",
+            "march",
+            "april",
+            "may",
+            "june",
+            "juli",
+            "august",
+            "septemb",
+            "octob",
+            "novemb",
+            "decemb",
+            "monday",
+            "tuesday",
+            "wednesday",
+            "thursday",
+            "friday",
+            "saturday",
+            "sunday",
+            "spring",
+            "summer",
+            "autumn",
+            "winter",
+            "morn",
+            "even",
+            "noon",
+            "night",
+            "midnight",
+            "year",
+            "month",
+            "week",
+            "day",
+            "hour",
+            "daili",
+            "weekli",
+            "monthli",
+            "yearli",
+            "annual",
         ];
         let digit = text.contains(|c: char| c.is_ascii_digit());
         let any = |list: &[&str]| words::words(text).iter().any(|word| list.contains(&word.stem.as_str()));
@@ -197,8 +244,7 @@ fn shorten(hit: &Hit, range: Range<usize>) -> Range<usize> {
         return range;
     }
     let weight = |start: usize, end: usize| -> f32 {
-        let inside: HashSet<String> =
-            words::words(&hit.text[start..end]).into_iter().map(|word| word.stem).collect();
+        let inside: HashSet<String> = words::words(&hit.text[start..end]).into_iter().map(|word| word.stem).collect();
         hit.terms.iter().filter(|term| inside.contains(&term.stem)).map(evidence::term_weight).sum()
     };
     let bounds: Vec<Range<usize>> = words::words(&hit.text[range.clone()])
@@ -300,7 +346,11 @@ impl<'a> Marker<'a> {
         let mut out = String::new();
         for c in delta.chars() {
             if self.bracket.is_empty() {
-                if c == '[' { self.bracket.push(c) } else { self.take(c, &mut out) }
+                if c == '[' {
+                    self.bracket.push(c)
+                } else {
+                    self.take(c, &mut out)
+                }
                 continue;
             }
             let digits = self.bracket.len() - 1;

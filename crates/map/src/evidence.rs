@@ -55,8 +55,13 @@ pub fn weigh(hit: &Hit) -> Weight {
     let weights = term_weights(&hit.terms);
     let all: f32 = weights.iter().sum();
     let share = |stems: &HashSet<String>| {
-        let held: f32 =
-            hit.terms.iter().zip(&weights).filter(|(term, _)| stems.contains(&term.stem)).map(|(_, weight)| weight).sum();
+        let held: f32 = hit
+            .terms
+            .iter()
+            .zip(&weights)
+            .filter(|(term, _)| stems.contains(&term.stem))
+            .map(|(_, weight)| weight)
+            .sum();
         if all > 0.0 { held / all } else { 0.0 }
     };
     let body = words::words(&hit.text);
@@ -107,11 +112,13 @@ pub fn judge(question: &str, hits: &[Hit]) -> Verdict {
 fn reason(question: &str, hits: &[Hit], strengths: &[f32]) -> String {
     let quoted = |words: &[&str]| words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
     let Some(first) = hits.first() else {
-        let words: Vec<String> = words::content_words(question).into_iter().map(|word| question[word.span].to_owned()).collect();
+        let words: Vec<String> =
+            words::content_words(question).into_iter().map(|word| question[word.span].to_owned()).collect();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         return format!("no passage holds any of {}", quoted(&words));
     };
-    let missing: Vec<&str> = first.terms.iter().filter(|term| term.passages == 0).map(|term| term.word.as_str()).collect();
+    let missing: Vec<&str> =
+        first.terms.iter().filter(|term| term.passages == 0).map(|term| term.word.as_str()).collect();
     let nearest = strengths.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map_or(first, |(at, _)| &hits[at]);
     let stems: HashSet<String> = words::words(&nearest.text).into_iter().map(|word| word.stem).collect();
     let held = nearest.terms.iter().filter(|term| stems.contains(&term.stem)).count();

@@ -49,6 +49,8 @@ pub(crate) struct Refused {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Why {
     Broken,
+    Empty,
+    /// Pages without a word.
     NoText,
     NotText,
     TooLarge,
@@ -65,7 +67,10 @@ impl Refused {
 
     fn too_large() -> Self {
         let limit = base::Bytes(build::TEXT_BYTES_MAX as u64);
-        Self { why: Why::TooLarge, message: format!("it unpacks to more than {limit}, the most that is read of one document") }
+        Self {
+            why: Why::TooLarge,
+            message: format!("it unpacks to more than {limit}, the most that is read of one document"),
+        }
     }
 }
 
@@ -159,7 +164,8 @@ pub(crate) fn read(name: &str, bytes: &[u8]) -> Result<Document, Refused> {
         Kind::Mail => mail::read(bytes).ok_or_else(|| Refused::broken("it isn't a readable e-mail"))?,
         Kind::Foreign(what) => return Err(Refused { why: Why::NotText, message: format!("it is {what}") }),
         Kind::Markdown | Kind::Html | Kind::Lines(_) => {
-            let decoded = decode(bytes).ok_or_else(|| Refused { why: Why::NotText, message: "it isn't text".into() })?;
+            let decoded =
+                decode(bytes).ok_or_else(|| Refused { why: Why::NotText, message: "it isn't text".into() })?;
             match found {
                 Kind::Markdown => markdown::read(&decoded),
                 Kind::Html => html::read(&decoded),
@@ -172,7 +178,10 @@ pub(crate) fn read(name: &str, bytes: &[u8]) -> Result<Document, Refused> {
         return Err(Refused::too_large());
     }
     if document.blocks.is_empty() {
-        return Err(Refused::no_text(if bytes.is_empty() { "it is empty" } else { "it holds no words" }));
+        return Err(Refused {
+            why: Why::Empty,
+            message: if bytes.is_empty() { "it is empty" } else { "it holds no words" }.into(),
+        });
     }
     Ok(document)
 }

@@ -31,7 +31,13 @@ pub fn fuse(fusion: Fusion, lexical: &[(i64, f32)], dense: &[(i64, f32)]) -> Vec
             }
         }
         Fusion::Scores { dense: share } => {
-            let share = if lexical.is_empty() { 1.0 } else if dense.is_empty() { 0.0 } else { share };
+            let share = if lexical.is_empty() {
+                1.0
+            } else if dense.is_empty() {
+                0.0
+            } else {
+                share
+            };
             for (arm, weight) in [(lexical, 1.0 - share), (dense, share)] {
                 for (id, score) in scaled(arm) {
                     *scores.entry(id).or_default() += weight * score;

@@ -30,6 +30,8 @@ const STEP_FILES_MAX: usize = 64;
 const STEP_TEXT_BYTES_MAX: usize = 8 << 20;
 /// A finished file waits at most this long for its transaction.
 const STEP_AGE_MAX: Duration = Duration::from_secs(2);
+/// A long run makes what it has read searchable this often.
+const FOLLOW_EVERY: Duration = Duration::from_secs(15);
 const EMBED_TEXTS: usize = 32;
 const EMBED_FETCH: u32 = 2048;
 /// Reports name at most this many skipped files; the count is always whole.
@@ -58,8 +60,16 @@ impl fmt::Display for Stage {
 #[derive(Debug, Clone, PartialEq)]
 pub enum IndexStep {
     /// `total` is 0 while it isn't known. `read` counts files, `embed` passages, `commit` files that are safe.
-    Progress { stage: Stage, done: u64, total: u64, path: Option<PathBuf> },
-    Skipped { path: PathBuf, fault: Fault },
+    Progress {
+        stage: Stage,
+        done: u64,
+        total: u64,
+        path: Option<PathBuf>,
+    },
+    Skipped {
+        path: PathBuf,
+        fault: Fault,
+    },
     Notice(String),
 }
 
@@ -89,10 +99,16 @@ pub struct Report {
 enum Outcome {
     /// Same bytes at the same path; only the time differs.
     Unchanged(Change),
-    Changes { change: Change, fresh: bool },
+    Changes {
+        change: Change,
+        fresh: bool,
+    },
     Moved(Change),
     /// Read, but without text; kept in the record so that it isn't read again.
-    Refused { change: Change, fault: Fault },
+    Refused {
+        change: Change,
+        fault: Fault,
+    },
     /// Not read: nothing is kept of it.
     Skipped(Fault),
     Stopped(Fault),
@@ -113,6 +129,8 @@ struct Indexing<'a> {
     step_began: Instant,
     committed: u64,
     total: u64,
+    /// When the word index last followed the record.
+    followed: Instant,
 }
 
 impl Map {
@@ -157,6 +175,7 @@ impl Map {
             step_began: Instant::now(),
             committed: 0,
             total,
+            followed: Instant::now(),
         };
         let unlisted: Vec<PathBuf> = walked.skipped.iter().map(|(path, _)| path.clone()).collect();
         for (path, fault) in walked.skipped {
@@ -186,11 +205,10 @@ fn empty(root: &Path, report: &Report) -> Fault {
     let fault = match report.skipped.first() {
         None => Fault::new(Code::MapEmpty, format!("`{root}` holds no files that can be indexed"))
             .hint("choose a folder with documents; hidden files and those named in .gitignore are left out"),
-        Some((path, why)) => Fault::new(
-            Code::MapEmpty,
-            format!("none of the {} files in `{root}` can be indexed", report.skipped_count),
-        )
-        .cause(format!("`{}`: {}", path.display(), why.message)),
+        Some((path, why)) => {
+            Fault::new(Code::MapEmpty, format!("none of the {} files in `{root}` can be indexed", report.skipped_count))
+                .cause(format!("`{}`: {}", path.display(), why.message))
+        }
     };
     fault.hint("Markdown, text, HTML, PDF, DOCX, e-mail (.eml), source code, CSV, JSON, YAML and TOML are read")
 }
@@ -231,6 +249,7 @@ impl Indexing<'_> {
                 known => tasks.push(Task { found, known }),
             }
         }
+        (self.on)(IndexStep::Progress { stage: Stage::Read, done, total: self.total, path: None });
         // What is left under this root wasn't found again. A folder that couldn't be listed keeps its files.
         known.retain(|path, _| !unlisted.iter().any(|folder| path.starts_with(folder) && path != folder));
         let mut orphans: HashMap<Hash, Vec<(PathBuf, Known)>> = HashMap::new();
@@ -238,7 +257,8 @@ impl Indexing<'_> {
             orphans.entry(known.hash).or_default().push((path, known));
         }
         let orphans = Mutex::new(orphans);
-        let threads = std::thread::available_parallelism().map_or(1, usize::from).clamp(1, READERS_MAX).min(tasks.len());
+        let threads =
+            std::thread::available_parallelism().map_or(1, usize::from).clamp(1, READERS_MAX).min(tasks.len());
         let (next, tasks) = (AtomicUsize::new(0), tasks);
         let stop = AtomicBool::new(false);
         let protection = Mutex::new(Vec::new());
@@ -292,7 +312,11 @@ impl Indexing<'_> {
                     self.push(change);
                 }
                 Outcome::Changes { change, fresh } => {
-                    if fresh { self.report.added += 1 } else { self.report.changed += 1 }
+                    if fresh {
+                        self.report.added += 1
+                    } else {
+                        self.report.changed += 1
+                    }
                     self.push(change);
                 }
                 Outcome::Moved(change) => {
@@ -349,6 +373,9 @@ impl Indexing<'_> {
         self.step.clear();
         self.step_bytes = 0;
         (self.on)(IndexStep::Progress { stage: Stage::Commit, done: self.committed, total: 0, path: None });
+        if self.followed.elapsed() >= FOLLOW_EVERY {
+            self.update_lexical()?;
+        }
         Ok(())
     }
 
@@ -358,6 +385,7 @@ impl Indexing<'_> {
         for notice in notices {
             (self.on)(IndexStep::Notice(notice));
         }
+        self.followed = Instant::now();
         seen
     }
 
@@ -376,8 +404,11 @@ impl Indexing<'_> {
             waiting.sort_by_key(|waiting| waiting.text.len());
             for batch in waiting.chunks(EMBED_TEXTS) {
                 if cancel.load(Ordering::Relaxed) {
-                    return Err(Fault::new(Code::Cancelled, format!("indexing was stopped after {done} of {total} vectors"))
-                        .hint("all words are indexed; index again to make the other vectors"));
+                    return Err(Fault::new(
+                        Code::Cancelled,
+                        format!("indexing was stopped after {done} of {total} vectors"),
+                    )
+                    .hint("all words are indexed; index again to make the other vectors"));
                 }
                 let texts: Vec<String> = batch.iter().map(embedded_text).collect();
                 let vectors = embed.embed(&texts).and_then(|vectors| checked(vectors, texts.len()));
@@ -414,7 +445,10 @@ fn checked(vectors: Vec<Vec<f32>>, count: usize) -> Result<Vec<Vec<f32>>, Fault>
 /// What is embedded: title and headings give a passage its context; they are no part of what is cited.
 pub(crate) fn embedded_text(passage: &Unembedded) -> String {
     let title = passage.title.clone().unwrap_or_else(|| stem(&passage.path));
-    let heading = passage.heading.strip_prefix(title.as_str()).map_or(passage.heading.as_str(), |rest| rest.trim_start_matches(" > "));
+    let heading = passage
+        .heading
+        .strip_prefix(title.as_str())
+        .map_or(passage.heading.as_str(), |rest| rest.trim_start_matches(" > "));
     let mut text = String::with_capacity(title.len() + heading.len() + passage.text.len() + 4);
     for part in [title.as_str(), heading] {
         // A heading that the passage begins with needn't be said twice.
@@ -471,7 +505,15 @@ impl Work<'_> {
                 Fault::new(Code::DocumentInvalid, "it is a private key").hint("keys and secrets are never indexed"),
             );
         }
-        let row = |format, title, encoding, fault| FileRow { path: path.clone(), stamp: *stamp, hash, format, title, encoding, fault };
+        let row = |format, title, encoding, fault| FileRow {
+            path: path.clone(),
+            stamp: *stamp,
+            hash,
+            format,
+            title,
+            encoding,
+            fault,
+        };
         match session.read(&path.to_string_lossy(), &bytes) {
             Ok(document) => {
                 let (encoding, passages) = passages(&document, &bytes);
@@ -509,9 +551,8 @@ fn read_file(path: &Path, stamp: Stamp) -> Result<Vec<u8>, Fault> {
         return Err(too_large(stamp.bytes));
     }
     let unreadable = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => {
-            Fault::new(Code::FileMissing, "it vanished while the folder was being indexed").hint("index again if it is back")
-        }
+        std::io::ErrorKind::NotFound => Fault::new(Code::FileMissing, "it vanished while the folder was being indexed")
+            .hint("index again if it is back"),
         _ => Fault::new(Code::FileUnreadable, "it can't be read").cause(error).hint("check who owns it, with `ls -l`"),
     };
     let file = File::open(path).map_err(unreadable)?;
@@ -559,7 +600,8 @@ fn runs_within(text: &str, runs: &[Run], encoding: Encoding, span: &Range<usize>
     let touched = runs[first..].iter().take_while(|run| (run.text as usize) < span.end);
     touched
         .map(|run| {
-            let (start, end) = ((run.text as usize).max(span.start), ((run.text + run.text_len) as usize).min(span.end));
+            let (start, end) =
+                ((run.text as usize).max(span.start), ((run.text + run.text_len) as usize).min(span.end));
             let (mut source, mut source_len) = (run.source, run.source_len);
             if straight(text, run, encoding) {
                 source += encoding.width_of(&text[run.text as usize..start]) as u32;

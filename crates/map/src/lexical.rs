@@ -121,7 +121,10 @@ impl Lexical {
     pub(crate) fn catch_up(&self, record: &Record) -> Result<u64, Fault> {
         let (has, wanted) = (self.generation()?, record.generation()?);
         if has > wanted {
-            return Err(Fault::new(Code::MapDamaged, format!("the word index is of generation {has}, the record of {wanted}")));
+            return Err(Fault::new(
+                Code::MapDamaged,
+                format!("the word index is of generation {has}, the record of {wanted}"),
+            ));
         }
         if has < wanted {
             self.replay(record, has, wanted)?;

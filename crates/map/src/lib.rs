@@ -8,9 +8,9 @@
 pub mod chunk;
 pub mod cite;
 pub mod document;
+pub mod evidence;
 mod extract;
 pub mod fuse;
-pub mod evidence;
 mod half;
 mod index;
 mod lexical;

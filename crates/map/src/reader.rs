@@ -87,7 +87,8 @@ impl Session<'_> {
                 if served_before == 0 {
                     let message = end.unwrap_or_else(|| "its reader ended without a word".into());
                     return Err(Unread::Skipped(
-                        Fault::new(Code::DocumentInvalid, message).hint("the rest of the folder is indexed; this file is left out"),
+                        Fault::new(Code::DocumentInvalid, message)
+                            .hint("the rest of the folder is indexed; this file is left out"),
                     ));
                 }
                 continue;
@@ -120,6 +121,7 @@ impl Session<'_> {
 fn fault(refused: extract::Refused) -> Fault {
     let hint = match refused.why {
         Why::Broken => "open it in the program that made it and save it again",
+        Why::Empty => "nothing needs to be done",
         Why::NoText => "if it is a scan, run text recognition over it first (`ocrmypdf IN.pdf OUT.pdf`)",
         Why::NotText => "export it as text, Markdown, HTML, PDF or DOCX",
         Why::TooLarge => "split it into smaller files",
@@ -138,9 +140,12 @@ struct Running {
 impl Running {
     fn start(reader: &Reader) -> Result<(Self, Vec<String>), Fault> {
         let failed = |cause: String| {
-            Fault::new(Code::ConfinementFailed, format!("the document reader `{} extract` doesn't start", reader.program.display()))
-                .cause(cause)
-                .hint("run `freehold doctor`: it says what confinement this system allows")
+            Fault::new(
+                Code::ConfinementFailed,
+                format!("the document reader `{} extract` doesn't start", reader.program.display()),
+            )
+            .cause(cause)
+            .hint("run `freehold doctor`: it says what confinement this system allows")
         };
         let limits = Limits {
             memory_bytes: Some(reader.limits.memory_bytes),
@@ -183,8 +188,7 @@ impl Running {
 
     fn exchange(&mut self, name: &str, bytes: &[u8], document_ms: u64) -> std::io::Result<Reply> {
         self.watch.set(Some(Duration::from_millis(document_ms)));
-        let reply =
-            extract::request(&mut self.input, name, bytes).and_then(|()| extract::reply(&mut self.output));
+        let reply = extract::request(&mut self.input, name, bytes).and_then(|()| extract::reply(&mut self.output));
         self.watch.set(None);
         self.served += 1;
         reply
@@ -284,4 +288,3 @@ impl Watch {
         }
     }
 }
-

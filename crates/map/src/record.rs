@@ -102,10 +102,19 @@ pub(crate) enum Change {
     /// A new or changed file, whole; an older row of that path goes.
     Put(FileRow, Vec<PassageRow>),
     /// The same bytes under another path.
-    Move { id: i64, path: PathBuf, stamp: Stamp },
+    Move {
+        id: i64,
+        path: PathBuf,
+        stamp: Stamp,
+    },
     /// The same bytes at the same path with another time.
-    Touch { id: i64, stamp: Stamp },
-    Remove { id: i64 },
+    Touch {
+        id: i64,
+        stamp: Stamp,
+    },
+    Remove {
+        id: i64,
+    },
 }
 
 /// A passage with its file, as search wants it.
@@ -199,7 +208,8 @@ impl Record {
     /// Files of the record that lie under `root`, by path.
     pub(crate) fn known(&self, root: &Path) -> Result<HashMap<PathBuf, Known>, Fault> {
         let read = || -> rusqlite::Result<HashMap<PathBuf, Known>> {
-            let mut statement = self.db.prepare("SELECT path, id, bytes, modified_ns, hash, reading, fault FROM file")?;
+            let mut statement =
+                self.db.prepare("SELECT path, id, bytes, modified_ns, hash, reading, fault FROM file")?;
             let rows = statement.query_map([], |row| {
                 let fault: Option<String> = row.get(6)?;
                 let known = Known {
@@ -254,9 +264,15 @@ impl Record {
             let mut files = self.db.prepare_cached(
                 "SELECT id, path, title FROM file WHERE generation > ?1 AND id > ?2 ORDER BY id LIMIT ?3",
             )?;
-            let mut passages = self.db.prepare_cached("SELECT id, text, heading FROM passage WHERE file = ?1 ORDER BY id")?;
+            let mut passages =
+                self.db.prepare_cached("SELECT id, text, heading FROM passage WHERE file = ?1 ORDER BY id")?;
             let rows = files.query_map(params![generation.cast_signed(), after, limit], |row| {
-                Ok(ChangedFile { id: row.get(0)?, path: path_from(row.get(1)?), title: row.get(2)?, passages: Vec::new() })
+                Ok(ChangedFile {
+                    id: row.get(0)?,
+                    path: path_from(row.get(1)?),
+                    title: row.get(2)?,
+                    passages: Vec::new(),
+                })
             })?;
             let mut found = Vec::new();
             for row in rows {
@@ -384,8 +400,10 @@ impl Record {
         let mut run = || -> rusqlite::Result<()> {
             let transaction = self.db.transaction()?;
             transaction.execute("DELETE FROM gone WHERE generation <= ?1", [seen.cast_signed()])?;
-            transaction
-                .execute("DELETE FROM vector WHERE NOT EXISTS (SELECT 1 FROM passage p WHERE p.key = vector.key)", [])?;
+            transaction.execute(
+                "DELETE FROM vector WHERE NOT EXISTS (SELECT 1 FROM passage p WHERE p.key = vector.key)",
+                [],
+            )?;
             transaction.commit()?;
             // Readers may hold the log open: what stays in it now goes next time.
             self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
@@ -431,7 +449,12 @@ pub(crate) struct Unembedded {
     pub(crate) text: String,
 }
 
-fn put(transaction: &Transaction<'_>, file: &FileRow, passages: &[PassageRow], generation: i64) -> rusqlite::Result<()> {
+fn put(
+    transaction: &Transaction<'_>,
+    file: &FileRow,
+    passages: &[PassageRow],
+    generation: i64,
+) -> rusqlite::Result<()> {
     let path = path_bytes(&file.path);
     let old: Option<i64> =
         transaction.query_row("SELECT id FROM file WHERE path = ?1", [&path], |row| row.get(0)).optional()?;
@@ -439,18 +462,20 @@ fn put(transaction: &Transaction<'_>, file: &FileRow, passages: &[PassageRow], g
         remove(transaction, old, generation)?;
     }
     let fault = file.fault.as_ref().and_then(|fault| serde_json::to_string(fault).ok());
-    transaction.prepare_cached("INSERT INTO file VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?.execute(params![
-        path,
-        file.stamp.bytes.cast_signed(),
-        file.stamp.modified_ns,
-        file.hash,
-        READING,
-        file.format.as_str(),
-        file.title,
-        encoding_number(file.encoding),
-        fault,
-        generation
-    ])?;
+    transaction.prepare_cached("INSERT INTO file VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?.execute(
+        params![
+            path,
+            file.stamp.bytes.cast_signed(),
+            file.stamp.modified_ns,
+            file.hash,
+            READING,
+            file.format.as_str(),
+            file.title,
+            encoding_number(file.encoding),
+            fault,
+            generation
+        ],
+    )?;
     let id = transaction.last_insert_rowid();
     let mut insert =
         transaction.prepare_cached("INSERT INTO passage VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?;
@@ -520,7 +545,9 @@ fn encoding_number(encoding: Encoding) -> i64 {
 }
 
 fn encoding_from(number: i64) -> Option<Encoding> {
-    [Encoding::Utf8, Encoding::Windows1252, Encoding::Utf16Le, Encoding::Utf16Be].get(usize::try_from(number).ok()?).copied()
+    [Encoding::Utf8, Encoding::Windows1252, Encoding::Utf16Le, Encoding::Utf16Be]
+        .get(usize::try_from(number).ok()?)
+        .copied()
 }
 
 /// The words that two passages must share to share a vector.
@@ -568,9 +595,9 @@ fn owned_file(path: &Path) -> std::io::Result<()> {
 
 fn damaged(dir: &Path, cause: impl std::fmt::Display) -> Fault {
     let dir = dir.display();
-    Fault::new(Code::MapDamaged, format!("the map in `{dir}` can't be used"))
-        .cause(cause)
-        .hint(format!("`freehold stop`, then `mv '{dir}' '{dir}.damaged'`, then `freehold index FOLDER` makes it anew from your files"))
+    Fault::new(Code::MapDamaged, format!("the map in `{dir}` can't be used")).cause(cause).hint(format!(
+        "`freehold stop`, then `mv '{dir}' '{dir}.damaged'`, then `freehold index FOLDER` makes it anew from your files"
+    ))
 }
 
 fn fault(dir: &Path, error: rusqlite::Error) -> Fault {
@@ -592,9 +619,14 @@ fn fault(dir: &Path, error: rusqlite::Error) -> Fault {
             ErrorCode::CannotOpen => Fault::new(Code::FileUnreadable, format!("cannot open `{}`", path.display()))
                 .hint(format!("check who owns it: `ls -l {}`", path.display()))
                 .cause(error),
-            ErrorCode::SystemIoFailure => Fault::new(Code::FileUnwritable, format!("cannot read or write `{}`", path.display()))
-                .hint(format!("the disk may be failing or full ({} are used by it)", Bytes(std::fs::metadata(&path).map_or(0, |meta| meta.len()))))
-                .cause(error),
+            ErrorCode::SystemIoFailure => {
+                Fault::new(Code::FileUnwritable, format!("cannot read or write `{}`", path.display()))
+                    .hint(format!(
+                        "the disk may be failing or full ({} are used by it)",
+                        Bytes(std::fs::metadata(&path).map_or(0, |meta| meta.len()))
+                    ))
+                    .cause(error)
+            }
             _ => damaged(dir, error),
         },
         // A table that isn't there, a value of another type: the file isn't what this program wrote.

@@ -166,7 +166,12 @@ impl Map {
 
     /// `None` while no passage has a vector of this model.
     #[expect(clippy::type_complexity, reason = "the query's vector and the passages that it found")]
-    fn vector_arm(&self, embed: &dyn Embed, text: &str, limit: usize) -> Result<Option<(Vec<f32>, Vec<(i64, f32)>)>, Fault> {
+    fn vector_arm(
+        &self,
+        embed: &dyn Embed,
+        text: &str,
+        limit: usize,
+    ) -> Result<Option<(Vec<f32>, Vec<(i64, f32)>)>, Fault> {
         let model = embed.model();
         let Some(vectors) = self.vectors(&model)? else { return Ok(None) };
         let vector = embed

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 /// Words that a full stop follows without ending a sentence.
 const SHORT: [&str; 30] = [
-    "mr", "mrs", "ms", "dr", "prof", "st", "no", "nr", "vs", "etc", "eg", "ie", "e.g", "i.e", "fig", "vol", "pp", "p", "al",
-    "inc", "ltd", "co", "jr", "sr", "approx", "dept", "tel", "ca", "u.s", "cf",
+    "mr", "mrs", "ms", "dr", "prof", "st", "no", "nr", "vs", "etc", "eg", "ie", "e.g", "i.e", "fig", "vol", "pp", "p",
+    "al", "inc", "ltd", "co", "jr", "sr", "approx", "dept", "tel", "ca", "u.s", "cf",
 ];
 
 /// Byte ranges of the sentences of a text, white space at their ends left out. A blank line always ends one.
@@ -87,10 +87,13 @@ pub(crate) fn next_end(text: &str, start: usize) -> Option<usize> {
                 }
             }
             '.' | '!' | '?' | '…' | '。' | '！' | '？' => {
-                while chars.peek().is_some_and(|(_, c)| matches!(c, '.' | '!' | '?' | '"' | '\'' | '”' | '’' | ')' | ']' | '»' | '*')) {
+                while chars
+                    .peek()
+                    .is_some_and(|(_, c)| matches!(c, '.' | '!' | '?' | '"' | '\'' | '”' | '’' | ')' | ']' | '»' | '*'))
+                {
                     chars.next();
                 }
-                let Some((end, next)) = chars.peek().copied() else { return None };
+                let (end, next) = chars.peek().copied()?;
                 if matches!(c, '。' | '！' | '？') || (next.is_whitespace() && ends(text, start, at, c, end)) {
                     return Some(end);
                 }

@@ -135,7 +135,13 @@ impl Vectors {
     }
 
     /// Passage ids with their cosine to the query, best first.
-    pub(crate) fn search(&self, model: &str, query: &[f32], record: &Record, limit: usize) -> Result<Vec<(i64, f32)>, Fault> {
+    pub(crate) fn search(
+        &self,
+        model: &str,
+        query: &[f32],
+        record: &Record,
+        limit: usize,
+    ) -> Result<Vec<(i64, f32)>, Fault> {
         if query.len() != self.dimensions || limit == 0 {
             return Ok(Vec::new());
         }

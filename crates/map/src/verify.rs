@@ -82,7 +82,14 @@ fn read(path: &Path) -> Result<Vec<u8>, &'static str> {
 }
 
 /// Compares a range of text with the file's bytes, run by run. `start` is the passage's first byte.
-fn stands(text: &str, source: &Source, start: usize, bytes: &[u8], range: Range<usize>, unchanged: bool) -> Option<Range<u32>> {
+fn stands(
+    text: &str,
+    source: &Source,
+    start: usize,
+    bytes: &[u8],
+    range: Range<usize>,
+    unchanged: bool,
+) -> Option<Range<u32>> {
     let mut at = range.start;
     for run in &source.runs {
         let (run_start, run_end) = (run.text as usize, (run.text + run.text_len) as usize);
@@ -91,7 +98,10 @@ fn stands(text: &str, source: &Source, start: usize, bytes: &[u8], range: Range<
         }
         let (from, to) = (run_start.max(range.start), run_end.min(range.end));
         // Between runs there is only white space that stands for markup.
-        if from < at || !text.get(at..from)?.trim().is_empty() || !run_stands(text, source, run, start, bytes, from..to, unchanged) {
+        if from < at
+            || !text.get(at..from)?.trim().is_empty()
+            || !run_stands(text, source, run, start, bytes, from..to, unchanged)
+        {
             return None;
         }
         at = to;
@@ -104,7 +114,15 @@ fn stands(text: &str, source: &Source, start: usize, bytes: &[u8], range: Range<
     Some(place.start + shift..place.end + shift)
 }
 
-fn run_stands(text: &str, source: &Source, run: &Run, start: usize, bytes: &[u8], range: Range<usize>, unchanged: bool) -> bool {
+fn run_stands(
+    text: &str,
+    source: &Source,
+    run: &Run,
+    start: usize,
+    bytes: &[u8],
+    range: Range<usize>,
+    unchanged: bool,
+) -> bool {
     let encoding = source.encoding;
     let whole = start + run.source as usize..start + (run.source + run.source_len) as usize;
     if straight(text, run, encoding) {

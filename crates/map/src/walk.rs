@@ -26,7 +26,10 @@ pub struct Stamp {
 impl Stamp {
     pub(crate) fn of(metadata: &Metadata) -> Self {
         let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        Self { bytes: metadata.len(), modified_ns: modified.map_or(0, |time| i64::try_from(time.as_nanos()).unwrap_or(0)) }
+        Self {
+            bytes: metadata.len(),
+            modified_ns: modified.map_or(0, |time| i64::try_from(time.as_nanos()).unwrap_or(0)),
+        }
     }
 }
 
@@ -40,28 +43,49 @@ pub(crate) struct Walked {
 }
 
 /// Folders that hold no one's documents, whatever their ignore rules say.
-const NEVER_FOLDERS: [&str; 8] =
-    ["node_modules", "__pycache__", ".git", ".ssh", ".gnupg", "lost+found", "$RECYCLE.BIN", "System Volume Information"];
+const NEVER_FOLDERS: [&str; 8] = [
+    "node_modules",
+    "__pycache__",
+    ".git",
+    ".ssh",
+    ".gnupg",
+    "lost+found",
+    "$RECYCLE.BIN",
+    "System Volume Information",
+];
 const SYSTEM: [&str; 4] = ["/proc", "/sys", "/dev", "/run"];
 
 /// Whether a file's name says that it holds a key or a secret.
 pub(crate) fn is_secret(name: &str) -> bool {
     const NAMES: [&str; 12] = [
-        "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519", "credentials", "credentials.json", "secrets.json", "secrets.yaml",
-        "secrets.yml", "secrets.toml", "wallet.dat", "htpasswd",
+        "id_rsa",
+        "id_dsa",
+        "id_ecdsa",
+        "id_ed25519",
+        "credentials",
+        "credentials.json",
+        "secrets.json",
+        "secrets.yaml",
+        "secrets.yml",
+        "secrets.toml",
+        "wallet.dat",
+        "htpasswd",
     ];
-    const ENDS: [&str; 13] = [
-        ".pem", ".p12", ".pfx", ".jks", ".keystore", ".kdbx", ".kdb", ".gpg", ".pgp", ".ovpn", ".env", ".ppk", ".asc",
-    ];
+    const ENDS: [&str; 13] =
+        [".pem", ".p12", ".pfx", ".jks", ".keystore", ".kdbx", ".kdb", ".gpg", ".pgp", ".ovpn", ".env", ".ppk", ".asc"];
     let name = name.to_ascii_lowercase();
-    NAMES.contains(&name.as_str()) || ENDS.iter().any(|end| name.ends_with(end)) || name.starts_with(".env.") || name == ".netrc"
+    NAMES.contains(&name.as_str())
+        || ENDS.iter().any(|end| name.ends_with(end))
+        || name.starts_with(".env.")
+        || name == ".netrc"
 }
 
 /// Whether a file's first bytes say that it is a private key, whatever its name.
 pub(crate) fn is_private_key(bytes: &[u8]) -> bool {
     const HEAD_BYTES: usize = 4096;
     let head = &bytes[..bytes.len().min(HEAD_BYTES)];
-    head.trim_ascii_start().starts_with(b"-----BEGIN ") && head.windows(17).any(|window| window == b"PRIVATE KEY-----\n" || window == b"PRIVATE KEY-----\r")
+    head.trim_ascii_start().starts_with(b"-----BEGIN ")
+        && head.windows(17).any(|window| window == b"PRIVATE KEY-----\n" || window == b"PRIVATE KEY-----\r")
 }
 
 fn is_never(entry: &DirEntry, own: &Path) -> bool {
@@ -108,7 +132,9 @@ pub(crate) fn walk(root: &Path, own: &Path, cancel: &AtomicBool, seen: &mut dyn 
         }
         match entry {
             Ok(entry) => look(&entry, &mut walked),
-            Err(error) => walked.skipped.push((path_of(&error).unwrap_or_else(|| root.to_path_buf()), unlisted(&error))),
+            Err(error) => {
+                walked.skipped.push((path_of(&error).unwrap_or_else(|| root.to_path_buf()), unlisted(&error)))
+            }
         }
         seen(walked.files.len() as u64);
     }
@@ -126,7 +152,9 @@ fn look(entry: &DirEntry, walked: &mut Walked) {
     if kind.is_symlink() {
         let fault = match std::fs::metadata(&path) {
             Ok(_) => skip("it is a link, and links aren't followed".into(), "index the place that it points to"),
-            Err(_) => skip("it is a link to something that isn't there".into(), "remove the link or restore its target"),
+            Err(_) => {
+                skip("it is a link to something that isn't there".into(), "remove the link or restore its target")
+            }
         };
         walked.skipped.push((path, fault));
         return;

@@ -39,7 +39,8 @@ impl Cranfield {
     pub(crate) fn open(dir: &Path, quick: bool) -> Outcome<Self> {
         let documents = lines(&dir.join("corpus.jsonl"))?.into_iter().map(|line| {
             // Some collections repeat the title at the head of the text.
-            let text = if line.text.starts_with(&line.title) { line.text } else { format!("{}\n\n{}", line.title, line.text) };
+            let text =
+                if line.text.starts_with(&line.title) { line.text } else { format!("{}\n\n{}", line.title, line.text) };
             (format!("{}.txt", line._id), text.replace('\r', ""))
         });
         let documents = documents.filter(|(_, text)| !text.trim().is_empty()).collect();
@@ -54,7 +55,9 @@ impl Cranfield {
         }
         let queries = lines(&dir.join("queries.jsonl"))?
             .into_iter()
-            .filter_map(|line| Some(Ranked { relevant: relevant.remove(&line._id)?, text: line.text.replace('\r', "") }))
+            .filter_map(|line| {
+                Some(Ranked { relevant: relevant.remove(&line._id)?, text: line.text.replace('\r', "") })
+            })
             .step_by(if quick { QUICK_STEP } else { 1 })
             .collect();
         Ok(Self { documents, queries })

@@ -11,7 +11,7 @@ mod measure;
 
 use collection::{Cranfield, Spans};
 use freehold_map::fuse::Fusion;
-use freehold_map::{Boosts, Embed, Map, Query, Reader, Tuning};
+use freehold_map::{Boosts, Embed, Map, Query, Reader, ReaderLimits, Tuning};
 use measure::Goal;
 use serde::Serialize;
 use std::collections::{BTreeSet, HashMap};
@@ -100,10 +100,9 @@ impl Embed for Vectors {
         texts
             .iter()
             .map(|text| {
-                self.known
-                    .get(text)
-                    .cloned()
-                    .ok_or_else(|| base::Fault::new(base::Code::ModelUnfit, format!("no vector for a text that begins `{:.60}`", text)))
+                self.known.get(text).cloned().ok_or_else(|| {
+                    base::Fault::new(base::Code::ModelUnfit, format!("no vector for a text that begins `{:.60}`", text))
+                })
             })
             .collect()
     }
@@ -176,8 +175,20 @@ fn sweep(vectors: bool) -> Vec<Arm> {
         arms.push(Arm { name, vectors: false, tuning: Tuning { boosts, ..Tuning::default() } });
     }
     if vectors {
-        for (name, dense) in [("cc .2", 0.2), ("cc .3", 0.3), ("cc .4", 0.4), ("cc .5", 0.5), ("cc .6", 0.6), ("cc .7", 0.7), ("cc .8", 0.8)] {
-            arms.push(Arm { name, vectors: true, tuning: Tuning { fusion: Fusion::Scores { dense }, ..Tuning::default() } });
+        for (name, dense) in [
+            ("cc .2", 0.2),
+            ("cc .3", 0.3),
+            ("cc .4", 0.4),
+            ("cc .5", 0.5),
+            ("cc .6", 0.6),
+            ("cc .7", 0.7),
+            ("cc .8", 0.8),
+        ] {
+            arms.push(Arm {
+                name,
+                vectors: true,
+                tuning: Tuning { fusion: Fusion::Scores { dense }, ..Tuning::default() },
+            });
         }
         for (name, k) in [("rrf 10", 10.0), ("rrf 20", 20.0), ("rrf 60", 60.0)] {
             arms.push(Arm { name, vectors: true, tuning: Tuning { fusion: Fusion::Ranks { k }, ..Tuning::default() } });
@@ -207,13 +218,20 @@ fn run(settings: &Settings) -> Outcome<()> {
         .collect::<Outcome<_>>()?;
     if collecting {
         let vectors = vectors.as_ref().ok_or("texts are collected by the embedder")?;
-        let questions = cranfield.queries.iter().map(|query| &query.text).chain(spans.questions.iter().map(|question| &question.text));
+        let questions = cranfield
+            .queries
+            .iter()
+            .map(|query| &query.text)
+            .chain(spans.questions.iter().map(|question| &question.text));
         vectors.embed(&questions.cloned().collect::<Vec<_>>())?;
         return write_texts(settings, vectors);
     }
     measure::cranfield(&cranfield, &one, &arms, embed, &mut report)?;
     measure::spans(&spans, &maps, &arms, embed, &mut report)?;
     measure::evidence(&spans, &maps, embed, settings.features.as_deref(), &mut report)?;
+    if !settings.quick {
+        readers(&work.path().join("cranfield"), &mut report)?;
+    }
     print(settings, &report)
 }
 
@@ -255,6 +273,24 @@ fn indexed(dir: &Path, documents: &[(String, String)], embed: Option<&dyn Embed>
     Ok(map)
 }
 
+/// What it costs to start a reader for each document, against one that reads many.
+fn readers(dir: &Path, report: &mut Report) -> Outcome<()> {
+    let mut rows = Vec::new();
+    for documents_max in [1, 16, 256] {
+        let limits = ReaderLimits { documents_max, ..ReaderLimits::default() };
+        let reader = Reader { program: std::env::current_exe()?, limits };
+        let place = tempfile::tempdir()?;
+        let map = Map::open(place.path(), reader)?;
+        let started = Instant::now();
+        let done = map.index(&dir.join("files"), None, &mut |_| {}, &AtomicBool::new(false))?;
+        let each = started.elapsed().as_secs_f64() * 1e3 / done.documents as f64;
+        rows.push(vec![documents_max.to_string(), format!("{each:.2}")]);
+    }
+    let head = ["documents for each reader", "ms for each document"].map(str::to_owned).to_vec();
+    report.tables.push(Table { title: "starting confined readers, Cranfield".into(), head, rows });
+    Ok(())
+}
+
 fn ask(map: &Map, text: &str, limit: usize, arm: &Arm, embed: Option<&dyn Embed>) -> Outcome<freehold_map::Found> {
     let query = Query { text: text.to_owned(), limit };
     Ok(map.search_with(&query, embed.filter(|_| arm.vectors), &arm.tuning)?)
@@ -276,7 +312,14 @@ fn print(settings: &Settings, report: &Report) -> Outcome<()> {
         }
     }
     for goal in &report.goals {
-        writeln!(out, "goal {} {:.4} {}: {}", goal.name, goal.measured, goal.goal, if goal.met { "met" } else { "MISSED" })?;
+        writeln!(
+            out,
+            "goal {} {:.4} {}: {}",
+            goal.name,
+            goal.measured,
+            goal.goal,
+            if goal.met { "met" } else { "MISSED" }
+        )?;
     }
     for note in &report.notes {
         writeln!(out, "note: {note}")?;

@@ -91,7 +91,9 @@ pub(crate) fn cranfield(
             format!("{p99:.1}"),
         ]);
         match arm.name {
-            "lexical" => report.goals.push(goal("Cranfield, words: nDCG@10", mean(&ndcgs), Some(CRANFIELD_STEMMED), 0.36)),
+            "lexical" => {
+                report.goals.push(goal("Cranfield, words: nDCG@10", mean(&ndcgs), Some(CRANFIELD_STEMMED), 0.36))
+            }
             "hybrid" => report.goals.push(goal("Cranfield, hybrid: nDCG@10", mean(&ndcgs), None, 0.38)),
             _ => {}
         }
@@ -106,7 +108,9 @@ fn overlap(spans: &[Range<usize>], passages: &[Range<usize>]) -> usize {
     // Passages never overlap each other.
     passages
         .iter()
-        .flat_map(|passage| spans.iter().map(move |span| span.end.min(passage.end).saturating_sub(span.start.max(passage.start))))
+        .flat_map(|passage| {
+            spans.iter().map(move |span| span.end.min(passage.end).saturating_sub(span.start.max(passage.start)))
+        })
         .sum()
 }
 
@@ -145,7 +149,9 @@ pub(crate) fn spans(
             precisions.push(shared / length(&passages).max(1) as f64);
         }
         let mut row = vec![arm.name.to_owned(), format!("{:.4}", mean(&recalls)), format!("{:.4}", mean(&precisions))];
-        row.extend(maps.iter().map(|(name, _)| by_corpus.get(name.as_str()).map_or(String::new(), |values| format!("{:.3}", mean(values)))));
+        row.extend(maps.iter().map(|(name, _)| {
+            by_corpus.get(name.as_str()).map_or(String::new(), |values| format!("{:.3}", mean(values)))
+        }));
         rows.push(row);
         match arm.name {
             "lexical" => report.goals.push(goal("spans, words: recall in the first 5", mean(&recalls), None, 0.8)),
@@ -155,7 +161,11 @@ pub(crate) fn spans(
     }
     let mut head = vec!["arm".to_owned(), "recall".into(), "precision".into()];
     head.extend(maps.iter().map(|(name, _)| name.clone()));
-    report.tables.push(Table { title: format!("answer spans, {} questions, first {TOP} passages", collection.questions.len()), head, rows });
+    report.tables.push(Table {
+        title: format!("answer spans, {} questions, first {TOP} passages", collection.questions.len()),
+        head,
+        rows,
+    });
     Ok(())
 }
 
@@ -216,7 +226,11 @@ pub(crate) fn evidence(
         report.goals.push(goal(&format!("evidence, {}: balanced accuracy", arm.name), balanced, None, 0.85));
     }
     let head = ["by", "answerable: answered", "… from a passage with the answer", "unanswerable: refused", "balanced"];
-    let title = format!("evidence: {} answerable, {} unanswerable questions", collection.questions.len(), collection.questions.len() * (maps.len() - 1));
+    let title = format!(
+        "evidence: {} answerable, {} unanswerable questions",
+        collection.questions.len(),
+        collection.questions.len() * (maps.len() - 1)
+    );
     report.tables.push(Table { title, head: head.map(str::to_owned).to_vec(), rows });
     if let Some(mut out) = out {
         out.flush()?;
@@ -242,7 +256,13 @@ fn write_features(out: &mut impl Write, question: &Question, map: &str, answerab
     let unknown: f32 = terms.iter().filter(|term| term.passages == 0).map(|term| term.idf).sum();
     let hits = hits.iter().map(|hit| {
         let weight = evidence::weigh(hit);
-        (weight.coverage, weight.covered_with_headings, weight.together, weight.dense, answerable && touches(question, hit))
+        (
+            weight.coverage,
+            weight.covered_with_headings,
+            weight.together,
+            weight.dense,
+            answerable && touches(question, hit),
+        )
     });
     let features = Features {
         question: &question.text,

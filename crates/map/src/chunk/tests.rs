@@ -41,8 +41,11 @@ fn small_sections_stay_together_under_what_they_share() {
 
 #[test]
 fn an_edited_paragraph_changes_few_passages() {
-    let paragraph = |i: usize| format!("Paragraph {i} speaks about thing {i} and {}.\n\n", "some more of it ".repeat(8 + i % 7));
-    let before: String = (0..60).map(|i| format!("{}{}", if i % 6 == 0 { format!("## Part {i}\n\n") } else { String::new() }, paragraph(i))).collect();
+    let paragraph =
+        |i: usize| format!("Paragraph {i} speaks about thing {i} and {}.\n\n", "some more of it ".repeat(8 + i % 7));
+    let before: String = (0..60)
+        .map(|i| format!("{}{}", if i % 6 == 0 { format!("## Part {i}\n\n") } else { String::new() }, paragraph(i)))
+        .collect();
     let after = before.replace("thing 31 and", "another thing altogether, and also");
     let texts = |text: &str| -> Vec<String> {
         let (document, passages) = passages("a.md", text);

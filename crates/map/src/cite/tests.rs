@@ -75,7 +75,8 @@ fn the_answering_sentence_is_quoted() {
 
 #[test]
 fn long_sentences_are_quoted_around_what_was_asked() {
-    let text = format!("{}the boiler needs service every year {}", "some words before ".repeat(60), "and after ".repeat(60));
+    let text =
+        format!("{}the boiler needs service every year {}", "some words before ".repeat(60), "and after ".repeat(60));
     let hit = hit("boiler service", &text, Format::Text);
     let quote = &hit.text[best("boiler service", &hit)];
     assert!(quote.len() <= QUOTE_BYTES_MAX && quote.contains("boiler needs service"), "{quote}");
@@ -103,10 +104,14 @@ fn a_mark_is_earned_by_words_numbers_and_names() {
 
 #[test]
 fn marks_come_at_sentence_ends_however_the_text_is_split() {
-    let passages =
-        [quoted(1, "The boiler must be serviced every 12 months."), quoted(2, "The rent is 1,150 a month for the flat.")];
-    let answer = "The boiler must be serviced approx. every 12 months [7]. The rent is 1,150 a month.\n\nAsk me more! [a]";
-    let expected = "The boiler must be serviced approx. every 12 months. [1] The rent is 1,150 a month. [2]\n\nAsk me more! [a]";
+    let passages = [
+        quoted(1, "The boiler must be serviced every 12 months."),
+        quoted(2, "The rent is 1,150 a month for the flat."),
+    ];
+    let answer =
+        "The boiler must be serviced approx. every 12 months [7]. The rent is 1,150 a month.\n\nAsk me more! [a]";
+    let expected =
+        "The boiler must be serviced approx. every 12 months. [1] The rent is 1,150 a month. [2]\n\nAsk me more! [a]";
     for size in 1..=answer.len() {
         let mut marker = Marker::new(&passages);
         let mut shown = String::new();

@@ -133,13 +133,13 @@ impl Builder {
     }
 
     /// A document whose citations name source lines.
-    pub(crate) fn from_source(self, format: Format, title: Option<String>) -> Document {
+    pub(crate) fn into_source(self, format: Format, title: Option<String>) -> Document {
         let Self { text, runs, blocks, encoding, .. } = self;
         Document { title, format, text, blocks, origin: Origin::Source { encoding, runs } }
     }
 
     /// A document whose citations name pages or paragraphs.
-    pub(crate) fn from_parts(self, format: Format, title: Option<String>, origin: Origin) -> Document {
+    pub(crate) fn into_parts(self, format: Format, title: Option<String>, origin: Origin) -> Document {
         Document { title, format, text: self.text, blocks: self.blocks, origin }
     }
 }
@@ -158,7 +158,7 @@ mod tests {
         assert!(builder.close(BlockKind::Text, 0));
         builder.push("   ", 30..33);
         assert!(!builder.close(BlockKind::Text, 0));
-        let document = builder.from_source(Format::Text, None);
+        let document = builder.into_source(Format::Text, None);
         assert_eq!(document.text.trim_end(), "The boiler& hums");
         let Origin::Source { runs, .. } = &document.origin else { panic!("it has runs") };
         let shape: Vec<_> = runs.iter().map(|run| (run.text, run.text_len, run.source, run.source_len)).collect();

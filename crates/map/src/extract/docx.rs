@@ -1,7 +1,7 @@
 //! DOCX: headings, paragraphs and table rows in reading order. A row of a table counts as one paragraph.
 
-use super::Refused;
 use super::build::{Builder, TEXT_BYTES_MAX};
+use super::{Refused, Why};
 use crate::document::{BlockKind, Document, Format, Origin};
 use crate::source::Encoding;
 use quick_xml::Reader;
@@ -11,18 +11,19 @@ use std::io::{Cursor, Read};
 use zip::ZipArchive;
 
 pub(crate) fn read(bytes: &[u8]) -> Result<Document, Refused> {
-    let mut archive =
-        ZipArchive::new(Cursor::new(bytes)).map_err(|error| Refused::broken(format!("it isn't a readable DOCX: {error}")))?;
+    let mut archive = ZipArchive::new(Cursor::new(bytes))
+        .map_err(|error| Refused::broken(format!("it isn't a readable DOCX: {error}")))?;
     let body = part(&mut archive, "word/document.xml")?
         .ok_or_else(|| Refused::broken("it is a ZIP file without `word/document.xml`"))?;
     let styles = part(&mut archive, "word/styles.xml")?.map(|xml| style_levels(&xml)).unwrap_or_default();
     let title = part(&mut archive, "docProps/core.xml")?.and_then(|xml| core_title(&xml));
-    let mut reading = Reading { builder: Builder::new(Encoding::Utf8), styles, part: 1, level: None, listed: false, rows: 0, title };
+    let mut reading =
+        Reading { builder: Builder::new(Encoding::Utf8), styles, part: 1, level: None, listed: false, rows: 0, title };
     reading.body(&body)?;
     let Reading { builder, title, .. } = reading;
-    let document = builder.from_parts(Format::Docx, title, Origin::Paragraphs);
+    let document = builder.into_parts(Format::Docx, title, Origin::Paragraphs);
     if document.blocks.is_empty() {
-        return Err(Refused::no_text("it holds no text"));
+        return Err(Refused { why: Why::Empty, message: "it holds no text".into() });
     }
     Ok(document)
 }
@@ -50,7 +51,9 @@ fn style_levels(xml: &str) -> HashMap<String, u8> {
     let (mut levels, mut style, mut reader) = (HashMap::new(), None, Reader::from_str(xml));
     while let Ok(event) = reader.read_event() {
         match event {
-            Event::Start(element) if element.local_name().as_ref() == b"style" => style = attribute(&element, b"styleId"),
+            Event::Start(element) if element.local_name().as_ref() == b"style" => {
+                style = attribute(&element, b"styleId")
+            }
             Event::Empty(element) | Event::Start(element) if element.local_name().as_ref() == b"name" => {
                 if let (Some(style), Some(name)) = (&style, attribute(&element, b"val"))
                     && let Some(level) = level_of(&name)

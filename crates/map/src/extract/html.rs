@@ -11,7 +11,7 @@ use html5gum::{Token, Tokenizer};
 pub(crate) fn read(decoded: &Decoded) -> Document {
     let mut builder = Builder::new(decoded.encoding);
     let title = read_into(&mut builder, &decoded.text, &|at| decoded.source(at));
-    builder.from_source(Format::Html, title)
+    builder.into_source(Format::Html, title)
 }
 
 /// Appends the readable text of `html`; `source` turns an offset in it into one in the file.
@@ -38,14 +38,52 @@ pub(crate) fn read_into(builder: &mut Builder, html: &str, source: &dyn Fn(usize
 
 /// Elements whose content nobody reads as text.
 const DROPPED: [&[u8]; 11] = [
-    b"script", b"style", b"nav", b"template", b"svg", b"noscript", b"iframe", b"object", b"select", b"head", b"canvas",
+    b"script",
+    b"style",
+    b"nav",
+    b"template",
+    b"svg",
+    b"noscript",
+    b"iframe",
+    b"object",
+    b"select",
+    b"head",
+    b"canvas",
 ];
 /// Where the readable part surely begins, whatever was left open before.
 const SURE: [&[u8]; 4] = [b"body", b"main", b"article", b"h1"];
 const BLOCKS: [&[u8]; 31] = [
-    b"p", b"div", b"section", b"article", b"main", b"header", b"footer", b"aside", b"blockquote", b"ul", b"ol", b"li",
-    b"dl", b"dt", b"dd", b"table", b"thead", b"tbody", b"tr", b"figure", b"figcaption", b"form", b"fieldset", b"address",
-    b"details", b"summary", b"hr", b"pre", b"body", b"html", b"caption",
+    b"p",
+    b"div",
+    b"section",
+    b"article",
+    b"main",
+    b"header",
+    b"footer",
+    b"aside",
+    b"blockquote",
+    b"ul",
+    b"ol",
+    b"li",
+    b"dl",
+    b"dt",
+    b"dd",
+    b"table",
+    b"thead",
+    b"tbody",
+    b"tr",
+    b"figure",
+    b"figcaption",
+    b"form",
+    b"fieldset",
+    b"address",
+    b"details",
+    b"summary",
+    b"hr",
+    b"pre",
+    b"body",
+    b"html",
+    b"caption",
 ];
 
 struct Page<'a> {
@@ -200,7 +238,10 @@ mod tests {
         for run in runs {
             let words = &document.text[run.text as usize..(run.text + run.text_len) as usize];
             let source = &text[run.source as usize..(run.source + run.source_len) as usize];
-            assert!(words == source || (!straight(&document.text, run, *encoding) && unescape(source) == words), "{run:?}");
+            assert!(
+                words == source || (!straight(&document.text, run, *encoding) && unescape(source) == words),
+                "{run:?}"
+            );
         }
         document
     }

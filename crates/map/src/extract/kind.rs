@@ -21,14 +21,20 @@ fn extension(name: &str) -> String {
 }
 
 const FOREIGN: [(&str, &[&str]); 9] = [
-    ("a picture", &["png", "jpg", "jpeg", "gif", "webp", "bmp", "tif", "tiff", "heic", "avif", "ico", "psd", "raw", "xcf"]),
+    (
+        "a picture",
+        &["png", "jpg", "jpeg", "gif", "webp", "bmp", "tif", "tiff", "heic", "avif", "ico", "psd", "raw", "xcf"],
+    ),
     ("sound or video", &["mp3", "mp4", "m4a", "wav", "flac", "ogg", "opus", "mkv", "mov", "avi", "webm", "aac"]),
     ("an archive", &["zip", "gz", "tgz", "bz2", "xz", "zst", "7z", "rar", "tar", "jar", "iso", "dmg", "deb", "rpm"]),
     ("a program or library", &["exe", "dll", "so", "dylib", "o", "a", "rlib", "class", "pyc", "wasm", "bin", "img"]),
     ("a font", &["ttf", "otf", "woff", "woff2"]),
     ("a database", &["db", "sqlite", "sqlite3", "mdb", "parquet"]),
     ("a spreadsheet or slides, which this version doesn't read", &["xlsx", "xls", "ods", "pptx", "ppt", "odp", "key"]),
-    ("an older or other word processor's file, which this version doesn't read", &["doc", "odt", "pages", "epub", "mobi"]),
+    (
+        "an older or other word processor's file, which this version doesn't read",
+        &["doc", "odt", "pages", "epub", "mobi"],
+    ),
     ("a model's weights", &["gguf", "safetensors", "pt", "onnx", "npz", "npy"]),
 ];
 
@@ -44,8 +50,24 @@ const CODE: [&str; 46] = [
     "erl", "clj", "lisp", "el", "vim", "sql", "css", "scss", "cs", "nix", "zig",
 ];
 const DATA: [&str; 18] = [
-    "csv", "tsv", "json", "jsonl", "ndjson", "toml", "yaml", "yml", "ini", "cfg", "conf", "log", "xml", "properties", "ics",
-    "vcf", "lock", "geojson",
+    "csv",
+    "tsv",
+    "json",
+    "jsonl",
+    "ndjson",
+    "toml",
+    "yaml",
+    "yml",
+    "ini",
+    "cfg",
+    "conf",
+    "log",
+    "xml",
+    "properties",
+    "ics",
+    "vcf",
+    "lock",
+    "geojson",
 ];
 
 pub(crate) fn kind(name: &str, bytes: &[u8]) -> Kind {

@@ -33,9 +33,9 @@ pub(crate) fn read(bytes: &[u8]) -> Option<Document> {
         reading.attachment(part);
     }
     Some(if mapped {
-        reading.builder.from_source(Format::Mail, title)
+        reading.builder.into_source(Format::Mail, title)
     } else {
-        reading.builder.from_parts(Format::Mail, title, Origin::Paragraphs)
+        reading.builder.into_parts(Format::Mail, title, Origin::Paragraphs)
     })
 }
 
@@ -57,7 +57,9 @@ fn maps(part: &MessagePart<'_>) -> bool {
     let known = known.iter().any(|name| charset.eq_ignore_ascii_case(name));
     match (part.encoding, &part.body) {
         (Transfer::Base64, _) => false,
-        (Transfer::QuotedPrintable, PartType::Text(_)) => charset.eq_ignore_ascii_case("utf-8") || charset.eq_ignore_ascii_case("us-ascii"),
+        (Transfer::QuotedPrintable, PartType::Text(_)) => {
+            charset.eq_ignore_ascii_case("utf-8") || charset.eq_ignore_ascii_case("us-ascii")
+        }
         (Transfer::QuotedPrintable, _) => false,
         (Transfer::None, _) => known,
     }
@@ -92,7 +94,9 @@ impl Reading<'_> {
                     self.builder.space();
                     self.builder.push(text, value);
                 }
-                (None, Ok(line)) => self.builder.push(line.trim_end(), range.start..range.start + line.trim_end().len()),
+                (None, Ok(line)) => {
+                    self.builder.push(line.trim_end(), range.start..range.start + line.trim_end().len())
+                }
                 (None, Err(_)) => {}
             }
             self.builder.gap('\n');
@@ -104,7 +108,9 @@ impl Reading<'_> {
         let start = part.offset_body as usize;
         let slice = raw(self.bytes, part);
         match (&part.body, mapped) {
-            (PartType::Text(_), true) if part.encoding == Transfer::QuotedPrintable => self.quoted_printable(slice, start),
+            (PartType::Text(_), true) if part.encoding == Transfer::QuotedPrintable => {
+                self.quoted_printable(slice, start)
+            }
             (PartType::Text(_), true) => {
                 let Some(decoded) = self.decoded(slice) else { return };
                 for range in text::paragraphs(&decoded.text) {
@@ -128,7 +134,7 @@ impl Reading<'_> {
                 // document without runs drops them.
                 let mut builder = Builder::new(Encoding::Utf8);
                 html::read_into(&mut builder, markup, &|at| at);
-                let page = builder.from_source(Format::Html, None);
+                let page = builder.into_source(Format::Html, None);
                 for block in &page.blocks {
                     self.builder.push_free(page.block_text(block));
                     self.close(block.kind);
@@ -221,7 +227,8 @@ mod tests {
 
     #[test]
     fn plain_bodies_cite_their_lines() {
-        let message = format!("{HEAD}Content-Type: text/plain; charset=utf-8\r\n\r\nHello Bob,\r\n\r\nthe tap is fixed.\r\n");
+        let message =
+            format!("{HEAD}Content-Type: text/plain; charset=utf-8\r\n\r\nHello Bob,\r\n\r\nthe tap is fixed.\r\n");
         let document = document(&message);
         assert_eq!(document.title.as_deref(), Some("Küche plan"));
         assert!(document.text.contains("Subject: Küche plan"), "{}", document.text);

@@ -13,8 +13,14 @@ pub(crate) fn read(decoded: &Decoded) -> Document {
         | Options::ENABLE_STRIKETHROUGH
         | Options::ENABLE_TASKLISTS
         | Options::ENABLE_YAML_STYLE_METADATA_BLOCKS;
-    let mut reading =
-        Reading { decoded, builder: Builder::new(decoded.encoding), items: 0, metadata: false, title: None, html: None };
+    let mut reading = Reading {
+        decoded,
+        builder: Builder::new(decoded.encoding),
+        items: 0,
+        metadata: false,
+        title: None,
+        html: None,
+    };
     for (event, range) in Parser::new_ext(&decoded.text, options).into_offset_iter() {
         if reading.builder.is_full() {
             break;
@@ -24,7 +30,7 @@ pub(crate) fn read(decoded: &Decoded) -> Document {
     reading.flush_html();
     reading.close(BlockKind::Text);
     let Reading { builder, title, .. } = reading;
-    builder.from_source(Format::Markdown, title)
+    builder.into_source(Format::Markdown, title)
 }
 
 struct Reading<'a> {
@@ -130,7 +136,9 @@ impl Reading<'_> {
 
     fn flush_html(&mut self) {
         let Some(range) = self.html.take() else { return };
-        html::read_into(&mut self.builder, &self.decoded.text[range.clone()], &|at| self.decoded.source(range.start + at));
+        html::read_into(&mut self.builder, &self.decoded.text[range.clone()], &|at| {
+            self.decoded.source(range.start + at)
+        });
     }
 }
 

@@ -1,8 +1,8 @@
 //! PDF: the text of each page. Pages whose fonts or streams can't be read are left out one by one.
 
+use super::Refused;
 use super::build::Builder;
 use super::text;
-use super::Refused;
 use crate::document::{BlockKind, Document, Format, Origin};
 use crate::source::Encoding;
 use pdf_extract::{Document as Pdf, Object, PlainTextOutput, output_doc_page};
@@ -21,7 +21,8 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Document, Refused> {
     let mut unread = 0usize;
     for page in &pages {
         let mut words = String::new();
-        let read = catch_unwind(AssertUnwindSafe(|| output_doc_page(&pdf, &mut PlainTextOutput::new(&mut words), *page)));
+        let read =
+            catch_unwind(AssertUnwindSafe(|| output_doc_page(&pdf, &mut PlainTextOutput::new(&mut words), *page)));
         if !matches!(read, Ok(Ok(()))) && words.trim().is_empty() {
             unread += 1;
             continue;
@@ -38,7 +39,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Document, Refused> {
         }
     }
     let title = title(&pdf);
-    let document = builder.from_parts(Format::Pdf, title, Origin::Pages);
+    let document = builder.into_parts(Format::Pdf, title, Origin::Pages);
     if document.blocks.is_empty() {
         return Err(match (pages.len(), unread) {
             (0, _) => Refused::broken("it has no pages"),

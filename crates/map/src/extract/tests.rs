@@ -62,8 +62,8 @@ fn xml_entities_are_never_expanded() {
 #[test]
 fn what_cannot_be_read_says_why() {
     for (name, bytes, why) in [
-        ("empty.txt", &b""[..], Why::NoText),
-        ("blank.md", b" \n\n\t\n", Why::NoText),
+        ("empty.txt", &b""[..], Why::Empty),
+        ("blank.md", b" \n\n\t\n", Why::Empty),
         ("core", b"\x00\x01\x02\x03words", Why::NotText),
         ("cut.docx", b"PK\x03\x04rest", Why::Broken),
         ("cut.pdf", b"%PDF-1.4\nnothing", Why::Broken),

@@ -76,13 +76,49 @@ pub(crate) fn paragraphs(text: &str) -> Vec<Range<usize>> {
 
 /// Words that begin a definition at the left margin, in the languages that people keep.
 const DEFINES: [&str; 29] = [
-    "fn", "struct", "enum", "trait", "impl", "mod", "macro_rules!", "type", "const", "static", "union", "class", "def",
-    "async", "function", "interface", "func", "package", "namespace", "module", "sub", "procedure", "create", "CREATE",
-    "object", "data", "newtype", "instance", "local",
+    "fn",
+    "struct",
+    "enum",
+    "trait",
+    "impl",
+    "mod",
+    "macro_rules!",
+    "type",
+    "const",
+    "static",
+    "union",
+    "class",
+    "def",
+    "async",
+    "function",
+    "interface",
+    "func",
+    "package",
+    "namespace",
+    "module",
+    "sub",
+    "procedure",
+    "create",
+    "CREATE",
+    "object",
+    "data",
+    "newtype",
+    "instance",
+    "local",
 ];
 /// Words that may stand before one of those.
 const LEADS: [&str; 12] = [
-    "pub", "pub(crate)", "pub(super)", "export", "default", "public", "private", "protected", "abstract", "final", "unsafe",
+    "pub",
+    "pub(crate)",
+    "pub(super)",
+    "export",
+    "default",
+    "public",
+    "private",
+    "protected",
+    "abstract",
+    "final",
+    "unsafe",
     "extern",
 ];
 
@@ -154,7 +190,7 @@ mod tests {
         document
     }
 
-    fn shape<'a>(document: &'a Document) -> Vec<(BlockKind, &'a str)> {
+    fn shape(document: &Document) -> Vec<(BlockKind, &str)> {
         document.blocks.iter().map(|block| (block.kind, document.block_text(block))).collect()
     }
 

@@ -35,19 +35,24 @@ fn what_was_committed_survives_a_kill() {
     for lines in [0, 1, 3, 6] {
         let place = Place::new();
         for number in 0..FILES {
-            place.write(&format!("{number:03}.txt"), format!("file number {number} speaks of medlars and of thing{number}"));
+            place.write(
+                &format!("{number:03}.txt"),
+                format!("file number {number} speaks of medlars and of thing{number}"),
+            );
         }
         let committed = killed_after(&place, lines);
         let map = place.map();
         let there = map.summary().expect("it opens").documents as usize;
         assert!(there >= committed, "{committed} were said to be safe, {there} are there");
         // What the word index finds is exactly what the record holds.
-        let hits = map.search(&freehold_map::Query { text: "medlars".into(), limit: 1000 }, None).expect("it searches").hits;
+        let hits =
+            map.search(&freehold_map::Query { text: "medlars".into(), limit: 1000 }, None).expect("it searches").hits;
         assert_eq!(hits.len(), there, "after {lines} lines");
         let ran = index(&map, &place.files(), None);
         let report = ran.report();
         assert_eq!((report.documents, report.unchanged as usize), (FILES as u64, there));
-        let hits = map.search(&freehold_map::Query { text: "medlars".into(), limit: 1000 }, None).expect("it searches").hits;
+        let hits =
+            map.search(&freehold_map::Query { text: "medlars".into(), limit: 1000 }, None).expect("it searches").hits;
         let paths: BTreeSet<_> = hits.iter().map(|hit| &hit.path).collect();
         assert_eq!((hits.len(), paths.len()), (FILES, FILES), "each file once");
     }

@@ -93,35 +93,24 @@ fn a_lost_or_damaged_word_index_is_rebuilt_from_the_record() {
     house(&place);
     index(&place.map(), &place.files(), None).report();
     let folder = place.map_dir().join("lexical");
-    let damage: [(&str, Box<dyn Fn()>); 4] = [
-        ("lost", Box::new(|| std::fs::remove_dir_all(&folder).expect("removed"))),
-        ("no meta", Box::new(|| std::fs::write(folder.join("meta.json"), "{ not json").expect("written"))),
-        (
-            "cut",
-            Box::new(|| {
-                for entry in std::fs::read_dir(&folder).expect("read").flatten() {
-                    if entry.path().extension().is_some_and(|extension| extension != "json") {
-                        std::fs::write(entry.path(), b"").expect("written");
-                    }
-                }
+    let each_file = |change: &dyn Fn(Vec<u8>) -> Vec<u8>| {
+        for entry in std::fs::read_dir(&folder).expect("read").flatten() {
+            if entry.path().extension().is_some_and(|extension| extension != "json") {
+                std::fs::write(entry.path(), change(std::fs::read(entry.path()).expect("read"))).expect("written");
+            }
+        }
+    };
+    for name in ["lost", "no meta", "cut", "scrambled"] {
+        match name {
+            "lost" => std::fs::remove_dir_all(&folder).expect("removed"),
+            "no meta" => std::fs::write(folder.join("meta.json"), "{ not json").expect("written"),
+            "cut" => each_file(&|_| Vec::new()),
+            _ => each_file(&|mut bytes| {
+                let half = bytes.len() / 2;
+                bytes[..half].fill(0xee);
+                bytes
             }),
-        ),
-        (
-            "scrambled",
-            Box::new(|| {
-                for entry in std::fs::read_dir(&folder).expect("read").flatten() {
-                    if entry.path().extension().is_some_and(|extension| extension != "json") {
-                        let mut bytes = std::fs::read(entry.path()).expect("read");
-                        let half = bytes.len() / 2;
-                        bytes[..half].fill(0xee);
-                        std::fs::write(entry.path(), bytes).expect("written");
-                    }
-                }
-            }),
-        ),
-    ];
-    for (name, damage) in damage {
-        damage();
+        }
         let map = place.map();
         let found = search(&map, "when is the boiler serviced");
         assert_eq!(names(&found)[0], "heating.md", "{name}");
@@ -204,7 +193,17 @@ fn any_words_are_a_query() {
     house(&place);
     let map = place.map();
     index(&map, &place.files(), None).report();
-    for query in ["", "   ", "\"unclosed", "boiler AND (", "title:[x TO *]", "+-!&&||{}^~*?:\\/", "💧 boiler", "a\0b", &"boiler ".repeat(5000)] {
+    for query in [
+        "",
+        "   ",
+        "\"unclosed",
+        "boiler AND (",
+        "title:[x TO *]",
+        "+-!&&||{}^~*?:\\/",
+        "💧 boiler",
+        "a\0b",
+        &"boiler ".repeat(5000),
+    ] {
         let found = search(&map, query);
         assert!(query.contains("boiler") != found.hits.is_empty(), "{query:.40}");
     }

@@ -85,7 +85,9 @@ fn what_the_library_does_not_hold_is_refused_with_a_reason() {
         let hits = found(&map, question, None);
         match judge(question, &hits) {
             Verdict::NotFound { reason } => assert!(reason.contains('"') || reason.contains('`'), "{reason}"),
-            Verdict::Found { used } => panic!("{question}: {:?}", used.iter().map(|at| &hits[*at].text).collect::<Vec<_>>()),
+            Verdict::Found { used } => {
+                panic!("{question}: {:?}", used.iter().map(|at| &hits[*at].text).collect::<Vec<_>>())
+            }
         }
     }
 }

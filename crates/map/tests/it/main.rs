@@ -80,10 +80,12 @@ impl Ran {
     }
 
     pub(crate) fn notices(&self) -> Vec<&str> {
-        let notice = |step| match step {
-            &IndexStep::Notice(ref text) => Some(text.as_str()),
-            _ => None,
-        };
+        fn notice(step: &IndexStep) -> Option<&str> {
+            match step {
+                IndexStep::Notice(text) => Some(text.as_str()),
+                _ => None,
+            }
+        }
         self.steps.iter().filter_map(notice).collect()
     }
 }

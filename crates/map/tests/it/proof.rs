@@ -21,9 +21,15 @@ fn pointed(citation: &base::Citation) -> String {
 fn quotations_of_text_point_at_their_own_bytes_and_lines() {
     let place = Place::new();
     place.write("a.md", "# Cellar\n\nDry.\n\nThe **wine** rack holds `144` bottles &amp; six crates.\n");
-    place.write("b.html", "<html>\n<title>Attic</title>\n<p>The attic\n floor bears <b>200</b>&nbsp;kg\n per&nbsp;square metre.</p>");
+    place.write(
+        "b.html",
+        "<html>\n<title>Attic</title>\n<p>The attic\n floor bears <b>200</b>&nbsp;kg\n per&nbsp;square metre.</p>",
+    );
     place.write("c.txt", "Shed\n\nThe shed roof was tarred\nin the spring of 2019.\n");
-    place.write("d.py", "LIMIT = 3\n\ndef attempts():\n    \"\"\"Attempts at the door before the alarm.\"\"\"\n    return LIMIT\n");
+    place.write(
+        "d.py",
+        "LIMIT = 3\n\ndef attempts():\n    \"\"\"Attempts at the door before the alarm.\"\"\"\n    return LIMIT\n",
+    );
     place.write("latin.txt", b"Stube\n\nDie T\xfcr zur Stube ist 98 cm breit.\n");
     place.write(
         "m.eml",
@@ -33,11 +39,31 @@ fn quotations_of_text_point_at_their_own_bytes_and_lines() {
     let map = place.map();
     index(&map, &place.files(), None).report();
     for (question, quote, source, lines) in [
-        ("how many bottles does the wine rack hold", "The wine rack holds 144 bottles & six crates.", "The **wine** rack holds `144` bottles &amp; six crates.", (5, 5)),
-        ("how much does the attic floor bear", "The attic floor bears 200\u{a0}kg per\u{a0}square metre.", "The attic\n floor bears <b>200</b>&nbsp;kg\n per&nbsp;square metre.", (3, 5)),
-        ("when was the shed roof tarred", "The shed roof was tarred\nin the spring of 2019.", "The shed roof was tarred\nin the spring of 2019.", (3, 4)),
+        (
+            "how many bottles does the wine rack hold",
+            "The wine rack holds 144 bottles & six crates.",
+            "The **wine** rack holds `144` bottles &amp; six crates.",
+            (5, 5),
+        ),
+        (
+            "how much does the attic floor bear",
+            "The attic floor bears 200\u{a0}kg per\u{a0}square metre.",
+            "The attic\n floor bears <b>200</b>&nbsp;kg\n per&nbsp;square metre.",
+            (3, 5),
+        ),
+        (
+            "when was the shed roof tarred",
+            "The shed roof was tarred\nin the spring of 2019.",
+            "The shed roof was tarred\nin the spring of 2019.",
+            (3, 4),
+        ),
         ("Tür Stube breit", "Die Tür zur Stube ist 98 cm breit.", "Die T\u{fffd}r zur Stube ist 98 cm breit.", (3, 3)),
-        ("how high is the fence at the café", "The fence at the café is 1.80 m high.", "The fence at the caf=C3=A9 is 1.80 m =\r\nhigh.", (6, 7)),
+        (
+            "how high is the fence at the café",
+            "The fence at the café is 1.80 m high.",
+            "The fence at the caf=C3=A9 is 1.80 m =\r\nhigh.",
+            (6, 7),
+        ),
     ] {
         let hits = [first(&map, question)];
         let cited = cite(question, &hits, &[0]);
@@ -90,7 +116,11 @@ fn pages_are_cited_only_while_the_file_is_the_same() {
     let hits = [first(&map, question)];
     let cited = cite(question, &hits, &[0]);
     assert!(cited.quoted[0].citation.quote.contains("oiled twice a year"), "{cited:?}");
-    assert!(matches!(cited.quoted[0].citation.place, Where::Page { last: 2, .. }), "{:?}", cited.quoted[0].citation.place);
+    assert!(
+        matches!(cited.quoted[0].citation.place, Where::Page { last: 2, .. }),
+        "{:?}",
+        cited.quoted[0].citation.place
+    );
     let mut bytes = std::fs::read(&path).expect("read");
     bytes.push(b'\n');
     std::fs::write(&path, bytes).expect("written");
@@ -105,7 +135,20 @@ fn every_stretch_of_every_passage_stands_in_its_file() {
     let ran = index(&map, &folder, None);
     assert!(ran.report().skipped.is_empty(), "{:?}", ran.report().skipped);
     let mut checked = 0;
-    for word in ["boiler", "water", "year", "euros", "month", "day", "the of and", "flour", "garden", "bicycle", "meter", "glue"] {
+    for word in [
+        "boiler",
+        "water",
+        "year",
+        "euros",
+        "month",
+        "day",
+        "the of and",
+        "flour",
+        "garden",
+        "bicycle",
+        "meter",
+        "glue",
+    ] {
         for hit in search(&map, word).hits {
             for sentence in freehold_map::sentence::ranges(&hit.text) {
                 let place = verify(&hit, sentence.clone());
