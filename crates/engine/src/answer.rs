@@ -128,6 +128,21 @@ impl Sink {
     }
 }
 
+/// The engine's hold on an ask: when it is let go without an end, wherever that happens, the reader
+/// hears of it instead of waiting for ever.
+#[derive(Debug)]
+pub(crate) struct Promise(pub(crate) Arc<Sink>);
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        self.0.fail(stopped());
+    }
+}
+
+pub(crate) fn stopped() -> Fault {
+    Fault::new(Code::Cancelled, "the engine has stopped").hint("ask again: any command starts it anew")
+}
+
 fn end(mut state: std::sync::MutexGuard<'_, State>, items: Vec<Result<Item, Fault>>) {
     if !state.ended {
         state.items.extend(items);

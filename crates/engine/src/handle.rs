@@ -1,6 +1,6 @@
 //! The engine as its callers hold it: a handle that sends bounded messages to the thread that owns all.
 
-use crate::answer::{Answer, Embedded, Item, Reader, Sink, wait_for};
+use crate::answer::{Answer, Embedded, Item, Promise, Reader, Sink, wait_for};
 use crate::backend::{BackendChoice, Backends};
 use crate::supervise::{self, Job, Message, Submission};
 use crate::{locked, machine};
@@ -353,16 +353,16 @@ impl Engine {
         }
         let Order { model, app, priority, deadline_ms, job } = order;
         let submitted = Instant::now();
-        let submission = Submission { ask, model, app, priority, deadline_ms, job, sink: Arc::clone(&sink), submitted };
+        let submission =
+            Submission { ask, model, app, priority, deadline_ms, job, promise: Promise(Arc::clone(&sink)), submitted };
         match door.inbox.try_send(Message::Submit(Box::new(submission))) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => {
                 let words = format!("more than {INBOX_MAX} messages wait for the engine");
                 sink.fail(Fault::new(Code::Busy, words).hint("try again in a moment"));
             }
-            Err(TrySendError::Disconnected(_)) => sink.fail(
-                Fault::new(Code::Cancelled, "the engine has stopped").hint("ask again: any command starts it anew"),
-            ),
+            // The promise went with the message.
+            Err(TrySendError::Disconnected(_)) => {}
         }
         reader
     }

@@ -7,7 +7,7 @@ mod fault;
 mod life;
 
 use crate::admit::{Action, Admission, Bounds, Ending, Entry, Event, ModelKey, Need, WorkerKey};
-use crate::answer::{Item, Sink};
+use crate::answer::{Item, Promise};
 use crate::backend::Backends;
 use crate::handle::{Door, EngineConfig, Loaded, ModelSource, Row, Tuning};
 use base::answer::Progress;
@@ -49,7 +49,7 @@ pub(crate) struct Submission {
     pub(crate) priority: Priority,
     pub(crate) deadline_ms: Option<u64>,
     pub(crate) job: Job,
-    pub(crate) sink: Arc<Sink>,
+    pub(crate) promise: Promise,
     pub(crate) submitted: Instant,
 }
 
@@ -123,7 +123,7 @@ struct Owner {
 /// An ask that has not ended.
 struct Pending {
     model: ModelKey,
-    sink: Arc<Sink>,
+    promise: Promise,
     submitted: Instant,
     /// Taken when it begins.
     job: Option<Job>,
@@ -169,6 +169,7 @@ impl Owner {
             }
             if self.door.is_closing() && !self.closing {
                 self.closing = true;
+                self.backends.stop();
                 self.step(Event::Shutdown);
             }
             self.show();
@@ -197,13 +198,13 @@ impl Owner {
     }
 
     fn submit(&mut self, submission: Submission) {
-        let Submission { ask, model, app, priority, deadline_ms, job, sink, submitted } = submission;
+        let Submission { ask, model, app, priority, deadline_ms, job, promise, submitted } = submission;
         let need = match job {
             Job::Generate { .. } | Job::Embed { .. } => Need::Slot,
             Job::Count { .. } | Job::Probe { .. } => Need::Ear,
         };
         let model = self.key_of(model);
-        let pending = Pending { model, sink, submitted, job: Some(job), waited: Waited::default() };
+        let pending = Pending { model, promise, submitted, job: Some(job), waited: Waited::default() };
         self.asks.insert(ask, pending);
         self.step(Event::Submit(Entry { ask, model, app, priority, need, deadline_ms }));
     }
@@ -331,7 +332,7 @@ impl Owner {
             None => Duration::ZERO,
         };
         pending.waited = Waited { queue: total.saturating_sub(load), load };
-        worker.process.learn(ask, Arc::clone(&pending.sink));
+        worker.process.learn(ask, Arc::clone(&pending.promise.0));
         let task = Task { ask, job, deadline_ms: deadline_left_ms.unwrap_or(0) };
         self.order(key, Order::Begin(Box::new(task)));
     }
@@ -339,7 +340,7 @@ impl Owner {
     fn tell_waiting(&self, ask: AskId, percent: Option<u8>) {
         let Some(pending) = self.asks.get(&ask) else { return };
         let Some(model) = self.models.get(pending.model.0 as usize) else { return };
-        pending.sink.progress(match percent {
+        pending.promise.0.progress(match percent {
             Some(percent) => Progress::Loading { model: model.name.0.clone(), percent: percent.min(100) },
             None => Progress::Queued,
         });
@@ -349,16 +350,16 @@ impl Owner {
         let Some(pending) = self.asks.remove(&ask) else { return };
         match ending {
             Ending::Dropped => {}
-            Ending::Fault(fault) => pending.sink.fail(fault),
+            Ending::Fault(fault) => pending.promise.0.fail(fault),
             Ending::Done(Finished::Generated { finish, spent }) => {
                 let usage = self.usage(&pending, spent);
-                pending.sink.finish(vec![Item::Delta(Delta::Usage(usage)), Item::Delta(Delta::Done(finish))]);
+                pending.promise.0.finish(vec![Item::Delta(Delta::Usage(usage)), Item::Delta(Delta::Done(finish))]);
             }
             Ending::Done(Finished::Vectors { vectors, tokens }) => {
-                pending.sink.finish(vec![Item::Vectors { vectors, tokens }]);
+                pending.promise.0.finish(vec![Item::Vectors { vectors, tokens }]);
             }
-            Ending::Done(Finished::Counted(tokens)) => pending.sink.finish(vec![Item::Counted(tokens)]),
-            Ending::Done(Finished::Probed(errno)) => pending.sink.finish(vec![Item::Probed(errno)]),
+            Ending::Done(Finished::Counted(tokens)) => pending.promise.0.finish(vec![Item::Counted(tokens)]),
+            Ending::Done(Finished::Probed(errno)) => pending.promise.0.finish(vec![Item::Probed(errno)]),
         }
     }
 
@@ -413,14 +414,12 @@ impl Owner {
 }
 
 impl Drop for Owner {
-    /// Whatever ended this thread, nobody is left waiting and no worker is left running.
+    /// Whatever ended this thread, no worker is left running; the promises see to those who wait.
     fn drop(&mut self) {
-        for pending in self.asks.values() {
-            pending.sink.fail(Fault::new(Code::Internal, "the engine has stopped"));
-        }
         for worker in self.workers.values() {
             worker.process.kill();
         }
+        self.backends.stop();
         self.door.set_ended();
     }
 }

@@ -13,8 +13,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use wire::SelfTest;
 
 /// A reply of a few hundred bytes per product; more is nobody's reply.
@@ -22,6 +23,8 @@ const REPLY_BYTES_MAX: u64 = 1 << 20;
 const WORDS_BYTES_MAX: u64 = 4 << 10;
 /// Tests of a file that looks slow, after the first.
 const MORE_CHANCES: u32 = 2;
+/// While a test runs, how often it is asked whether it still matters.
+const STOP_LOOK: Duration = Duration::from_millis(200);
 const MEMORY_FILE: &str = "backends.json";
 
 /// The tests of one folder's backends.
@@ -33,6 +36,8 @@ pub(crate) struct Backends {
     limit: Duration,
     /// Held while testing, so that nobody tests twice at once.
     chosen: Mutex<Option<BackendChoice>>,
+    /// The engine ends: no test is worth waiting for any more.
+    stopped: AtomicBool,
 }
 
 /// What a result depends on: when any of it differs, the test is run again.
@@ -66,7 +71,7 @@ struct Test {
 
 impl Backends {
     pub(crate) fn new(worker: PathBuf, folder: PathBuf, state_dir: PathBuf, limit: Duration) -> Self {
-        Self { worker, folder, state_dir, limit, chosen: Mutex::new(None) }
+        Self { worker, folder, state_dir, limit, chosen: Mutex::new(None), stopped: AtomicBool::new(false) }
     }
 
     /// The choice; the first call tests what isn't remembered, which can take seconds.
@@ -160,8 +165,9 @@ impl Backends {
         };
         let reply = child.stdout.take().map(|out| collect(out, REPLY_BYTES_MAX));
         let words = child.stderr.take().map(|out| collect(out, WORDS_BYTES_MAX));
-        let hung = Outcome::Hung { limit_ms: u64::try_from(self.limit.as_millis()).unwrap_or(u64::MAX) };
-        let Ok(Some(status)) = child.wait_timeout(self.limit) else { return Ok(hung) };
+        let Some(status) = self.await_end(&mut child)? else {
+            return Ok(Outcome::Hung { limit_ms: u64::try_from(self.limit.as_millis()).unwrap_or(u64::MAX) });
+        };
         let text = |collected: Option<Receiver<Vec<u8>>>| {
             let bytes = collected.and_then(|receiver| receiver.recv_timeout(self.limit).ok()).unwrap_or_default();
             String::from_utf8_lossy(&bytes).into_owned()
@@ -172,6 +178,28 @@ impl Backends {
             Ok(reply) if status.signal().is_none() => Outcome::Reply(reply),
             Ok(_) | Err(_) => Outcome::Died(describe(status, &words)),
         })
+    }
+
+    /// `None` when the time was over first. The child is ended by its owner's drop in any case.
+    fn await_end(&self, child: &mut KillOnDrop) -> Result<Option<ExitStatus>, Fault> {
+        let end = Instant::now() + self.limit;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if let Ok(Some(status)) = child.wait_timeout(left.min(STOP_LOOK)) {
+                return Ok(Some(status));
+            }
+            if self.stopped.load(Ordering::SeqCst) {
+                return Err(Fault::new(Code::Cancelled, "the backend's self-test was ended with the engine"));
+            }
+            if left.is_zero() {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Ends the tests that run, and lets no other begin.
+    pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
     }
 
     fn recall(&self) -> Remembered {

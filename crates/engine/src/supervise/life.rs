@@ -145,6 +145,9 @@ impl Life {
         let files = self.open_parts()?;
         let choice = self.backends.choice()?;
         let load = self.load(&choice)?;
+        if self.process.was_killed() {
+            return Err(Ended::Closed);
+        }
         let (ours, theirs) = wire::pair().map_err(no_link)?;
         let spawned = Command::new(&self.config.worker)
             .arg("serve")

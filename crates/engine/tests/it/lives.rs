@@ -4,7 +4,7 @@ use crate::bench::{Bench, DEFAULT, Said, ask, lines, read_text};
 use base::Code;
 use engine::{Attempt, Engine};
 use std::path::Path;
-use testkit::{Gate, Script, Step, until};
+use testkit::{Gate, Script, SelfTestScript, Step, until};
 
 fn lives(pid: u32) -> bool {
     Path::new(&format!("/proc/{pid}")).exists()
@@ -93,6 +93,29 @@ fn a_worker_that_does_not_listen_is_ended_at_shutdown() {
     rustix::process::kill_process(stopped, rustix::process::Signal::STOP).expect("it lives");
     bench.engine.shutdown();
     assert!(!lives(pid));
+}
+
+/// The first load may be testing backends: that is ended too.
+#[test]
+fn shutdown_ends_a_self_test_that_runs() {
+    let bench = Bench::with(|config, _| SelfTestScript::Hang.write(&config.backends_dir.join("libggml-cpu-z.so")));
+    let mut answer = bench.submit(&bench.chat("m", &Script::default()), "hello");
+    let file = bench.home.join("backends/libggml-cpu-z.so");
+    let file = file.to_str().expect("a plain path");
+    let self_test = until("the self-test to run", || children_with(file).pop());
+    bench.engine.shutdown();
+    assert_eq!(Said::all(&mut answer).fault().code, Code::Cancelled);
+    until("the self-test to end", || (!lives(self_test)).then_some(()));
+}
+
+/// Processes whose command line names a file in this test's own folder.
+fn children_with(file: &str) -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").expect("Linux shows its processes").flatten();
+    let named = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(file)
+    };
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(named).collect()
 }
 
 #[test]

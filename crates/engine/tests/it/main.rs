@@ -9,3 +9,4 @@ mod bench;
 mod deaths;
 mod embeddings;
 mod lives;
+mod soak;
