@@ -1,6 +1,6 @@
 //! Vectors: of unit length, the same in any company, close for texts that say the same.
 
-use crate::harness::{Worker, begin, embedder, load, model};
+use crate::harness::{Vectors, Worker, begin, embedder, load, model};
 use wire::{Directive, Load, Report, WireFault, WireFinish};
 
 fn ready() -> (Worker, wire::Ready) {
@@ -19,7 +19,7 @@ fn texts_that_say_the_same_lie_close() {
         "A kitten is napping on the couch.",
         "Invoices must be paid within thirty days.",
     ];
-    let (dimensions, vectors, tokens) = worker.vectors(1, &texts).unwrap();
+    let Vectors { dimensions, rows: vectors, tokens } = worker.vectors(1, &texts).unwrap();
     assert_eq!(dimensions, ready.embedding_dimensions);
     assert_eq!((vectors.len(), tokens.len()), (3, 3));
     for vector in &vectors {
@@ -37,10 +37,10 @@ fn a_text_has_the_same_vector_in_any_company() {
         .map(|i| format!("Passage number {i} is about {} and nothing else.", "rivers and stones ".repeat(i % 9)))
         .collect();
     let list: Vec<&str> = texts.iter().map(String::as_str).collect();
-    let (_, together, _) = worker.vectors(1, &list).unwrap();
+    let together = worker.vectors(1, &list).unwrap().rows;
     assert_eq!(together.len(), 150);
     for i in [0, 1, 77, 149] {
-        let (_, alone, _) = worker.vectors(2, &[&texts[i]]).unwrap();
+        let alone = worker.vectors(2, &[&texts[i]]).unwrap().rows;
         let same = dot(&alone[0], &together[i]);
         assert!(same > 0.999, "text {i}: {same}");
     }
@@ -61,7 +61,7 @@ fn a_text_that_is_too_long_names_both_numbers() {
 #[test]
 fn special_tokens_in_a_text_are_only_letters() {
     let (mut worker, _) = ready();
-    let (_, _, tokens) = worker.vectors(1, &["a [SEP] b", "a b"]).unwrap();
+    let tokens = worker.vectors(1, &["a [SEP] b", "a b"]).unwrap().tokens;
     assert!(tokens[0] > tokens[1] + 1, "{tokens:?}");
 }
 
@@ -81,8 +81,8 @@ fn each_kind_of_work_goes_to_its_kind_of_worker() {
 #[test]
 fn a_generating_model_gives_vectors_too() {
     let (mut worker, ready) = Worker::with(&Load { embed: true, context_tokens: 512, ..load() }, &model());
-    let (dimensions, vectors, _) = worker.vectors(1, &["one text", "another text"]).unwrap();
-    assert_eq!((dimensions, vectors.len()), (ready.embedding_dimensions, 2));
+    let vectors = worker.vectors(1, &["one text", "another text"]).unwrap();
+    assert_eq!((vectors.dimensions, vectors.rows.len()), (ready.embedding_dimensions, 2));
 }
 
 #[test]

@@ -68,6 +68,14 @@ pub(crate) struct Answer {
     pub(crate) pieces: usize,
 }
 
+/// What one embedding brought.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Vectors {
+    pub(crate) dimensions: u32,
+    pub(crate) rows: Vec<Vec<f32>>,
+    pub(crate) tokens: Vec<u32>,
+}
+
 pub(crate) fn load() -> Load {
     Load {
         backends: vec![cpu_backends().remove(0)],
@@ -251,12 +259,12 @@ impl Worker {
         })
     }
 
-    pub(crate) fn vectors(&mut self, job: JobId, texts: &[&str]) -> Result<(u32, Vec<Vec<f32>>, Vec<u32>), WireFault> {
+    pub(crate) fn vectors(&mut self, job: JobId, texts: &[&str]) -> Result<Vectors, WireFault> {
         self.send(&Directive::Embed { job, texts: texts.iter().map(ToString::to_string).collect() });
         self.find(|report| match report {
             Report::Vectors { job: id, dimensions, values, tokens } if *id == job => {
                 let rows = values.chunks(*dimensions as usize).map(<[f32]>::to_vec).collect();
-                Some(Ok((*dimensions, rows, tokens.clone())))
+                Some(Ok(Vectors { dimensions: *dimensions, rows, tokens: tokens.clone() }))
             }
             Report::Failed { job: Some(id), fault } if *id == job => Some(Err(fault.clone())),
             _ => None,

@@ -4,9 +4,12 @@
 //! `FREEHOLD_TEST_MODEL` (a generating model) and `FREEHOLD_TEST_EMBEDDER` (an embedding one).
 //! A test that lacks what it needs fails and says so: a skipped proof is none.
 
+#![expect(clippy::unwrap_used, reason = "a test that can't go on should say where it stopped")]
+
 mod confinement;
 mod embed;
 mod generate;
 mod harness;
 mod life;
 mod selftest;
+mod split;
