@@ -78,7 +78,7 @@ fn short(name: &str, facts: &ModelFacts, plan: Plan, memory: Memory) -> Fault {
             memory.available
         ),
     )
-    .hint("take a smaller quantization of it, or a smaller model")
+    .hint("take a smaller quantization of it, a smaller model, or a smaller window with FREEHOLD_CONTEXT")
     .hint("close programs that hold much memory, then ask again")
 }
 

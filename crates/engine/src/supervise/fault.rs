@@ -11,7 +11,7 @@ pub(super) fn from_wire(name: &str, fault: WireFault) -> Fault {
             format!("the prompt takes {requested} tokens; `{name}` has a window of {available} here"),
         )
         .hint("send less text; nothing was cut off and nothing was answered")
-        .hint("where the model and the memory allow it, a larger window can be set"),
+        .hint("FREEHOLD_CONTEXT sets a larger window, where the model and the memory allow it"),
         WireFault::Protocol(words) => {
             Fault::new(Code::Internal, "worker and daemon misunderstood each other").cause(words)
         }
@@ -33,9 +33,9 @@ pub(super) fn from_wire(name: &str, fault: WireFault) -> Fault {
             .cause(words)
             .hint("`freehold models` shows what each model is for"),
         WireFault::MemoryShort(words) => {
-            Fault::new(Code::MemoryShort, format!("`{name}` needs more memory than there is"))
-                .cause(words)
-                .hint("close other programs, set a smaller window, or take a smaller quantization")
+            Fault::new(Code::MemoryShort, format!("`{name}` needs more memory than there is")).cause(words).hint(
+                "close other programs, set a smaller window with FREEHOLD_CONTEXT, or take a smaller quantization",
+            )
         }
         WireFault::Invalid(words) => Fault::new(Code::InvalidAsk, "a parameter doesn't suit this model").cause(words),
     }
