@@ -187,9 +187,6 @@ fn load_model(load: &Load, parts: Vec<OwnedFd>, sender: &mut Sender) -> Result<R
         return Err(Stop::Link(error));
     }
     let model = model.map_err(|reason| memory_or(reason, WireFault::LoadFailed))?;
-    if !load.embed && !model.has_decoder() {
-        return Err(WireFault::Unfit("this model makes vectors and can't generate text".into()).into());
-    }
     Ok(Rc::new(model))
 }
 
@@ -205,7 +202,12 @@ fn make_context(load: &Load, model: Rc<Model>) -> Result<(Context, Option<u32>),
             threads: load.threads,
             embed: None,
         };
-        return Ok((Context::new(model, options).map_err(failed)?, None));
+        let context = Context::new(model, options).map_err(failed)?;
+        // A model that looks both ways keeps nothing of what it has read.
+        if !context.has_cache() {
+            return Err(WireFault::Unfit("this model makes vectors and can't generate text".into()));
+        }
+        return Ok((context, None));
     }
     let window = if load.context_tokens == 0 { trained } else { load.context_tokens.min(trained) };
     let batch_tokens = load.batch_tokens.min(EMBED_BATCH_TOKENS).max(window);

@@ -139,6 +139,12 @@ impl Context {
         &self.model
     }
 
+    /// Whether it can go on from what it has read, as generating needs.
+    pub(crate) fn has_cache(&self) -> bool {
+        // SAFETY: the context is alive as long as `self`.
+        !unsafe { sys::llama_get_memory(self.context.as_ptr()) }.is_null()
+    }
+
     /// Cells of the pool that all sequences share.
     pub(crate) fn cells(&self) -> u32 {
         // SAFETY: the context is alive as long as `self`.

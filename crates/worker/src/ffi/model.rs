@@ -78,12 +78,6 @@ impl Model {
         u32::try_from(unsafe { sys::llama_model_n_embd_out(self.model.as_ptr()) }).unwrap_or(0)
     }
 
-    /// Whether it can continue text (an embedder with an encoder alone can't).
-    pub(crate) fn has_decoder(&self) -> bool {
-        // SAFETY: as above.
-        unsafe { sys::llama_model_has_decoder(self.model.as_ptr()) }
-    }
-
     pub(crate) fn vocabulary_size(&self) -> usize {
         // SAFETY: the vocabulary lives as long as the model.
         usize::try_from(unsafe { sys::llama_vocab_n_tokens(self.vocab.as_ptr()) }).unwrap_or(0)
