@@ -159,3 +159,6 @@ fn mismatch(what: &str, promised: &str, found: &str) -> Fault {
 pub(super) fn source(wheel: &Wheel) -> String {
     format!("{PACKAGE_INDEX}: {} {} ({})", wheel.package, wheel.version, Bytes(wheel.bytes))
 }
+
+#[cfg(test)]
+mod tests;
