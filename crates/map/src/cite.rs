@@ -421,4 +421,4 @@ impl<'a> Marker<'a> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -444,7 +444,10 @@ fn checked(vectors: Vec<Vec<f32>>, count: usize) -> Result<Vec<Vec<f32>>, Fault>
 
 /// What is embedded: title and headings give a passage its context; they are no part of what is cited.
 pub(crate) fn embedded_text(passage: &Unembedded) -> String {
-    let title = passage.title.clone().unwrap_or_else(|| stem(&passage.path));
+    // A file's name speaks when it is made of words; `IMG_0042` or `17` would only blur the passage.
+    let named = stem(&passage.path).replace(['_', '-'], " ");
+    let named = Some(named).filter(|name| name.chars().filter(|c| c.is_alphabetic()).count() > 3);
+    let title = passage.title.clone().or(named).unwrap_or_default();
     let heading = passage
         .heading
         .strip_prefix(title.as_str())

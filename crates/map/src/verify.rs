@@ -129,7 +129,10 @@ fn run_stands(
         let skip = encoding.width_of(&text[run.text as usize..range.start]);
         let piece = &text[range];
         let place = whole.start + skip..whole.start + skip + encoding.width_of(piece);
-        return bytes.get(place).and_then(|slice| encoding.decode(slice)).is_some_and(|decoded| decoded == piece);
+        if bytes.get(place).and_then(|slice| encoding.decode(slice)).is_some_and(|decoded| decoded == piece) {
+            return true;
+        }
+        // An entity may by chance be as long as what it stands for.
     }
     let words = &text[run.text as usize..(run.text + run.text_len) as usize];
     let Some(slice) = bytes.get(whole) else { return false };
@@ -137,4 +140,78 @@ fn run_stands(
     let quoted = || String::from_utf8(unquote(slice).0).is_ok_and(|decoded| decoded == words);
     // A header's encoded words belong to the header as a whole: for them the unchanged file vouches.
     entity || quoted() || unchanged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cite::sentences;
+    use crate::cite::tests::hit;
+    use crate::extract;
+    use crate::index::passages;
+    use crate::walk::Stamp;
+    use proptest::prelude::*;
+
+    /// Every sentence of every passage stands in the bytes that it came from, and its place decodes to it.
+    fn all_stand(name: &str, bytes: &[u8]) -> Result<(), TestCaseError> {
+        let Ok(document) = extract::read(name, bytes) else { return Ok(()) };
+        prop_assert_eq!(document.check(bytes.len()), Ok(()));
+        let (encoding, rows) = passages(&document, bytes);
+        for row in rows {
+            let Place::Lines { first, last, byte_start, byte_end } = row.place else { continue };
+            prop_assert!(byte_start < byte_end && byte_end as usize <= bytes.len());
+            prop_assert!(first <= last);
+            let mut hit = hit("", &row.text, document.format);
+            let stamp = Stamp { bytes: 0, modified_ns: 0 };
+            hit.source = Source { format: document.format, encoding, stamp, hash: [0; 32], runs: row.runs };
+            for range in sentences(&hit) {
+                let quote = &row.text[range.clone()];
+                let place = stands(&row.text, &hit.source, byte_start as usize, bytes, range, false);
+                prop_assert!(
+                    place.is_some(),
+                    "{:?} of {:?} doesn't stand in {:?}",
+                    quote,
+                    row.text,
+                    String::from_utf8_lossy(bytes)
+                );
+                let place = place.expect("it stands");
+                prop_assert!(u64::from(place.start) >= byte_start && u64::from(place.end) <= byte_end);
+            }
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+        #[test]
+        fn whatever_is_read_can_be_verified(
+            text in "([a-zA-Zäß日😀0-9 .,!?#*_<>&;|`=\\[\\]()-]{0,30}(&amp;|&nbsp;|&eacute;|<b>|</p>|<br>|\\*\\*|\r\n|\n\n|\n|\t|- |> )){0,40}",
+            name in 0..6usize,
+            wide in prop::bool::ANY,
+        ) {
+            let name = ["a.txt", "a.md", "a.html", "a.rs", "a.csv", "a.toml"][name];
+            if wide {
+                let bytes: Vec<u8> = [0xff, 0xfe].into_iter().chain(text.encode_utf16().flat_map(u16::to_le_bytes)).collect();
+                all_stand(name, &bytes)?;
+            } else {
+                all_stand(name, text.as_bytes())?;
+            }
+        }
+
+        #[test]
+        fn old_encodings_can_be_verified(bytes in prop::collection::vec(prop::sample::select(b"abc \n.\xe4\xf6\x80\x92<>&;*#".to_vec()), 0..400), name in 0..3usize) {
+            all_stand(["a.txt", "a.md", "a.html"][name], &bytes)?;
+        }
+
+        #[test]
+        fn mail_can_be_verified(body in "([a-zA-Z .,!?]{0,30}(=C3=A9|=3D|=\r\n|\r\n|\r\n\r\n|> )){0,30}") {
+            let message = format!(
+                "From: a@example.org\r\nSubject: =?utf-8?Q?K=C3=BCche?=\r\nContent-Type: text/plain; charset=utf-8\r\n\
+                 Content-Transfer-Encoding: quoted-printable\r\n\r\n{body}"
+            );
+            // Encoded headers are vouched for by the unchanged file alone; here the body is what counts.
+            let plain = message.replace("=?utf-8?Q?K=C3=BCche?=", "Kitchen");
+            all_stand("a.eml", plain.as_bytes())?;
+        }
+    }
 }

@@ -18,12 +18,14 @@ pub(crate) struct Builder {
     open: usize,
     /// A white-space run is owed before the next text of this block.
     space: bool,
+    /// The last run may be joined by one that goes on.
+    joins: bool,
     encoding: Encoding,
 }
 
 impl Builder {
     pub(crate) fn new(encoding: Encoding) -> Self {
-        Self { text: String::new(), runs: Vec::new(), blocks: Vec::new(), open: 0, space: false, encoding }
+        Self { text: String::new(), runs: Vec::new(), blocks: Vec::new(), open: 0, space: false, joins: true, encoding }
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -38,6 +40,13 @@ impl Builder {
     /// Text of the block that is being written.
     pub(crate) fn current(&self) -> &str {
         self.text[self.open..].trim()
+    }
+
+    /// Appends text that these bytes of the file spell in another way, such as an entity.
+    pub(crate) fn push_decoded(&mut self, text: &str, source: Range<usize>) {
+        self.joins = false;
+        self.push(text, source);
+        self.joins = false;
     }
 
     /// Appends text that came from these bytes of the file.
@@ -55,6 +64,7 @@ impl Builder {
         self.text.push_str(text);
         let straight = |text: &str, run: &Run| self.encoding.width_of(text) == run.source_len as usize;
         if let Some(last) = self.runs.last_mut()
+            && self.joins
             && last.text + last.text_len == run.text
             && last.source + last.source_len == run.source
             && straight(text, &run)
@@ -65,6 +75,7 @@ impl Builder {
         } else {
             self.runs.push(run);
         }
+        self.joins = true;
     }
 
     /// Appends text that has no place of its own in the file's bytes (PDF pages, word processors).
@@ -78,6 +89,11 @@ impl Builder {
     /// Owes one space; several in a row are one, and none stands at a block's ends.
     pub(crate) fn space(&mut self) {
         self.space = self.text.len() > self.open;
+    }
+
+    /// Takes an owed space back.
+    pub(crate) fn unspace(&mut self) {
+        self.space = false;
     }
 
     /// Appends white space that the document's structure stands for: a line break, a tab between cells.

@@ -190,8 +190,13 @@ impl Page<'_> {
                 at += plain;
             } else if rest.starts_with('&') {
                 let len = entity_len(rest);
-                let decoded = unescape(&rest[..len]);
-                self.push(&decoded, start + at, len);
+                let (piece, from) = (&rest[..len], start + at);
+                let decoded = unescape(piece);
+                if decoded == piece {
+                    self.push(piece, from, len);
+                } else {
+                    self.builder.push_decoded(&decoded, (self.source)(from)..(self.source)(from + len));
+                }
                 at += len;
             } else {
                 self.builder.space();

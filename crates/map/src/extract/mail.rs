@@ -92,7 +92,7 @@ impl Reading<'_> {
                     self.builder.push(header.name.as_str(), range.start..range.start + header.name.as_str().len());
                     self.builder.push(":", value.start.saturating_sub(1)..value.start);
                     self.builder.space();
-                    self.builder.push(text, value);
+                    self.builder.push_decoded(text, value);
                 }
                 (None, Ok(line)) => {
                     self.builder.push(line.trim_end(), range.start..range.start + line.trim_end().len())

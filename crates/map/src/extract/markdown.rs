@@ -51,14 +51,7 @@ impl Reading<'_> {
         }
         match event {
             Event::Text(text) => self.text(&text, range),
-            Event::Code(code) => {
-                // The event's range holds the backticks; the words stand within.
-                let source = &self.decoded.text[range.clone()];
-                match source.find(&*code) {
-                    Some(at) => self.text(&code, range.start + at..range.start + at + code.len()),
-                    None => self.text(&code, range),
-                }
-            }
+            Event::Code(code) => self.code(&code, range),
             Event::SoftBreak => self.builder.space(),
             Event::HardBreak => self.builder.gap('\n'),
             Event::Html(_) => {
@@ -83,9 +76,26 @@ impl Reading<'_> {
         }
     }
 
+    /// Words of inline code, one by one: its range holds backticks, and line breaks that have become spaces.
+    fn code(&mut self, code: &str, range: Range<usize>) {
+        let mut at = range.start;
+        for word in code.split_whitespace() {
+            let Some(found) = self.decoded.text[at..range.end].find(word) else { continue };
+            self.text(word, at + found..at + found + word.len());
+            self.builder.space();
+            at += found + word.len();
+        }
+        // What follows the code joins it unless white space stands there.
+        self.builder.unspace();
+    }
+
     fn text(&mut self, text: &str, range: Range<usize>) {
         let source = self.decoded.source(range.start)..self.decoded.source(range.end);
-        self.builder.push(text, source);
+        if self.decoded.text[range] == *text {
+            self.builder.push(text, source);
+        } else {
+            self.builder.push_decoded(text, source);
+        }
     }
 
     fn start(&mut self, tag: &Tag<'_>) {
