@@ -11,5 +11,6 @@ mod embed;
 mod generate;
 mod harness;
 mod life;
+mod reference;
 mod selftest;
 mod split;
