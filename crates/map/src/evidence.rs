@@ -130,3 +130,63 @@ fn reason(question: &str, hits: &[Hit], strengths: &[f32]) -> String {
         format!("nothing in the files speaks of {}; {near}", quoted(&missing))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cite::tests::hit;
+    use crate::document::Format;
+
+    fn verdict(question: &str, text: &str, dense: Option<f32>, unknown: &[&str]) -> Verdict {
+        let mut hit = hit(question, text, Format::Markdown);
+        hit.dense = dense;
+        let mut terms = hit.terms.to_vec();
+        for term in terms.iter_mut().filter(|term| unknown.contains(&term.word.as_str())) {
+            (term.passages, term.idf) = (0, 4.0);
+        }
+        hit.terms = terms.into();
+        judge(question, &[hit])
+    }
+
+    #[test]
+    fn a_passage_that_holds_the_question_answers_it() {
+        for (question, text) in [
+            ("How often must the boiler be serviced?", "The boiler is serviced once a year."),
+            ("When is the hedge cut?", "The hedge is cut at the end of June."),
+            ("What did the new pump for the well cost in the end?", "A new well pump costs 1,840 euros."),
+        ] {
+            assert_eq!(verdict(question, text, None, &[]), Verdict::Found { used: vec![0] }, "{question}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_refused_with_the_words_that_are_missing() {
+        let refused = verdict("When was the piano tuned?", "The boiler was tuned in May.", None, &["piano"]);
+        let Verdict::NotFound { reason } = refused else { panic!("{refused:?}") };
+        assert!(reason.contains("\"piano\"") && reason.contains("1 of the question's 2 words"), "{reason}");
+        let refused = judge("When was the piano tuned?", &[]);
+        let Verdict::NotFound { reason } = refused else { panic!("{refused:?}") };
+        assert_eq!(reason, "no passage holds any of \"piano\", \"tuned\"");
+    }
+
+    #[test]
+    fn common_words_alone_are_no_evidence() {
+        let text = "The name of the street was changed in the last year.";
+        assert!(matches!(verdict("What is the name of the cat?", text, None, &["cat"]), Verdict::NotFound { .. }));
+    }
+
+    #[test]
+    fn far_behind_the_best_is_left_out() {
+        let question = "When is the hornbeam hedge cut?";
+        let texts = ["The hornbeam hedge is cut in June.", "The hedge is green.", "Cut the hornbeam hedge at noon."];
+        let hits: Vec<Hit> = texts.iter().map(|text| hit(question, text, Format::Text)).collect();
+        assert_eq!(judge(question, &hits), Verdict::Found { used: vec![0, 2] });
+    }
+
+    #[test]
+    fn short_questions_must_be_met_more_fully() {
+        assert!(enough(2) > enough(6));
+        assert!(enough(6) > enough(12));
+        assert!((0.3..0.7).contains(&enough(0)) && enough(100) > 0.3);
+    }
+}

@@ -138,11 +138,11 @@ fn a_child_that_dies_hangs_or_lies_costs_one_file() {
     assert_eq!(ran.report().documents, 4, "depth alone harms nobody: {:?}", ran.report().skipped);
 
     // Too little memory for the large one: it dies, the others are read.
-    place.write("huge.html", format!("<p>plums {}", "<b>x</b> &amp; ".repeat(1 << 19)));
+    place.write("huge.txt", format!("<p>plums {}", "<b>x</b> &amp; ".repeat(1 << 19)));
     let limits = ReaderLimits { memory_bytes: 64 << 20, ..ReaderLimits::default() };
     let map = Map::open(&place.files().with_file_name("small"), Reader { limits, ..reader() }).expect("it opens");
     let ran = index(&map, &place.files(), None);
-    says(ran.skipped("huge.html"), Code::DocumentInvalid, "64 MiB");
+    says(ran.skipped("huge.txt"), Code::DocumentInvalid, "64 MiB");
     assert!(ran.report().documents >= 3, "{:?}", ran.report().skipped);
     assert!(names(&search(&map, "pears")).contains(&"a.txt".to_owned()));
 
