@@ -5,9 +5,12 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// Left free beside what a download needs, so that the machine goes on working.
 const SPACE_RESERVE_BYTES: u64 = 32 << 20;
+/// An unfinished download is kept for a month.
+const PARTIAL_AGE_S_MAX: u64 = 30 * 86_400;
 
 /// `models/` and what lies in it; readable by its owner alone.
 #[derive(Debug)]
@@ -23,7 +26,22 @@ impl Layout {
             made.and_then(|()| std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o700)))
                 .map_err(|error| Fault::io("create", &dir, &error))?;
         }
+        layout.sweep(SystemTime::now());
         Ok(layout)
+    }
+
+    /// Deletes what unfinished pulls left long ago: nobody will go on from there.
+    fn sweep(&self, now: SystemTime) {
+        for entry in std::fs::read_dir(self.partial()).into_iter().flatten().flatten() {
+            let age =
+                entry.metadata().and_then(|about| about.modified()).ok().and_then(|at| now.duration_since(at).ok());
+            if age.is_none_or(|age| age.as_secs() < PARTIAL_AGE_S_MAX) {
+                continue;
+            }
+            let path = entry.path();
+            let gone = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            tracing::info!(path = %path.display(), ok = gone.is_ok(), "an old unfinished download");
+        }
     }
 
     pub(crate) fn index(&self) -> PathBuf {
@@ -152,6 +170,20 @@ mod tests {
         let full = io::Error::from(io::ErrorKind::StorageFull);
         let fault = layout.write_fault("a model", Path::new("/x"), 5, &full);
         assert!(fault.message.contains("5 B more"), "{fault}");
+    }
+
+    #[test]
+    fn unfinished_downloads_are_kept_for_a_month() {
+        let home = tempfile::tempdir().unwrap();
+        let layout = Layout::make(home.path()).unwrap();
+        std::fs::write(layout.partial().join("a.part"), "a").unwrap();
+        std::fs::create_dir(layout.partial().join("mirror-b-1")).unwrap();
+        let left = || std::fs::read_dir(layout.partial()).unwrap().count();
+        let now = SystemTime::now();
+        layout.sweep(now + std::time::Duration::from_secs(PARTIAL_AGE_S_MAX - 60));
+        assert_eq!(left(), 2);
+        layout.sweep(now + std::time::Duration::from_secs(PARTIAL_AGE_S_MAX + 60));
+        assert_eq!(left(), 0);
     }
 
     #[test]

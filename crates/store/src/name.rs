@@ -10,14 +10,13 @@ const NAME_CHARS_MAX: usize = 80;
 /// name says nothing (`model.gguf`, a hash). What a model was fine-tuned from is often all that its
 /// header names, so the header comes second.
 pub(crate) fn name_of(path: &Path, header: &Header, facts: &ModelFacts) -> String {
-    let tag = tag_of(header, facts);
     let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let stem = crate::model::split_name(&file).map_or(file.strip_suffix(".gguf").unwrap_or(&file), |(stem, ..)| stem);
-    let base = match without_tag(stem) {
-        base if says_nothing(base) => titled(header, facts),
-        base => base.to_owned(),
+    let (base, tag) = match split_tag(stem) {
+        Some((base, tag)) => (base, tag.to_owned()),
+        None => (stem, tag_of(header, facts)),
     };
-    let base = plain(&base);
+    let base = plain(&if says_nothing(base) { titled(header, facts) } else { base.to_owned() });
     format!("{}:{}", if base.is_empty() { &facts.arch } else { &base }, plain(&tag))
 }
 
@@ -44,14 +43,6 @@ fn titled(header: &Header, facts: &ModelFacts) -> String {
     }
     let parts = ["general.basename", "general.size_label", "general.finetune"].map(|key| header.text(key));
     parts.into_iter().flatten().collect::<Vec<_>>().join("-")
-}
-
-/// `SmolLM2-135M-Instruct.Q4_1` without its last part, when that names a quantization.
-pub(crate) fn without_tag(stem: &str) -> &str {
-    match split_tag(stem) {
-        Some((base, _)) => base,
-        None => stem,
-    }
 }
 
 /// Base and quantization of a file's stem.

@@ -3,6 +3,7 @@
 use super::*;
 use crate::gguf::read;
 use crate::gguf::write::{Layout, Value as W};
+use proptest::prelude::*;
 use std::io::Cursor;
 
 fn text(text: &str) -> W {
@@ -41,17 +42,24 @@ fn without(mut values: Vec<(&'static str, W)>, key: &str) -> Vec<(&'static str, 
 }
 
 fn facts_of(values: &[(&'static str, W)]) -> Result<ModelFacts, FactsError> {
+    facts_in(&file_of(values))
+}
+
+fn file_of(values: &[(&'static str, W)]) -> Vec<u8> {
     let layout = values.iter().fold(Layout::default(), |layout, (key, value)| layout.value(key, value.clone()));
     let layout = layout.tensor("a", TensorKind::F32, &[8]).tensor("b", TensorKind::Q8_0, &[64, 4]);
     let mut body = layout.begin(Vec::new()).unwrap();
     body.data(&[0; 32]).unwrap();
     body.data(&[0; 272]).unwrap();
-    let bytes = body.finish().unwrap();
+    body.finish().unwrap()
+}
+
+fn facts_in(bytes: &[u8]) -> Result<ModelFacts, FactsError> {
     let size = bytes.len() as u64;
-    let header = read(Cursor::new(&bytes), size).unwrap();
+    let header = read(Cursor::new(bytes), size)?;
     let mut weights = Weights::default();
     weights.add(&header);
-    facts(&header, Cursor::new(&bytes), size, &weights)
+    facts(&header, Cursor::new(bytes), size, &weights)
 }
 
 #[test]
@@ -187,4 +195,21 @@ fn files_that_are_no_models_are_named_for_what_they_are() {
 fn token_numbers_outside_the_vocabulary_are_no_tokens() {
     let values = with(llama(), &[("tokenizer.ggml.bos_token_id", W::U32(u32::MAX))]);
     assert_eq!(facts_of(&values).unwrap().bos, None);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn changed_bytes_never_panic(
+        changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..6),
+    ) {
+        let template = text("<|user|>{{ messages[0].content }}<|end|>");
+        let mut bytes = file_of(&with(llama(), &[("tokenizer.chat_template", template)]));
+        for (place, byte) in changes {
+            let place = place.index(bytes.len());
+            bytes[place] = byte;
+        }
+        let _ = facts_in(&bytes);
+    }
 }

@@ -20,7 +20,7 @@ fn a_file_is_used_in_place_and_known_after_a_restart() {
     let model = TestModel::chat(&home.path("mine"), "Tiny-Chat.Q4_1", &script());
     let before = std::fs::read(&model.path).unwrap();
     let entry = home.store.add(&model.path).unwrap().remove(0);
-    assert_eq!((entry.name.0.as_str(), entry.source.clone()), ("tiny-chat:f32", Source::InPlace));
+    assert_eq!((entry.name.0.as_str(), entry.source.clone()), ("tiny-chat:q4_1", Source::InPlace));
     assert_eq!((entry.parts.as_slice(), entry.sha256.as_ref()), ([model.path.clone()].as_slice(), None));
     assert_eq!((entry.facts.clone(), entry.problem()), (model.facts.clone(), None));
     assert_eq!(std::fs::read_dir(home.path("models/blobs")).unwrap().count(), 0, "nothing is copied");
@@ -28,7 +28,7 @@ fn a_file_is_used_in_place_and_known_after_a_restart() {
     let again = Store::open(home.dir.path()).unwrap();
     assert_eq!(again.list(), home.store.list());
     assert_eq!(again.find("TINY").unwrap().name, entry.name);
-    again.remove("tiny-chat:f32").unwrap();
+    again.remove("tiny-chat:q4_1").unwrap();
     assert_eq!(std::fs::read(&model.path).unwrap(), before, "a person's own file stays");
     assert!(again.list().is_empty() && Store::open(home.dir.path()).unwrap().list().is_empty());
 }

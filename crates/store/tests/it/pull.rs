@@ -52,7 +52,7 @@ fn a_model_is_planned_pulled_verified_named_and_not_pulled_twice() {
     assert_eq!(steps.last(), Some(&last));
 
     let entry = &entries[0];
-    assert_eq!((entry.name.0.as_str(), entry.license.as_str()), ("tiny-chat:f32", "apache-2.0"));
+    assert_eq!((entry.name.0.as_str(), entry.license.as_str()), ("tiny-chat:q4_k_m", "apache-2.0"));
     assert_eq!(entry.sha256.as_deref(), Some(sha256(&bytes).as_str()));
     assert_eq!(std::fs::read(&entry.parts[0]).unwrap(), bytes);
     assert!(matches!(&entry.source, Source::Hub { repo, files, .. } if repo == "owner/tiny-GGUF" && files == &[NAME]));
