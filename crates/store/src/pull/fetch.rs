@@ -288,7 +288,8 @@ fn refused(status: u16, wanted: &Wanted) -> Fault {
         .hint(format!(
             "agree to them in a browser, download it there, then `freehold models add FILE`: {}",
             page(wanted)
-        )),
+        ))
+        .hint("or agree there, set HF_TOKEN to a token of your account, and run `freehold stop`, then this again"),
         404 | 410 => Fault::new(Code::ModelMissing, format!("the server has no {what} ({status})"))
             .hint("check the spelling on the hub's page"),
         _ => Fault::new(Code::DownloadFailed, format!("the server answered {status} for {what}")),

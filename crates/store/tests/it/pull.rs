@@ -72,6 +72,33 @@ fn a_model_is_planned_pulled_verified_named_and_not_pulled_twice() {
 }
 
 #[test]
+fn a_model_in_parts_is_pulled_whole() {
+    use testkit::gguf::{Gguf, Value};
+    let part = |gguf: Gguf, number: u32| {
+        gguf.set("split.no", Value::U32(number))
+            .set("split.count", Value::U32(2))
+            .set("split.tensors.count", Value::U32(2))
+            .to_bytes()
+    };
+    let first = part(chat_gguf("tiny-chat", &Script::default()), 0);
+    let second = part(Gguf::default().tensor("output.weight", &[32, 8], vec![0.5; 256]), 1);
+    let server = start(vec![
+        HubFile::new("Q8_0/tiny-chat-Q8_0-00001-of-00002.gguf", first.clone(), Way::Well),
+        HubFile::new("Q8_0/tiny-chat-Q8_0-00002-of-00002.gguf", second.clone(), Way::Moved),
+    ]);
+    let home = Home::new(&server.origin);
+    let (entries, steps) = home.pull(WHAT);
+    let entry = entries.unwrap().remove(0);
+    assert_eq!((entry.name.0.as_str(), entry.sha256.as_ref()), ("tiny-chat:q8_0", None));
+    assert_eq!(entry.parts.iter().map(|part| std::fs::read(part).unwrap()).collect::<Vec<_>>(), [first, second]);
+    assert_eq!((entry.facts.parameters, entry.problem()), (512, None));
+    let plans = steps.iter().take_while(|step| matches!(step, PullStep::Plan { .. })).count();
+    assert_eq!(plans, 2, "both are named before the first byte");
+    home.store.remove("tiny-chat:q8_0").unwrap();
+    assert!(names(&home.path("models/blobs")).is_empty());
+}
+
+#[test]
 fn a_broken_line_goes_on_where_it_broke() {
     let server = hub(Way::Cut { after: 300_000, times: 2 });
     let home = Home::new(&server.origin);
