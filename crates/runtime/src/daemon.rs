@@ -6,7 +6,7 @@ use crate::view::{LoadedModel, ModelRow, PullEvent};
 use crate::Inner;
 use base::{Bytes, Millis, Modality};
 use engine::Loaded;
-use gateway::{GivenBy, MirrorEnv, Policy};
+use gateway::{GivenBy, MirrorEnv, Policy, Secret, Timeouts};
 use store::{Entry, PullStep};
 
 pub(crate) fn policy(settings: &Settings) -> Policy {
@@ -14,8 +14,21 @@ pub(crate) fn policy(settings: &Settings) -> Policy {
         offline: settings.offline,
         hub: settings.hub.clone(),
         mirror: settings.mirror,
-        mirror_env: MirrorEnv { vars: settings.mirror_env.clone(), python: settings.python.clone() },
+        hub_token: settings.hub_token.clone().map(Secret::new),
+        mirror_env: MirrorEnv {
+            vars: settings.mirror_env.clone(),
+            config_file: settings.mirror_config.clone(),
+            python: settings.python.clone(),
+        },
+        timeouts: Timeouts::default(),
     }
+}
+
+/// Rows of some models, with those marked that are taken when none is named.
+pub(crate) fn model_rows(inner: &Inner, entries: &[Entry]) -> Vec<ModelRow> {
+    let defaults = [Modality::Chat, Modality::Embed].map(|modality| inner.store.default_for(modality));
+    let is_default = |entry: &Entry| defaults.iter().flatten().any(|default| default.name == entry.name);
+    entries.iter().map(|entry| model_row(entry, is_default(entry))).collect()
 }
 
 pub(crate) fn model_row(entry: &Entry, default: bool) -> ModelRow {
@@ -78,7 +91,7 @@ pub(crate) fn pull(inner: &Inner, what: &str, events: &EventSender<PullEvent>) {
         &events.cancel,
     );
     events.send(match result {
-        Ok(entries) => PullEvent::Done { models: entries.iter().map(|entry| model_row(entry, false)).collect() },
+        Ok(entries) => PullEvent::Done { models: model_rows(inner, &entries) },
         Err(fault) => PullEvent::Failed { fault },
     });
 }

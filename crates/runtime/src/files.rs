@@ -10,12 +10,18 @@ use crate::view::{
     AskEvent, AskFilesRequest, IndexEvent, IndexReport, Receipt, SearchHit, SearchReply, SearchRequest, SkippedFile,
 };
 use crate::{Inner, own_app};
-use base::{Ask, Bytes, Citation, Code, Delta, Fault, Limits, Message, Millis, Modality, Role, Sampling, Usage};
+use base::{Ask, Bytes, Code, Delta, Fault, Finish, Limits, Message, Millis, Modality, Role, Sampling, Usage};
+use engine::ModelSource;
+use map::cite::{Marker, Quoted};
+use map::evidence::Verdict;
 use map::{Embed, Hit, IndexStep, Query};
+use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::PoisonError;
 use std::time::Instant;
 
+/// Hits that the evidence is weighed over.
+const HITS_MAX: u32 = 12;
 /// Passages that a language model gets to see.
 const PASSAGES_MAX: usize = 3;
 /// An answer from files is short; a small model that goes on only wanders off.
@@ -151,4 +157,123 @@ fn search_hit(hit: Hit) -> SearchHit {
 
 fn micros(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+pub(crate) fn ask(inner: &Inner, request: &AskFilesRequest, events: &EventSender<AskEvent>) {
+    if let Err(fault) = run_ask(inner, request, events) {
+        events.send(AskEvent::Failed { fault });
+    }
+}
+
+fn run_ask(inner: &Inner, request: &AskFilesRequest, events: &EventSender<AskEvent>) -> Result<(), Fault> {
+    let started = Instant::now();
+    let question = request.question.trim();
+    if question.is_empty() {
+        return Err(Fault::new(Code::InvalidAsk, "the question is empty")
+            .hint("ask something: `freehold ask \"When does the lease end?\"`"));
+    }
+    let sent_before = inner.gateway.totals().bytes_sent;
+    let cards = inner.maps.select(request.map.as_deref())?;
+    // A missing model is said before the search, not after it.
+    let source = if request.quotes { None } else { Some(inner.model_for(&request.model, Modality::Chat)?) };
+    let found = retrieve(inner, &cards, question, HITS_MAX, false)?;
+    for text in found.notices.iter().cloned() {
+        events.send(AskEvent::Notice { text });
+    }
+    let mut receipt = Receipt {
+        usage: None,
+        devices: Vec::new(),
+        search_us: found.took_us,
+        total_us: 0,
+        passages_searched: found.passages,
+        bytes_sent: Bytes(0),
+    };
+    match map::evidence::judge(question, &found.hits) {
+        Verdict::NotFound { reason } => events.send(AskEvent::NoAnswer { reason }),
+        Verdict::Found { used } => {
+            let used = &used[..used.len().min(PASSAGES_MAX)];
+            let cited = map::verify::cite(question, &found.hits, used);
+            for text in cited.notices {
+                events.send(AskEvent::Notice { text });
+            }
+            if cited.quoted.is_empty() {
+                let reason = "every passage that was found has changed since it was indexed".into();
+                events.send(AskEvent::NoAnswer { reason });
+            } else if let Some(source) = source {
+                let name = source.name.0.clone();
+                receipt.usage = answer(inner, source, request, &cited.quoted, events)?;
+                let loaded = inner.engine.loaded().into_iter().find(|loaded| loaded.name == name);
+                receipt.devices = loaded.map(|loaded| loaded.devices).unwrap_or_default();
+            } else {
+                cited.quoted.into_iter().for_each(|quoted| events.send(AskEvent::Citation { citation: quoted.citation }));
+            }
+        }
+    }
+    receipt.total_us = micros(started);
+    receipt.bytes_sent = Bytes(inner.gateway.totals().bytes_sent.saturating_sub(sent_before));
+    events.send(AskEvent::Done { receipt });
+    Ok(())
+}
+
+/// Streams the model's sentences with the marks that the quotations support, then the quotations.
+fn answer(
+    inner: &Inner,
+    source: ModelSource,
+    request: &AskFilesRequest,
+    quoted: &[Quoted],
+    events: &EventSender<AskEvent>,
+) -> Result<Option<Usage>, Fault> {
+    let sampling = Sampling { temperature: 0.0, seed: request.seed, repeat_penalty: 1.05, ..Sampling::default() };
+    let limits = Limits { tokens_max: Some(request.tokens_max.unwrap_or(ANSWER_TOKENS_MAX)), deadline_ms: None };
+    let messages = prompt(&request.question, quoted);
+    let ask = Ask::new(own_app(), request.model.clone(), messages, sampling, Vec::new(), limits)?;
+    let mut answer = inner.engine.submit(source, ask);
+    let mut marker = Marker::new(quoted);
+    let mut usage = None;
+    while let Some(delta) = answer.blocking_next() {
+        if events.cancelled() {
+            return Ok(usage);
+        }
+        match delta? {
+            Delta::Progress(progress) => events.send(AskEvent::Progress { progress }),
+            Delta::Text(text) => send_text(events, marker.push(&text)),
+            Delta::Citation(citation) => events.send(AskEvent::Citation { citation }),
+            Delta::Notice(text) => events.send(AskEvent::Notice { text }),
+            Delta::Usage(spent) => usage = Some(spent),
+            Delta::Done(Finish::Length) => events.send(AskEvent::Notice {
+                text: "the answer reached its limit of tokens and ends there".into(),
+            }),
+            Delta::Done(Finish::EndOfTurn | Finish::StopString | Finish::Cancelled) => {}
+        }
+    }
+    let (rest, supported) = marker.finish();
+    send_text(events, rest);
+    if supported.is_empty() {
+        events.send(AskEvent::Notice {
+            text: "no sentence of this answer could be matched with your files; rely on the quotations".into(),
+        });
+    }
+    quoted.iter().for_each(|quoted| events.send(AskEvent::Citation { citation: quoted.citation.clone() }));
+    Ok(usage)
+}
+
+fn send_text(events: &EventSender<AskEvent>, text: String) {
+    if !text.is_empty() {
+        events.send(AskEvent::Text { text });
+    }
+}
+
+/// What the model sees: the passages that the evidence rests on, the strongest last, next to the
+/// question, because small models attend to what they read last.
+fn prompt(question: &str, quoted: &[Quoted]) -> Vec<Message> {
+    let mut text = String::from("Notes:\n");
+    for one in quoted.iter().rev() {
+        let title = if one.heading.is_empty() { &one.title } else { &one.heading };
+        let _ = write!(text, "\n{title}\n{}\n", one.passage.trim());
+    }
+    let _ = write!(text, "\nAnswer in one sentence from these notes: {}", question.trim());
+    vec![
+        Message::new(Role::System, "You answer questions from the user's notes, briefly and exactly, in the notes' own words."),
+        Message::new(Role::User, text),
+    ]
 }

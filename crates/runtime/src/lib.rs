@@ -63,6 +63,8 @@ impl Runtime {
     /// # Errors
     /// A home that can't be used, in the words of the pillar that found it so.
     pub fn open(settings: Settings) -> Result<Self, Fault> {
+        // The daemon holds everyone's prompts: none of them may end in a core dump.
+        jail::harden_daemon();
         life::prepare_home(&settings)?;
         jail::set_trampoline(settings.program.clone());
         let home = settings.home.clone();
@@ -136,13 +138,7 @@ impl Runtime {
     }
 
     pub fn models(&self) -> Vec<ModelRow> {
-        let chat = self.inner.store.default_for(Modality::Chat).map(|entry| entry.name);
-        let embed = self.inner.store.default_for(Modality::Embed).map(|entry| entry.name);
-        let rows = self.inner.store.list().into_iter().map(|entry| {
-            let default = Some(&entry.name) == chat.as_ref() || Some(&entry.name) == embed.as_ref();
-            daemon::model_row(&entry, default)
-        });
-        rows.collect()
+        daemon::model_rows(&self.inner, &self.inner.store.list())
     }
 
     /// Adds a model file, or all models of a folder, in place.
@@ -151,7 +147,7 @@ impl Runtime {
     /// What is wrong with the file, or that the folder holds no model.
     pub fn add_model(&self, path: &Path) -> Result<Vec<ModelRow>, Fault> {
         let added = self.inner.store.add(path)?;
-        Ok(added.iter().map(|entry| daemon::model_row(entry, false)).collect())
+        Ok(daemon::model_rows(&self.inner, &added))
     }
 
     /// Forgets a model; deletes its file only when Freehold pulled it.

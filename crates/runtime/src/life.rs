@@ -224,6 +224,12 @@ fn daemon_env(settings: &Settings) -> Vec<(String, String)> {
     env.push(("FREEHOLD_SEQUENCES".into(), settings.sequences_max.to_string()));
     env.push(("FREEHOLD_IDLE_UNLOAD_MINUTES".into(), (settings.idle_unload_ms / 60_000).to_string()));
     env.push(("FREEHOLD_LOG".into(), settings.log.clone()));
+    if let Some(token) = &settings.hub_token {
+        env.push(("HF_TOKEN".into(), token.clone()));
+    }
+    if let Some(config) = &settings.mirror_config {
+        env.push(("PIP_CONFIG_FILE".into(), path(config)));
+    }
     if let Some(python) = &settings.python {
         env.push(("FREEHOLD_PYTHON".into(), path(python)));
     }

