@@ -17,7 +17,7 @@ mod tools;
 mod worker;
 
 pub use compiler::Compiler;
-pub use layout::{BackendFile, NativeDir};
+pub use layout::NativeDir;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
@@ -98,11 +98,13 @@ pub fn compiler() -> Result<Compiler> {
     compiler::choose(cpu::best(&cpu::detect()).as_ref(), &scratch)
 }
 
-/// The variables with which cargo and cmake build the worker and llama.cpp.
+/// The variables with which cargo and cmake build the worker and llama.cpp. Also removes what would
+/// make the bindings' build script panic, should it run again.
 ///
 /// # Errors
 /// When no compiler passes or libclang is missing.
 pub fn environment() -> Result<Vec<(String, String)>> {
+    worker::remove_dangling_links(&workspace()?.target);
     worker::environment(&compiler()?)
 }
 
@@ -153,9 +155,7 @@ fn build(options: Options) -> Result<NativeDir> {
 
 fn exec(program: &str, args: &[&str]) -> Result<()> {
     let mut command = tools::command(program);
-    let workspace = workspace()?;
-    command.args(args).envs(environment()?).current_dir(&workspace.root);
-    worker::remove_dangling_links(&workspace.target);
+    command.args(args).envs(environment()?).current_dir(&workspace()?.root);
     let status = command.status().with_context(|| format!("can't run {program}"))?;
     if !status.success() {
         bail!("{program} ended with {status}");

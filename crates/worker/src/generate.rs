@@ -20,7 +20,12 @@ use wire::{Begin, Directive, JobId, Report, WireFault, WireFinish};
 /// LIMIT: jobs that wait for a free sequence. The daemon keeps its own queue; this one only bridges gaps.
 const WAITING_MAX: usize = 256;
 /// How long a step may take beside a running answer: text then still comes more often than people read.
-const STEP_US_MAX: u32 = 60_000;
+const STEP_BESIDE_US: u32 = 60_000;
+/// How long a step may take that only reads prompts: their progress is reported in between.
+const STEP_ALONE_US: u32 = 1_000_000;
+/// Prompt tokens in the first steps of a model, before its pace is known.
+const FIRST_BESIDE: u32 = 64;
+const FIRST_ALONE: u32 = 256;
 
 /// The loop's state.
 #[derive(Debug)]
@@ -73,7 +78,7 @@ impl<'a> Generator<'a> {
             waiting: VecDeque::new(),
             pool,
             composer: Composer::default(),
-            pace: Pace::new(STEP_US_MAX),
+            pace: Pace::default(),
             batch_tokens,
             batch: Batch::default(),
             candidates: Candidates::default(),
@@ -226,7 +231,12 @@ impl<'a> Generator<'a> {
                     Some(running) => Work::Prefill { pending: running.job.pending() },
                 })
                 .collect();
-            let budget = Budget { batch_tokens: self.batch_tokens, prefill_tokens_beside: self.pace.prefill_tokens() };
+            // Every running answer has its place, however slow the model is.
+            let alone = self.pace.tokens_within(STEP_ALONE_US, FIRST_ALONE).max(FIRST_BESIDE).max(self.sequences());
+            let budget = Budget {
+                batch_tokens: self.batch_tokens.min(alone),
+                prefill_tokens_beside: self.pace.tokens_within(STEP_BESIDE_US, FIRST_BESIDE),
+            };
             let shares = self.composer.compose(&work, budget);
             if shares.is_empty() {
                 return None;
@@ -245,6 +255,10 @@ impl<'a> Generator<'a> {
                 self.step_back(oldest_first[victim]);
             }
         }
+    }
+
+    fn sequences(&self) -> u32 {
+        u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
     }
 
     fn oldest_first(&self) -> Vec<usize> {
