@@ -185,7 +185,7 @@ impl Map {
         let seen = run.update_lexical()?;
         run.embed(embed, cancel)?;
         if let Some(embed) = embed {
-            self.vectors(&embed.model())?;
+            self.update_vectors(&embed.model())?;
         }
         let mut record = locked(&self.record);
         record.sweep(seen)?;

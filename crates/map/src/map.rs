@@ -5,8 +5,10 @@ use crate::reader::Reader;
 use crate::record::{Record, Summary};
 use crate::vector::{Vectors, Version};
 use base::{Code, Fault};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Makes vectors from texts. `runtime` implements it over the engine.
 pub trait Embed: Send + Sync {
@@ -31,7 +33,20 @@ pub struct Map {
     pub(crate) reading: Mutex<Record>,
     lexical: Mutex<Option<Arc<Lexical>>>,
     vectors: Mutex<Option<(String, Arc<Vectors>)>>,
-    indexing: Mutex<()>,
+    /// An indexing run is under way.
+    indexing: AtomicBool,
+    /// Held while a derived index is written. Taken after the index's own lock and before the record's.
+    deriving: Mutex<()>,
+}
+
+/// The right to change the map; gives it back when dropped.
+#[derive(Debug)]
+pub(crate) struct Alone<'a>(&'a AtomicBool);
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
 }
 
 pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -52,7 +67,8 @@ impl Map {
             reading: Mutex::new(Record::open(dir)?),
             lexical: Mutex::new(None),
             vectors: Mutex::new(None),
-            indexing: Mutex::new(()),
+            indexing: AtomicBool::new(false),
+            deriving: Mutex::new(()),
         })
     }
 
@@ -64,44 +80,39 @@ impl Map {
         locked(&self.reading).summary()
     }
 
-    /// Whoever holds the guard is the only one that changes the map.
-    pub(crate) fn begin(&self) -> Result<MutexGuard<'_, ()>, Fault> {
-        match self.indexing.try_lock() {
-            Ok(guard) => Ok(guard),
-            Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => Err(Fault::new(Code::Busy, "this map is being indexed already")
-                .hint("wait for that run to end; `freehold status` shows the maps")),
+    /// Whoever holds the guard is the only one that changes the record.
+    pub(crate) fn begin(&self) -> Result<Alone<'_>, Fault> {
+        if self.indexing.swap(true, Ordering::Acquire) {
+            return Err(Fault::new(Code::Busy, "this map is being indexed already")
+                .hint("wait for that run to end; `freehold status` shows the maps"));
         }
+        Ok(Alone(&self.indexing))
+    }
+
+    fn is_indexing(&self) -> bool {
+        self.indexing.load(Ordering::Acquire)
     }
 
     /// The word index, in step with the record unless an indexing run is just writing to both.
     /// A damaged one is rebuilt from the record, and `notices` says so.
     pub(crate) fn lexical(&self, notices: &mut Vec<String>) -> Result<Arc<Lexical>, Fault> {
-        let mut slot = locked(&self.lexical);
-        let lexical = match &*slot {
-            Some(lexical) => Arc::clone(lexical),
-            None => {
-                let lexical = Lexical::open(&self.dir)?;
-                note_replaced(&lexical, notices);
-                Arc::clone(slot.insert(Arc::new(lexical)))
-            }
-        };
-        match self.begin() {
-            Ok(_alone) => {
-                if let Err(fault) = lexical.catch_up(&locked(&self.reading)) {
-                    let renewed = self.renew(&mut slot, lexical, &fault.to_string(), notices)?;
-                    renewed.catch_up(&locked(&self.reading))?;
-                    return Ok(renewed);
-                }
-            }
-            Err(_) => lexical.refresh()?,
+        if self.is_indexing()
+            && let Some(lexical) = &*locked(&self.lexical)
+        {
+            lexical.refresh()?;
+            return Ok(Arc::clone(lexical));
         }
-        Ok(lexical)
+        self.follow(notices).map(|(lexical, _)| lexical)
     }
 
-    /// Brings the word index up to date during an indexing run, whose guard the caller holds.
+    /// Brings the word index up to date; returns the generation that it is at.
     pub(crate) fn update_lexical(&self, notices: &mut Vec<String>) -> Result<u64, Fault> {
+        self.follow(notices).map(|(_, generation)| generation)
+    }
+
+    fn follow(&self, notices: &mut Vec<String>) -> Result<(Arc<Lexical>, u64), Fault> {
         let mut slot = locked(&self.lexical);
+        let _writing = locked(&self.deriving);
         let lexical = match &*slot {
             Some(lexical) => Arc::clone(lexical),
             None => {
@@ -110,60 +121,76 @@ impl Map {
                 Arc::clone(slot.insert(Arc::new(lexical)))
             }
         };
-        match lexical.catch_up(&locked(&self.reading)) {
-            Err(fault) if fault.code == Code::MapDamaged => {
-                let renewed = self.renew(&mut slot, lexical, &fault.to_string(), notices)?;
-                renewed.catch_up(&locked(&self.reading))
+        match caught(&lexical, &locked(&self.reading)) {
+            Ok(generation) => Ok((lexical, generation)),
+            // A disk that is full stays full; only damage is helped by starting anew.
+            Err(fault) if fault.code != Code::MapDamaged => Err(fault),
+            Err(fault) => {
+                drop(lexical);
+                let renewed = self.renew(&mut slot, &fault.to_string(), notices)?;
+                let generation = renewed.catch_up(&locked(&self.reading))?;
+                Ok((renewed, generation))
             }
-            other => other,
         }
     }
 
     /// Replaces a word index that failed while it was searched.
     pub(crate) fn rebuild_lexical(&self, why: &str, notices: &mut Vec<String>) -> Result<Arc<Lexical>, Fault> {
-        let _alone = self.begin()?;
         let mut slot = locked(&self.lexical);
-        let old = slot.take();
-        drop(old);
-        let renewed = Lexical::renew(&self.dir, why)?;
-        note_replaced(&renewed, notices);
+        let _writing = locked(&self.deriving);
+        let renewed = self.renew(&mut slot, why, notices)?;
         renewed.catch_up(&locked(&self.reading))?;
-        Ok(Arc::clone(slot.insert(Arc::new(renewed))))
+        Ok(renewed)
     }
 
     fn renew(
         &self,
         slot: &mut Option<Arc<Lexical>>,
-        old: Arc<Lexical>,
         why: &str,
         notices: &mut Vec<String>,
     ) -> Result<Arc<Lexical>, Fault> {
         *slot = None;
-        drop(old);
         let renewed = Lexical::renew(&self.dir, why)?;
         note_replaced(&renewed, notices);
         Ok(Arc::clone(slot.insert(Arc::new(renewed))))
     }
 
-    /// The vectors of `model`, in step with the record; `None` while no passage has one.
+    /// The vectors of `model`; `None` while no passage has one. In step with the record, except during an
+    /// indexing run: then those that there are serve, as each batch would outdate them again.
     pub(crate) fn vectors(&self, model: &str) -> Result<Option<Arc<Vectors>>, Fault> {
+        self.vectors_of(model, self.is_indexing())
+    }
+
+    /// Brings the vectors up to date at the end of an indexing run, whose guard the caller holds.
+    pub(crate) fn update_vectors(&self, model: &str) -> Result<(), Fault> {
+        self.vectors_of(model, false).map(drop)
+    }
+
+    fn vectors_of(&self, model: &str, old_will_do: bool) -> Result<Option<Arc<Vectors>>, Fault> {
         let mut slot = locked(&self.vectors);
+        let _writing = locked(&self.deriving);
         let reading = locked(&self.reading);
         let wanted = Version { generation: reading.generation()?, changes: reading.vector_changes()? };
+        let fits = |vectors: &Vectors| old_will_do || vectors.version == wanted;
         if let Some((of, vectors)) = &*slot
             && of == model
-            && vectors.version == wanted
+            && fits(vectors)
         {
             return Ok(Some(Arc::clone(vectors)));
         }
-        let current = Vectors::open(&self.dir, model).filter(|vectors| vectors.version == wanted);
-        let vectors = match current {
+        let vectors = match Vectors::open(&self.dir, model).filter(fits) {
             Some(vectors) => Some(vectors),
             None => Vectors::build(&self.dir, model, &reading)?,
         };
         *slot = vectors.map(|vectors| (model.to_owned(), Arc::new(vectors)));
         Ok(slot.as_ref().map(|(_, vectors)| Arc::clone(vectors)))
     }
+}
+
+/// Damaged files can make the library panic; the index is derived, so nothing is lost by starting anew.
+fn caught(lexical: &Lexical, record: &Record) -> Result<u64, Fault> {
+    catch_unwind(AssertUnwindSafe(|| lexical.catch_up(record)))
+        .unwrap_or_else(|_| Err(Fault::new(Code::MapDamaged, "the word index can't be read")))
 }
 
 fn note_replaced(lexical: &Lexical, notices: &mut Vec<String>) {
