@@ -17,9 +17,9 @@ use std::process::ExitCode;
 
 const PROMPT_TOKENS: u32 = 512;
 const GENERATED_TOKENS: u32 = 128;
-/// End of text and end of turn of the starter model. They are barred, so that an answer has exactly
-/// the length that was asked for.
-const END_TOKENS: [u32; 2] = [0, 2];
+/// End of text, begin and end of turn of the starter model. They are barred, so that an answer is
+/// text and has exactly the length that was asked for.
+const END_TOKENS: [u32; 3] = [0, 1, 2];
 /// A share of the peer's speed that everything around the arithmetic may cost: 5 %.
 const RATIO_MIN: f64 = 0.95;
 
@@ -250,7 +250,10 @@ fn shown(reply: &http::Reply) -> Result<Shown> {
         if !event["error"].is_null() {
             bail!("the answer broke off: {}", event["error"]);
         }
-        if event["choices"][0]["delta"]["content"].as_str().is_some_and(|text| !text.is_empty()) {
+        let choice = &event["choices"][0];
+        // A lone token may be half of a letter and have no text; the end of the answer shows that it came.
+        let came = choice["delta"]["content"].as_str().is_some_and(|text| !text.is_empty());
+        if came || (first.is_none() && choice["finish_reason"].is_string()) {
             first.get_or_insert(line.at);
             last = line.at;
         }
@@ -261,7 +264,7 @@ fn shown(reply: &http::Reply) -> Result<Shown> {
             extra = event["freehold"].clone();
         }
     }
-    let first = first.context("no text came")?;
+    let first = first.context("the answer has no end")?;
     let count = |value: &Value| value.as_u64().and_then(|count| u32::try_from(count).ok());
     Ok(Shown {
         prompt_tokens: count(&usage["prompt_tokens"]).context("the reply tells no usage")?,
