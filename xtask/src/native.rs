@@ -24,18 +24,21 @@ use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
 const HELP: &str = "\
-cargo xtask native [--all-variants] [--no-gpu]   build and lay out <target>/native/
+cargo xtask native [--all-variants] [--no-gpu] [--clean]
+                                                 build and lay out <target>/native/
 cargo xtask native exec COMMAND ARGS…            run a command with the build's environment, so that
                                                  e.g. `cargo clippy --release -p freehold-worker`
                                                  doesn't compile llama.cpp a second time
 cargo xtask native compiler                      say which compiler is used and why
   --all-variants   every CPU variant and every GPU backend whose toolkit is here (releases)
-  --no-gpu         leave the GPU backends out";
+  --no-gpu         leave the GPU backends out
+  --clean          forget the compiler's check and the backends built so far (the worker is cargo's)";
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Options {
     all_variants: bool,
     no_gpu: bool,
+    clean: bool,
 }
 
 /// What `cargo metadata` says that matters here.
@@ -72,6 +75,7 @@ pub fn run(args: &[String]) -> Result<()> {
         match word {
             "--all-variants" => options.all_variants = true,
             "--no-gpu" => options.no_gpu = true,
+            "--clean" => options.clean = true,
             other => bail!("native doesn't know “{other}”\n{HELP}"),
         }
     }
@@ -113,6 +117,9 @@ fn build(options: Options) -> Result<NativeDir> {
         bail!("cmake isn't here; llama.cpp is built with it. Install it: {}", tools::hint("cmake", "cmake", "cmake"));
     }
     let workspace = workspace()?;
+    if options.clean {
+        clean(&workspace)?;
+    }
     let scratch = scratch(&workspace)?;
     let have = cpu::detect();
     let best = cpu::best(&have);
@@ -151,6 +158,15 @@ fn build(options: Options) -> Result<NativeDir> {
         say(note);
     }
     layout::lay_out(&workspace, &compiler, &built, backends, notes)
+}
+
+fn clean(workspace: &Workspace) -> Result<()> {
+    for folder in ["native", "native-build"].map(|name| workspace.target.join(name)) {
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder).with_context(|| format!("can't remove {}", folder.display()))?;
+        }
+    }
+    Ok(())
 }
 
 fn exec(program: &str, args: &[&str]) -> Result<()> {

@@ -70,6 +70,13 @@ impl<'a> Embedder<'a> {
                         return ending;
                     }
                 }
+                Directive::Count { job, prompt } => {
+                    let report = match self.context.model().tokens(&prompt.concat(), true, false) {
+                        Ok(tokens) => Report::Counted { job, tokens: u32::try_from(tokens.len()).unwrap_or(u32::MAX) },
+                        Err(words) => Report::Failed { job: Some(job), fault: WireFault::Invalid(words) },
+                    };
+                    self.outbox.send(report);
+                }
                 // The job has ended: nothing is left to stop.
                 Directive::Cancel { .. } => {}
                 Directive::Begin(begin) => {

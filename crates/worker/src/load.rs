@@ -4,7 +4,9 @@
 //! processes, and only then looks at the first byte of the model, which may be hostile. A model in
 //! several parts and a GPU need one exception each, stated at [`confine`].
 
-use crate::ffi::{Backend, Batch, Context, ContextOptions, Decoded, Model, ModelOptions, Pooling, page_bytes};
+use crate::ffi::{
+    Backend, Batch, Context, ContextOptions, Decoded, Model, ModelOptions, Pooling, memory_bytes, page_bytes,
+};
 use crate::link::micros;
 use jail::{Filter, Rules};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -202,6 +204,7 @@ fn make_context(load: &Load, model: Rc<Model>) -> Result<(Context, Option<u32>),
             threads: load.threads,
             embed: None,
         };
+        check_memory(load.context_tokens, model.cache_bytes_per_token(), memory_bytes())?;
         let context = Context::new(model, options).map_err(failed)?;
         // A model that looks both ways keeps nothing of what it has read.
         if !context.has_cache() {
@@ -226,6 +229,23 @@ fn make_context(load: &Load, model: Rc<Model>) -> Result<(Context, Option<u32>),
     drop(context);
     let context = Context::new(model, options(Pooling::Mean)).map_err(failed)?;
     Ok((context, Some(batch_tokens)))
+}
+
+/// llama.cpp finds out that a context is far beyond the memory only after it has filled much of it.
+fn check_memory(context_tokens: u32, token_bytes: u64, memory: Option<u64>) -> Result<(), WireFault> {
+    /// Beyond what windows and recurrent layers save.
+    const SPARING: u64 = 16;
+    let Some(memory) = memory else { return Ok(()) };
+    let least = u64::from(context_tokens) * token_bytes / SPARING;
+    if least <= memory {
+        return Ok(());
+    }
+    let gib = |bytes: u64| bytes >> 30;
+    Err(WireFault::MemoryShort(format!(
+        "a context of {context_tokens} tokens needs at least {} GiB; this machine has {}",
+        gib(least),
+        gib(memory)
+    )))
 }
 
 /// Computes one token, so that the first real one finds its memory touched, and what doesn't work
@@ -274,6 +294,17 @@ mod tests {
             memory_or("ggml_backend_cpu_buffer_type_alloc_buffer: failed to allocate buffer of size 9".into(), other);
         assert!(matches!(short, WireFault::MemoryShort(_)));
         assert!(matches!(memory_or("invalid magic".into(), other), WireFault::LoadFailed(_)));
+    }
+
+    #[test]
+    fn only_contexts_beyond_reason_are_refused_unseen() {
+        let memory = Some(16 << 30);
+        for (tokens, token_bytes, fits) in
+            [(4096, 23_000, true), (1 << 20, 128 << 10, true), (200_000_000, 23_000, false), (u32::MAX, 0, true)]
+        {
+            assert_eq!(check_memory(tokens, token_bytes, memory).is_ok(), fits, "{tokens} × {token_bytes}");
+        }
+        assert!(check_memory(u32::MAX, 1 << 20, None).is_ok());
     }
 
     #[test]

@@ -78,6 +78,24 @@ impl Model {
         u32::try_from(unsafe { sys::llama_model_n_embd_out(self.model.as_ptr()) }).unwrap_or(0)
     }
 
+    /// What the cache needs for one token if every layer keeps all of them, in bytes. Models with windows
+    /// or recurrent layers need several times less.
+    pub(crate) fn cache_bytes_per_token(&self) -> u64 {
+        // SAFETY: as above.
+        let [layers, heads, heads_kept, width] = unsafe {
+            let model = self.model.as_ptr();
+            [
+                sys::llama_model_n_layer(model),
+                sys::llama_model_n_head(model),
+                sys::llama_model_n_head_kv(model),
+                sys::llama_model_n_embd(model),
+            ]
+        }
+        .map(|number| u64::try_from(number).unwrap_or(0));
+        // Keys and values, two bytes each.
+        layers * heads_kept * width.checked_div(heads).unwrap_or(0) * 4
+    }
+
     pub(crate) fn vocabulary_size(&self) -> usize {
         // SAFETY: the vocabulary lives as long as the model.
         usize::try_from(unsafe { sys::llama_vocab_n_tokens(self.vocab.as_ptr()) }).unwrap_or(0)

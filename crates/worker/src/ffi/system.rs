@@ -17,6 +17,13 @@ pub(crate) fn page_bytes() -> u64 {
     u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
 }
 
+/// Memory of the machine; None when the system doesn't say.
+pub(crate) fn memory_bytes() -> Option<u64> {
+    // SAFETY: takes a number and gives a number.
+    let pages = u64::try_from(unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) }).ok()?;
+    (pages > 0).then(|| pages.saturating_mul(page_bytes()))
+}
+
 /// Takes over a descriptor that the parent left under a number, if it is there and a socket. To be
 /// asked once, at the very start.
 pub(crate) fn inherited_socket(number: i32) -> Option<OwnedFd> {

@@ -63,6 +63,7 @@ fn special_tokens_in_a_text_are_only_letters() {
     let (mut worker, _) = ready();
     let tokens = worker.vectors(1, &["a [SEP] b", "a b"]).unwrap().tokens;
     assert!(tokens[0] > tokens[1] + 1, "{tokens:?}");
+    assert_eq!(worker.count(&["a [SE", "P] b"]), tokens[0]);
 }
 
 #[test]

@@ -25,6 +25,14 @@ fn a_context_of_zero_is_the_models_own() {
 }
 
 #[test]
+fn a_context_beyond_all_memory_is_said_to_be() {
+    let mut worker = Worker::start();
+    let file = File::open(model()).unwrap().into();
+    let fault = worker.load(&Load { context_tokens: 200_000_000, ..load() }, &[file]);
+    assert!(matches!(fault, Err(WireFault::MemoryShort(_))), "{fault:?}");
+}
+
+#[test]
 fn ping_is_answered_by_the_thread_that_computes() {
     let mut worker = Worker::ready();
     worker.begin(begin(1, "Once upon a time", 50));
