@@ -28,9 +28,19 @@ pub fn cache() -> Result<PathBuf> {
     Ok(dir)
 }
 
-/// The cargo that started this chore, so that a toolchain chosen there is kept.
+/// What cargo tells the program that it runs about that program's own package.
+const OWN_PACKAGE: [&str; 4] = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
+
+/// The cargo that started this chore, so that a toolchain chosen there is kept. What it said about
+/// `xtask` is taken out again: some build scripts (ring's) watch these variables, and would run anew.
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if OWN_PACKAGE.iter().any(|start| text.starts_with(start)) || text == "CARGO_PRIMARY_PACKAGE" {
+            command.env_remove(&name);
+        }
+    }
     command.current_dir(root());
     command
 }
