@@ -85,7 +85,7 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
 
 fn step(name: &str, made: &mut Made) -> Result<Ended> {
     match name {
-        "fmt" => quietly(name, place::cargo().args(["fmt", "--all", "--check"])).map(good),
+        "fmt" => quietly(name, place::cargo().args(["fmt", "--all", "--check"])).map(nothing_to_say),
         "tidy" => {
             let found = tidy::findings()?;
             let lines: Vec<String> = found.iter().map(ToString::to_string).collect();
@@ -106,8 +106,8 @@ fn step(name: &str, made: &mut Made) -> Result<Ended> {
         }),
         "clippy" => {
             let mut cargo = without_cxx();
-            cargo.args(["clippy", "--locked", "--all-targets", "--", "-D", "warnings"]);
-            quietly(name, &mut cargo).map(good)
+            cargo.args(["clippy", "--locked", "--keep-going", "--all-targets", "--", "-D", "warnings"]);
+            quietly(name, &mut cargo).map(nothing_to_say)
         }
         // Every default member, every program of it: with no C++ compiler and no cmake to be found.
         "no-cxx" => {
@@ -125,7 +125,7 @@ fn step(name: &str, made: &mut Made) -> Result<Ended> {
         "clippy-worker" => {
             let mut cargo = for_worker()?;
             cargo.args(["clippy", "--locked", "--release", "--package", "freehold-worker", "--all-targets", "--"]);
-            quietly(name, cargo.args(["-D", "warnings"])).map(good)
+            quietly(name, cargo.args(["-D", "warnings"])).map(nothing_to_say)
         }
         "models" => models(made),
         "tests" => tests(name, made),
@@ -135,7 +135,8 @@ fn step(name: &str, made: &mut Made) -> Result<Ended> {
 
 fn models(made: &mut Made) -> Result<Ended> {
     let native = native(made)?;
-    let freehold = if made.built { Freehold::built(Profile::Dev, native)? } else { Freehold::build(Profile::Dev)? };
+    let freehold =
+        if made.built { Freehold::built(Profile::Dev, native)? } else { Freehold::build_beside(Profile::Dev, native)? };
     let starter = freehold.starter()?;
     let words = starter.chat.parent().map(|folder| folder.display().to_string()).unwrap_or_default();
     made.starter = Some(starter);
@@ -197,8 +198,12 @@ fn for_worker() -> Result<Command> {
     Ok(cargo)
 }
 
-fn good(said: String) -> Ended {
-    Ended::Good(said.lines().next_back().filter(|line| line.len() < 100).unwrap_or_default().trim().to_string())
+fn good(words: String) -> Ended {
+    Ended::Good(words)
+}
+
+fn nothing_to_say(_log: String) -> Ended {
+    Ended::Good(String::new())
 }
 
 /// `17 tests` from what a test runner said; both runners' words are known.

@@ -39,7 +39,14 @@ impl Freehold {
     /// # Errors
     /// When a build fails.
     pub(crate) fn build(profile: Profile) -> Result<Self> {
-        let native = native::ensure()?;
+        Self::build_beside(profile, native::ensure()?)
+    }
+
+    /// Builds what isn't built yet beside a worker that is.
+    ///
+    /// # Errors
+    /// When the build fails.
+    pub(crate) fn build_beside(profile: Profile, native: native::NativeDir) -> Result<Self> {
         let mut cargo = place::cargo();
         cargo.args(["build", "--quiet", "--locked", "--package", "freehold"]);
         if profile == Profile::Release {
