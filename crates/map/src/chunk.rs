@@ -132,13 +132,14 @@ fn line_ranges(text: &str) -> Vec<Range<usize>> {
 
 /// A stretch without any end in sight is cut between words, and a word without end between characters.
 fn split_long(text: &str, range: Range<usize>) -> Vec<Range<usize>> {
-    if tokens(&text[range.clone()]) <= BLOCK_TOKENS_MAX {
+    let count = tokens(&text[range.clone()]);
+    if count <= BLOCK_TOKENS_MAX {
         return vec![range];
     }
-    const PIECE_BYTES: usize = 800;
+    let piece_bytes = (range.len() / count.div_ceil(TARGET_TOKENS)).max(64);
     let (mut found, mut at) = (Vec::new(), range.start);
     while at < range.end {
-        let mut end = (at + PIECE_BYTES).min(range.end);
+        let mut end = (at + piece_bytes).min(range.end);
         if end < range.end {
             while !text.is_char_boundary(end) {
                 end -= 1;

@@ -33,6 +33,8 @@ const STEP_AGE_MAX: Duration = Duration::from_secs(2);
 /// A long run makes what it has read searchable this often.
 const FOLLOW_EVERY: Duration = Duration::from_secs(15);
 const EMBED_TEXTS: usize = 32;
+/// More of a title would crowd the passage out of what is embedded.
+const TITLE_CHARS_MAX: usize = 160;
 const EMBED_FETCH: u32 = 2048;
 /// Reports name at most this many skipped files; the count is always whole.
 const SKIPPED_MAX: usize = 1000;
@@ -447,7 +449,7 @@ pub(crate) fn embedded_text(passage: &Unembedded) -> String {
     // A file's name speaks when it is made of words; `IMG_0042` or `17` would only blur the passage.
     let named = stem(&passage.path).replace(['_', '-'], " ");
     let named = Some(named).filter(|name| name.chars().filter(|c| c.is_alphabetic()).count() > 3);
-    let title = passage.title.clone().or(named).unwrap_or_default();
+    let title: String = passage.title.clone().or(named).unwrap_or_default().chars().take(TITLE_CHARS_MAX).collect();
     let heading = passage
         .heading
         .strip_prefix(title.as_str())

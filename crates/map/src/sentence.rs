@@ -12,7 +12,9 @@ const SHORT: [&str; 30] = [
 pub fn ranges(text: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let mut start = 0;
-    while let Some(end) = next_end(text, start) {
+    // Where nothing is capitalised, a small letter tells nothing.
+    let small = !text.contains(char::is_uppercase);
+    while let Some(end) = find_end(text, start, small) {
         push(text, start..end, &mut found);
         start = end;
     }
@@ -76,6 +78,10 @@ fn push(text: &str, range: Range<usize>, found: &mut Vec<Range<usize>>) {
 /// Where the sentence that begins at `start` surely ends, if it does before the text does.
 /// Text that may still grow has no end at its very end.
 pub(crate) fn next_end(text: &str, start: usize) -> Option<usize> {
+    find_end(text, start, false)
+}
+
+fn find_end(text: &str, start: usize, small: bool) -> Option<usize> {
     let mut chars = text[start..].char_indices().map(|(i, c)| (start + i, c)).peekable();
     while let Some((at, c)) = chars.next() {
         match c {
@@ -94,7 +100,8 @@ pub(crate) fn next_end(text: &str, start: usize) -> Option<usize> {
                     chars.next();
                 }
                 let (end, next) = chars.peek().copied()?;
-                if matches!(c, '。' | '！' | '？') || (next.is_whitespace() && ends(text, start, at, c, end)) {
+                if matches!(c, '。' | '！' | '？') || (next.is_whitespace() && ends(text, start..at, c, end, small))
+                {
                     return Some(end);
                 }
             }
@@ -104,10 +111,11 @@ pub(crate) fn next_end(text: &str, start: usize) -> Option<usize> {
     None
 }
 
-/// Whether the mark at `at` ends a sentence, given that white space follows from `end` on.
-fn ends(text: &str, start: usize, at: usize, mark: char, end: usize) -> bool {
+/// Whether the mark after `sentence` ends it, given that white space follows from `end` on.
+fn ends(text: &str, sentence: Range<usize>, mark: char, end: usize, small: bool) -> bool {
+    let Range { start, end: at } = sentence;
     let next = text[end..].trim_start().chars().next();
-    if next.is_some_and(char::is_lowercase) {
+    if !small && next.is_some_and(char::is_lowercase) {
         return false;
     }
     if mark != '.' {
@@ -138,6 +146,7 @@ mod tests {
             ("wrapped\nline. Next\n\nlast", &["wrapped\nline.", "Next", "last"]),
             ("3. Add flour. 4. Stir.", &["3. Add flour.", "4. Stir."]),
             ("See example.org for more.", &["See example.org for more."]),
+            ("nothing is capital here. not even this.", &["nothing is capital here.", "not even this."]),
             ("  \n ", &[]),
         ] {
             let found: Vec<&str> = ranges(text).into_iter().map(|range| &text[range]).collect();

@@ -91,6 +91,13 @@ impl Builder {
         self.space = self.text.len() > self.open;
     }
 
+    /// What the current block is if it is marked as a heading: one that goes on and on is text.
+    pub(crate) fn heading(&self, level: u8) -> BlockKind {
+        const HEADING_CHARS_MAX: usize = 200;
+        let long = self.current().chars().nth(HEADING_CHARS_MAX).is_some();
+        if long { BlockKind::Text } else { BlockKind::Heading(level) }
+    }
+
     /// Takes an owed space back.
     pub(crate) fn unspace(&mut self) {
         self.space = false;

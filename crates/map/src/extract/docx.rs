@@ -175,14 +175,15 @@ impl Reading {
             self.builder.space();
             return;
         }
-        if level == Some(1) && self.title.is_none() && !self.builder.is_blank() {
-            self.title = Some(self.builder.current().to_owned());
-        }
-        self.close(match level {
-            Some(level) => BlockKind::Heading(level),
+        let kind = match level {
+            Some(level) => self.builder.heading(level),
             None if listed => BlockKind::Item,
             None => BlockKind::Text,
-        });
+        };
+        if kind == BlockKind::Heading(1) && self.title.is_none() && !self.builder.is_blank() {
+            self.title = Some(self.builder.current().to_owned());
+        }
+        self.close(kind);
     }
 
     fn close(&mut self, kind: BlockKind) {

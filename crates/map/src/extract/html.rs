@@ -158,12 +158,14 @@ impl Page<'_> {
     }
 
     fn end_block(&mut self) {
-        if let (None, BlockKind::Heading(1)) = (&self.title, self.block)
-            && !self.builder.is_blank()
-        {
+        let mut kind = std::mem::replace(&mut self.block, BlockKind::Text);
+        if let BlockKind::Heading(level) = kind {
+            kind = self.builder.heading(level);
+        }
+        if self.title.is_none() && kind == BlockKind::Heading(1) && !self.builder.is_blank() {
             self.title = Some(self.builder.current().to_owned());
         }
-        self.builder.close(std::mem::replace(&mut self.block, BlockKind::Text), 0);
+        self.builder.close(kind, 0);
     }
 
     fn text(&mut self, start: usize, end: usize) {

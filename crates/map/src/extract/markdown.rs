@@ -4,7 +4,7 @@ use super::build::Builder;
 use super::html;
 use crate::document::{BlockKind, Document, Format};
 use crate::source::Decoded;
-use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd};
+use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 use std::ops::Range;
 
 pub(crate) fn read(decoded: &Decoded) -> Document {
@@ -115,10 +115,11 @@ impl Reading<'_> {
     fn end(&mut self, tag: TagEnd) {
         match tag {
             TagEnd::Heading(level) => {
-                if self.title.is_none() && level == HeadingLevel::H1 && !self.builder.is_blank() {
+                let kind = self.builder.heading(level as u8);
+                if self.title.is_none() && kind == BlockKind::Heading(1) && !self.builder.is_blank() {
                     self.title = Some(self.builder.current().to_owned());
                 }
-                self.close(BlockKind::Heading(level as u8));
+                self.close(kind);
             }
             TagEnd::Item => {
                 self.close(BlockKind::Item);
