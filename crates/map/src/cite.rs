@@ -286,7 +286,8 @@ fn claim(sentence: &str) -> Claim {
         let raw = &sentence[word.span.clone()];
         let number = raw.contains(|c: char| c.is_ascii_digit());
         let name = at > 0 && raw.starts_with(char::is_uppercase) && raw.chars().count() > 1;
-        if words::is_empty_word(&word.stem) || !seen.insert(word.stem.clone()) {
+        // "May" inside a sentence is a month.
+        if (words::is_empty_word(&word.stem) && !name) || !seen.insert(word.stem.clone()) {
             continue;
         }
         if number || name {
@@ -300,27 +301,33 @@ fn claim(sentence: &str) -> Claim {
 /// The numbers of the passages that support a sentence, the strongest first; empty when none does.
 pub fn attach(sentence: &str, quoted: &[Quoted]) -> Vec<u32> {
     let claim = claim(sentence);
-    if claim.words.is_empty() || (claim.words.len() < 2 && claim.firm.is_empty()) {
-        return Vec::new();
-    }
+    let said: Vec<String> = words::words(sentence).into_iter().map(|word| word.stem).collect();
     let mut found: Vec<(f32, u32)> = Vec::new();
     for quoted in quoted {
-        let held: HashSet<String> = [&quoted.passage, &quoted.title, &quoted.heading]
-            .into_iter()
-            .flat_map(|text| words::words(text))
-            .map(|word| word.stem)
-            .collect();
-        if !claim.firm.iter().all(|stem| held.contains(stem)) {
-            continue;
-        }
-        let support = claim.words.iter().filter(|stem| held.contains(*stem)).count() as f32 / claim.words.len() as f32;
-        if support >= SUPPORT_MIN {
-            found.push((support, quoted.citation.number));
+        let passage: Vec<String> = words::words(&quoted.passage).into_iter().map(|word| word.stem).collect();
+        // A short answer (`Once a year.`) has too few words to count, but they may stand there as they are.
+        let verbatim =
+            said.len() >= 2 && !claim.words.is_empty() && passage.windows(said.len()).any(|words| words == said);
+        let mut held: HashSet<&String> = passage.iter().collect();
+        let above: Vec<String> = [&quoted.title, &quoted.heading].into_iter().flat_map(|text| stems(text)).collect();
+        held.extend(&above);
+        let support = support(&claim, &held);
+        if verbatim || support >= SUPPORT_MIN {
+            found.push((if verbatim { 1.0 } else { support }, quoted.citation.number));
         }
     }
     found.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     let best = found.first().map_or(0.0, |(support, _)| *support);
     found.into_iter().filter(|(support, _)| *support >= best * 0.95).take(MARKS_MAX).map(|(_, number)| number).collect()
+}
+
+/// Share of a claim's words that are held; 0 when there are too few, or a number or name isn't.
+fn support(claim: &Claim, held: &HashSet<&String>) -> f32 {
+    let few = claim.words.is_empty() || (claim.words.len() < 2 && claim.firm.is_empty());
+    if few || !claim.firm.iter().all(|stem| held.contains(stem)) {
+        return 0.0;
+    }
+    claim.words.iter().filter(|stem| held.contains(stem)).count() as f32 / claim.words.len() as f32
 }
 
 /// Puts `[n]` behind the sentences of an answer while it streams. Text is passed on at once; only white
