@@ -10,6 +10,8 @@ use super::stat::{self, median};
 use super::{Options, Watch};
 use crate::place;
 use anyhow::{Context, Result, bail};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::Read;
 use std::path::Path;
 use std::process::{ExitCode, Stdio};
@@ -19,8 +21,9 @@ const FIRST_TOKEN_RATIO_MAX: f64 = 2.0;
 const DAEMON_RSS_MB_MAX: f64 = 40.0;
 /// "None" as a bound: below one.
 const WAKE_UPS_PER_MINUTE_MAX: f64 = 1.0;
-/// What settles after the last answer (a connection closed, an index committed) isn't idle yet.
-const SETTLE: Duration = Duration::from_secs(3);
+/// What settles after the last answer isn't rest yet: threads that were needed wait ten seconds for
+/// more work and end.
+const SETTLE: Duration = Duration::from_secs(15);
 
 /// Questions that the sample library answers, each of other passages.
 const QUESTIONS: [&str; 12] = [
@@ -171,25 +174,36 @@ impl Rest {
         let tasks = format!("/proc/{pid}/task");
         let before = switches(Path::new(&tasks))?;
         std::thread::sleep(Duration::from_secs(seconds));
-        let after = switches(Path::new(&tasks))?;
+        let wake_ups = woken(&before, &switches(Path::new(&tasks))?);
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
         let kib = field(&status, "VmRSS:").context("the system tells no resident size")?;
         Ok(Self {
             resident_mb: kib as f64 * 1024.0 / 1e6,
-            wake_ups_per_minute: (after - before) as f64 * 60.0 / seconds as f64,
+            wake_ups_per_minute: wake_ups as f64 * 60.0 / seconds as f64,
         })
     }
 }
 
-/// How often the threads of a process have left the processor: each time they had been woken.
-fn switches(tasks: &Path) -> Result<u64> {
-    let mut sum = 0;
+/// How often each thread of a process has left the processor: each time it had been woken.
+fn switches(tasks: &Path) -> Result<BTreeMap<OsString, u64>> {
+    let mut counts = BTreeMap::new();
     for task in std::fs::read_dir(tasks).context("wake-ups can be counted on Linux only")? {
-        let status = std::fs::read_to_string(task?.path().join("status"))?;
-        sum += field(&status, "voluntary_ctxt_switches:").unwrap_or(0)
-            + field(&status, "nonvoluntary_ctxt_switches:").unwrap_or(0);
+        let task = task?;
+        // A thread may end while we look.
+        let Ok(status) = std::fs::read_to_string(task.path().join("status")) else { continue };
+        let count = |name| field(&status, name).unwrap_or(0);
+        let both = count("voluntary_ctxt_switches:") + count("nonvoluntary_ctxt_switches:");
+        counts.insert(task.file_name(), both);
     }
-    Ok(sum)
+    Ok(counts)
+}
+
+/// Wake-ups between two looks. A thread that is new has woken as often as it has slept; one that is
+/// gone has woken at least once, to end.
+fn woken(before: &BTreeMap<OsString, u64>, after: &BTreeMap<OsString, u64>) -> u64 {
+    let there = after.iter().map(|(thread, count)| count - before.get(thread).unwrap_or(&0).min(count));
+    let gone = before.keys().filter(|thread| !after.contains_key(*thread)).count();
+    there.sum::<u64>() + gone as u64
 }
 
 fn field(status: &str, name: &str) -> Option<u64> {
@@ -227,9 +241,17 @@ mod tests {
         let tasks = format!("/proc/{}/task", std::process::id());
         let before = switches(Path::new(&tasks)).expect("switches");
         for _ in 0..50 {
-            std::thread::yield_now();
             std::thread::sleep(Duration::from_micros(50));
         }
-        assert!(switches(Path::new(&tasks)).expect("switches") > before);
+        let after = switches(Path::new(&tasks)).expect("switches");
+        assert!(woken(&before, &after) >= 50, "{before:?} {after:?}");
+    }
+
+    #[test]
+    fn threads_that_come_and_go_are_counted() {
+        let counts = |list: &[(&str, u64)]| list.iter().map(|(name, count)| (OsString::from(name), *count)).collect();
+        let before = counts(&[("1", 10), ("2", 70), ("3", 5)]);
+        assert_eq!(woken(&before, &counts(&[("1", 12), ("3", 5), ("4", 3)])), 2 + 3 + 1);
+        assert_eq!(woken(&before, &before), 0);
     }
 }
