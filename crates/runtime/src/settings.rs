@@ -207,18 +207,20 @@ fn find_on_path(name: &str, path: Option<&str>) -> Option<PathBuf> {
     std::env::split_paths(path?).map(|dir| dir.join(name)).find(|file| file.is_file())
 }
 
-/// Beside the program (an installed copy), in `lib/freehold` of its prefix, or in `native` of a
-/// cargo target directory. When it is in none of them the first is named in the fault later.
+/// In `native` of a cargo target directory, beside the program (an installed copy), or in
+/// `lib/freehold` of its prefix. In a target directory cargo puts a bare worker beside the program,
+/// without the backends that it needs, so `native` comes first; an installed copy has no such folder.
+/// When it is in none of them the place beside the program is named in the fault later.
 fn find_worker(program: &Path) -> PathBuf {
     let name = "freehold-worker";
     let dir = program.parent().unwrap_or(Path::new("."));
     let places = [
-        dir.join(name),
-        dir.join("../lib/freehold").join(name),
         dir.join("../native").join(name),
         dir.join("../../native").join(name),
+        dir.join(name),
+        dir.join("../lib/freehold").join(name),
     ];
-    let found = places.iter().find(|place| place.is_file()).unwrap_or(&places[0]);
+    let found = places.iter().find(|place| place.is_file()).unwrap_or(&places[2]);
     found.canonicalize().unwrap_or_else(|_| found.clone())
 }
 
@@ -269,6 +271,19 @@ mod tests {
         let fault = read(&[("FREEHOLD_HOME", at)]).expect_err("unknown key");
         assert_eq!(fault.code, Code::ConfigInvalid);
         assert!(fault.cause.expect("cause").contains("prot"));
+    }
+
+    #[test]
+    fn the_worker_with_backends_beats_the_bare_one() {
+        let target = tempfile::tempdir().expect("tempdir");
+        let at = |path: &str| target.path().canonicalize().expect("there").join(path);
+        for path in ["release/freehold-worker", "native/freehold-worker"] {
+            std::fs::create_dir_all(at(path).parent().expect("a folder")).expect("made");
+            std::fs::write(at(path), "").expect("written");
+        }
+        assert_eq!(find_worker(&at("release/freehold")), at("native/freehold-worker"));
+        std::fs::remove_dir_all(at("native")).expect("removed");
+        assert_eq!(find_worker(&at("release/freehold")), at("release/freehold-worker"));
     }
 
     #[test]
