@@ -32,7 +32,7 @@ setup_places() {
 
 check_rust() {
     local wanted found
-    wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$root/Cargo.toml" | head -n 1)
+    wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$root/Cargo.toml")
     # A fresh rustup is in no PATH until the next login.
     if ! have cargo && [ -f "${CARGO_HOME:-${HOME:-}/.cargo}/env" ]; then
         # shellcheck disable=SC1091
@@ -74,7 +74,9 @@ good_compiler() {
     fi
     if have gcc && have g++; then
         v=$(gcc -dumpversion 2>/dev/null | cut -d. -f1)
-        [ "${v:-0}" -ge 13 ] && gcc --version | head -n 1 | grep -qv clang && return 0
+        # On macOS `gcc` is clang by another name.
+        case $(gcc --version 2>/dev/null) in *clang*) v=0 ;; esac
+        [ "${v:-0}" -ge 13 ] && return 0
     fi
     return 1
 }
@@ -93,8 +95,14 @@ have_libclang() {
 
 have_pip() { have python3 && python3 -m pip --version >/dev/null 2>&1; }
 
-# apt_has NAME: whether apt could install it
-apt_has() { LC_ALL=C apt-cache policy "$1" 2>/dev/null | grep -q 'Candidate: [^(]'; }
+# apt_has NAME: whether apt could install it. apt takes `g++-13` for a pattern and answers for all that
+# match, so the name is looked for; awk reads to the end, or the pipe would break.
+apt_has() {
+    LC_ALL=C apt-cache policy "$1" 2>/dev/null | awk -v head="$1:" '
+        /^[^ ]/ { ours = ($0 == head) }
+        ours && $1 == "Candidate:" && $2 != "(none)" { found = 1 }
+        END { exit !found }'
+}
 
 # The newest compiler that apt has and that is good: its packages, or nothing.
 apt_compiler() {
