@@ -13,7 +13,7 @@ pub enum Fusion {
 
 impl Default for Fusion {
     fn default() -> Self {
-        Fusion::Scores { dense: 0.6 }
+        Fusion::Scores { dense: 0.4 }
     }
 }
 

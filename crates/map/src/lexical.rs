@@ -28,11 +28,13 @@ pub struct Boosts {
     pub heading: f32,
     pub path: f32,
     pub body: f32,
+    /// Share of its weight that a common word keeps.
+    pub light: f32,
 }
 
 impl Default for Boosts {
     fn default() -> Self {
-        Self { title: 0.3, heading: 0.4, path: 0.3, body: 1.0 }
+        Self { title: 0.3, heading: 0.4, path: 0.3, body: 1.0, light: 0.5 }
     }
 }
 
@@ -209,11 +211,13 @@ impl Lexical {
             (self.fields.heading, boosts.heading),
             (self.fields.path, boosts.path),
         ];
+        let weighty = terms.iter().any(|term| !words::is_light_word(&term.stem));
         for term in terms {
+            let share = if weighty && words::is_light_word(&term.stem) { boosts.light } else { 1.0 };
             for (field, boost) in fields.into_iter().filter(|(_, boost)| *boost > 0.0) {
                 let term = tantivy::Term::from_field_text(field, &term.stem);
                 let query = Box::new(TermQuery::new(term, IndexRecordOption::WithFreqs));
-                clauses.push((Occur::Should, Box::new(BoostQuery::new(query, boost))));
+                clauses.push((Occur::Should, Box::new(BoostQuery::new(query, boost * share))));
             }
         }
         if clauses.is_empty() || limit == 0 {

@@ -4,7 +4,7 @@ use super::Outcome;
 use serde::Deserialize;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Every fifth query, for a quick look.
 const QUICK_STEP: usize = 5;
@@ -108,6 +108,31 @@ impl Spans {
             questions.push(Question { text: text.clone(), corpus: corpus.clone(), spans });
         }
         Ok(Self { corpora, questions })
+    }
+}
+
+/// The sample library with questions that it answers and others that it doesn't.
+#[derive(Deserialize)]
+pub(crate) struct Library {
+    #[serde(skip)]
+    pub(crate) folder: PathBuf,
+    pub(crate) answered: Vec<Answered>,
+    pub(crate) refused: Vec<String>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Answered {
+    pub(crate) question: String,
+    pub(crate) file: String,
+    /// Words of the answer as they stand there.
+    pub(crate) words: String,
+}
+
+impl Library {
+    pub(crate) fn open() -> Outcome<Self> {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let questions = std::fs::read_to_string(here.join("tests/library.json"))?;
+        Ok(Self { folder: here.join("../../library"), ..serde_json::from_str(&questions)? })
     }
 }
 

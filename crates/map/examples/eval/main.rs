@@ -1,15 +1,16 @@
 //! Quality of search and of evidence on the development collections, for `cargo xtask eval map`.
 //!
-//! `eval [--json] [--quick] [--data DIR] [--vectors FILE] [--texts FILE] [--features FILE]`. The collections are
+//! `eval [--json] [--quick] [--data DIR] [--vectors FILE] [--texts FILE] [--features FILE] [--sweep]`. The collections are
 //! read from DIR (by default `../shared/data/ir` beside the repository) and indexed through the real
 //! reader, record and indexes in a temporary folder. `--texts` writes every text that an embedding model
 //! would be given, one JSON string a line; `--vectors` takes their vectors back (`{"text": …, "vector": […]}`
-//! a line), and then the vector arm and the fusion are judged too.
+//! a line), and then the vector arm and the fusion are judged too. `--features` writes what the judgement of
+//! evidence sees, `--sweep` tries other weights: both are for tuning.
 
 mod collection;
 mod measure;
 
-use collection::{Cranfield, Spans};
+use collection::{Cranfield, Library, Spans};
 use freehold_map::fuse::Fusion;
 use freehold_map::{Boosts, Embed, Map, Query, Reader, ReaderLimits, Tuning};
 use measure::Goal;
@@ -164,14 +165,9 @@ fn arms(vectors: bool) -> Vec<Arm> {
 
 fn sweep(vectors: bool) -> Vec<Arm> {
     let mut arms = Vec::new();
-    for (name, title, heading, path) in [
-        ("body only", 0.0, 0.0, 0.0),
-        ("t.3 h.4 p.3", 0.3, 0.4, 0.3),
-        ("t.5 h.5 p.2", 0.5, 0.5, 0.2),
-        ("t1 h1 p.5", 1.0, 1.0, 0.5),
-        ("t.2 h.2 p.1", 0.2, 0.2, 0.1),
-    ] {
-        let boosts = Boosts { title, heading, path, body: 1.0 };
+    for (name, light) in [("light 1", 1.0), ("light .7", 0.7), ("light .5", 0.5), ("light .3", 0.3), ("light 0.1", 0.1)]
+    {
+        let boosts = Boosts { light, ..Boosts::default() };
         arms.push(Arm { name, vectors: false, tuning: Tuning { boosts, ..Tuning::default() } });
     }
     if vectors {
@@ -216,19 +212,25 @@ fn run(settings: &Settings) -> Outcome<()> {
             Ok((name.clone(), indexed(&work.path().join(name), &documents, embed, &mut report)?))
         })
         .collect::<Outcome<_>>()?;
+    let library = Library::open()?;
+    let home = Map::open(&work.path().join("library"), Reader::new(std::env::current_exe()?))?;
+    home.index(&library.folder, embed, &mut |_| {}, &AtomicBool::new(false))?;
     if collecting {
         let vectors = vectors.as_ref().ok_or("texts are collected by the embedder")?;
         let questions = cranfield
             .queries
             .iter()
             .map(|query| &query.text)
-            .chain(spans.questions.iter().map(|question| &question.text));
+            .chain(spans.questions.iter().map(|question| &question.text))
+            .chain(library.answered.iter().map(|answered| &answered.question))
+            .chain(&library.refused);
         vectors.embed(&questions.cloned().collect::<Vec<_>>())?;
         return write_texts(settings, vectors);
     }
     measure::cranfield(&cranfield, &one, &arms, embed, &mut report)?;
     measure::spans(&spans, &maps, &arms, embed, &mut report)?;
     measure::evidence(&spans, &maps, embed, settings.features.as_deref(), &mut report)?;
+    measure::library(&library, &home, embed, &mut report)?;
     if !settings.quick {
         readers(&work.path().join("cranfield"), &mut report)?;
     }

@@ -1,10 +1,10 @@
 //! What is measured: ranking, spans, evidence.
 
-use super::collection::{Cranfield, Question, Spans};
+use super::collection::{Answered, Cranfield, Library, Question, Spans};
 use super::{Arm, Outcome, Report, Table, ask};
 use base::Place;
 use freehold_map::evidence::{self, Verdict};
-use freehold_map::{Embed, Hit, Map, Tuning};
+use freehold_map::{Embed, Hit, Map, Tuning, verify};
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};
 use std::io::Write;
@@ -91,10 +91,13 @@ pub(crate) fn cranfield(
             format!("{p99:.1}"),
         ]);
         match arm.name {
-            "lexical" => {
-                report.goals.push(goal("Cranfield, words: nDCG@10", mean(&ndcgs), Some(CRANFIELD_STEMMED), 0.36))
-            }
-            "hybrid" => report.goals.push(goal("Cranfield, hybrid: nDCG@10", mean(&ndcgs), None, 0.38)),
+            "lexical" => report.goals.push(goal(
+                "Cranfield, words: nDCG@10",
+                mean(&ndcgs),
+                Some(CRANFIELD_STEMMED),
+                CRANFIELD_STEMMED,
+            )),
+            "hybrid" => report.goals.push(goal("Cranfield, hybrid: nDCG@10", mean(&ndcgs), None, 0.4)),
             _ => {}
         }
     }
@@ -154,8 +157,8 @@ pub(crate) fn spans(
         }));
         rows.push(row);
         match arm.name {
-            "lexical" => report.goals.push(goal("spans, words: recall in the first 5", mean(&recalls), None, 0.8)),
-            "hybrid" => report.goals.push(goal("spans, hybrid: recall in the first 5", mean(&recalls), None, 0.9)),
+            "lexical" => report.goals.push(goal("spans, words: recall in the first 5", mean(&recalls), None, 0.85)),
+            "hybrid" => report.goals.push(goal("spans, hybrid: recall in the first 5", mean(&recalls), None, 0.85)),
             _ => {}
         }
     }
@@ -223,7 +226,7 @@ pub(crate) fn evidence(
             format!("{:.3}", mean(&refused)),
             format!("{balanced:.3}"),
         ]);
-        report.goals.push(goal(&format!("evidence, {}: balanced accuracy", arm.name), balanced, None, 0.85));
+        report.goals.push(goal(&format!("evidence, {}: balanced accuracy", arm.name), balanced, None, 0.95));
     }
     let head = ["by", "answerable: answered", "… from a passage with the answer", "unanswerable: refused", "balanced"];
     let title = format!(
@@ -274,4 +277,60 @@ fn write_features(out: &mut impl Write, question: &Question, map: &str, answerab
         hits: hits.collect(),
     };
     Ok(writeln!(out, "{}", serde_json::to_string(&features)?)?)
+}
+
+/// The sample library: whether the quotation holds the answer, and whether other questions are refused.
+pub(crate) fn library(library: &Library, map: &Map, embed: Option<&dyn Embed>, report: &mut Report) -> Outcome<()> {
+    let usual = Tuning::default();
+    let mut arms = vec![Arm { name: "words", vectors: false, tuning: usual }];
+    if embed.is_some() {
+        arms.push(Arm { name: "words and vectors", vectors: true, tuning: usual });
+    }
+    let mut rows = Vec::new();
+    for arm in &arms {
+        let (mut quoted, mut refused) = (0usize, 0usize);
+        for Answered { question, file, words } in &library.answered {
+            let found = ask(map, question, 8, arm, embed)?;
+            let used = match evidence::judge(question, &found.hits) {
+                Verdict::Found { used } => used,
+                Verdict::NotFound { .. } => Vec::new(),
+            };
+            let cited = verify::cite(question, &found.hits, &used).quoted;
+            let right = cited.iter().any(|one| one.citation.path.ends_with(file) && one.citation.quote.contains(words));
+            quoted += usize::from(right);
+            if !right {
+                let quotes: Vec<&str> = cited.iter().map(|one| one.citation.quote.as_str()).collect();
+                report.notes.push(format!("{}: `{question}` is answered by {quotes:?}", arm.name));
+            }
+        }
+        for question in &library.refused {
+            let found = ask(map, question, 8, arm, embed)?;
+            match evidence::judge(question, &found.hits) {
+                Verdict::NotFound { .. } => refused += 1,
+                Verdict::Found { used } => {
+                    let place = &found.hits[used[0]];
+                    report.notes.push(format!(
+                        "{}: `{question}` isn't refused: {}:{}",
+                        arm.name,
+                        stem(place),
+                        place.place
+                    ));
+                }
+            }
+        }
+        rows.push(vec![
+            arm.name.into(),
+            format!("{quoted} of {}", library.answered.len()),
+            format!("{refused} of {}", library.refused.len()),
+        ]);
+        let share = quoted as f64 / library.answered.len() as f64;
+        report.goals.push(goal(&format!("library, {}: the quotation holds the answer", arm.name), share, None, 0.9));
+    }
+    let head = ["by", "quotation holds the answer", "other questions refused"].map(str::to_owned).to_vec();
+    report.tables.push(Table { title: "sample library".into(), head, rows });
+    Ok(())
+}
+
+fn stem(hit: &Hit) -> String {
+    hit.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

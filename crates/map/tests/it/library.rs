@@ -6,39 +6,25 @@ use freehold_map::verify::cite;
 use freehold_map::{Embed, Map, Query};
 use std::path::{Path, PathBuf};
 
-/// Question, the file that answers it, and words of the answer.
-const ANSWERED: &[(&str, &str, &str)] = &[
-    ("How often must the boiler be serviced?", "house-manual.md", "once a year"),
-    ("What replaced part did the boiler engineer put in?", "house-manual.md", "ignition electrode"),
-    ("Where is the main stopcock?", "house-manual.md", "under the kitchen sink"),
-    ("When is the blue bin collected?", "house-manual.md", "first Thursday"),
-    ("When do tomatoes go out into the garden?", "garden-notes.txt", "15 May"),
-    ("When is the hornbeam hedge cut?", "garden-notes.txt", "end of June"),
-    ("How far apart are potatoes planted?", "garden-notes.txt", "70 cm"),
-    ("What does the new pump cost?", "allotment-minutes.md", "1,840"),
-    ("How many hours of common work does everyone owe?", "allotment-minutes.md", "six hours"),
-    ("How long must a burn be cooled?", "first-aid.md", "ten minutes"),
-    ("Where does the nearest defibrillator hang?", "first-aid.md", "fire station"),
-    ("When does the backup drive copy the study computer?", "router.md", "02:30"),
-    ("How many characters must a passphrase have?", "router.md", "20 characters"),
-    ("What is the price per kilowatt-hour from January 2026?", "energy-tariff.eml", "31.8"),
-    ("What does fitting the radiator for the café corner cost?", "boiler-service.eml", "210 euros"),
-    ("On which day do the chimney sweeps come?", "chimney-sweep.eml", "9 October"),
-    ("How long does an opened jar of plum jam keep?", "plum-jam.txt", "four weeks"),
-    ("How long does two-part epoxy stay in clamps?", "glue.md", "8 hours"),
-];
+/// Questions with the file and the words that answer them, and questions that the library doesn't answer,
+/// some of them near to what it holds.
+#[derive(serde::Deserialize)]
+struct Questions {
+    answered: Vec<Answered>,
+    refused: Vec<String>,
+}
 
-/// Questions about things that the library doesn't hold, some of them near to what it does.
-const REFUSED: &[&str] = &[
-    "What is the name of the cat?",
-    "How much did the wedding cost?",
-    "Who won the football championship in 1998?",
-    "What is the capital of Mongolia?",
-    "How do I renew my passport?",
-    "When is the dentist's appointment?",
-    "Which vaccination does the dog need?",
-    "What is the password of the bank account?",
-];
+#[derive(serde::Deserialize)]
+struct Answered {
+    question: String,
+    file: String,
+    /// Words of the answer as they stand there.
+    words: String,
+}
+
+fn questions() -> Questions {
+    serde_json::from_str(include_str!("../library.json")).expect("it is as described")
+}
 
 fn library() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../library")
@@ -60,10 +46,11 @@ fn questions_find_their_source_and_quote_the_answer() {
     let place = Place::new();
     let map = indexed(&place, None);
     let mut wrong = Vec::new();
-    for (question, file, words) in ANSWERED {
+    let answered = questions().answered;
+    for Answered { question, file, words } in &answered {
         let hits = found(&map, question, None);
         let Verdict::Found { used } = judge(question, &hits) else {
-            wrong.push(format!("{question}: refused; {:?}", judge(question, &hits)));
+            wrong.push(format!("{question}: {:?}", judge(question, &hits)));
             continue;
         };
         let cited = cite(question, &hits, &used);
@@ -74,22 +61,25 @@ fn questions_find_their_source_and_quote_the_answer() {
             wrong.push(format!("{question}: {quotes:#?}"));
         }
     }
-    assert!(wrong.len() <= 2, "{} of {} went wrong:\n{}", wrong.len(), ANSWERED.len(), wrong.join("\n"));
+    assert!(wrong.len() * 10 <= answered.len(), "{} of {}:\n{}", wrong.len(), answered.len(), wrong.join("\n"));
 }
 
 #[test]
 fn what_the_library_does_not_hold_is_refused_with_a_reason() {
     let place = Place::new();
     let map = indexed(&place, None);
-    for question in REFUSED {
+    let mut wrong = Vec::new();
+    let refused = questions().refused;
+    for question in &refused {
         let hits = found(&map, question, None);
         match judge(question, &hits) {
             Verdict::NotFound { reason } => assert!(reason.contains('"') || reason.contains('`'), "{reason}"),
             Verdict::Found { used } => {
-                panic!("{question}: {:?}", used.iter().map(|at| &hits[*at].text).collect::<Vec<_>>())
+                wrong.push(format!("{question}: {:?}", used.iter().map(|at| &hits[*at].text).collect::<Vec<_>>()));
             }
         }
     }
+    assert!(wrong.len() * 10 <= refused.len(), "{} of {}:\n{}", wrong.len(), refused.len(), wrong.join("\n"));
 }
 
 #[test]
@@ -97,8 +87,8 @@ fn the_first_question_is_confirmed_by_a_second_document() {
     let place = Place::new();
     let embed = Hashing::default();
     let map = indexed(&place, Some(&embed));
-    let question = ANSWERED[0].0;
-    let hits = found(&map, question, Some(&embed));
+    let question = questions().answered.remove(0).question;
+    let hits = found(&map, &question, Some(&embed));
     let names: Vec<String> =
         hits.iter().map(|hit| hit.path.file_name().expect("a name").to_string_lossy().into_owned()).collect();
     for name in ["house-manual.md", "boiler-service.eml"] {
