@@ -22,7 +22,7 @@ const WAITING_MAX: usize = 256;
 /// How long a step may take beside a running answer: text then still comes more often than people read.
 const STEP_BESIDE_US: u32 = 60_000;
 /// How long a step may take that only reads prompts: their progress is reported in between.
-const STEP_ALONE_US: u32 = 1_000_000;
+const STEP_ALONE_US: u32 = 2_000_000;
 /// Prompt tokens in the first steps of a model, before its pace is known.
 const FIRST_BESIDE: u32 = 64;
 const FIRST_ALONE: u32 = 256;
