@@ -18,6 +18,10 @@ use wire::{Directive, Load, Ready, Receiver, Report, Sender, WireError, WireFaul
 /// How long a thread of the pool looks for work before it sleeps, in ggml's units of about 4 ms; see
 /// `docs/decisions/0003-worker.md` for what others cost.
 pub(crate) const POLL: u32 = 1;
+/// LIMIT: ggml's own, which it doesn't check.
+const THREADS_MAX: u32 = 512;
+/// LIMIT: memory for a step grows with it.
+const BATCH_TOKENS_MAX: u32 = 1 << 16;
 /// LIMIT: texts in one computation of vectors.
 const EMBED_SEQUENCES_MAX: u32 = 64;
 /// More tokens at a time make vectors slower, because every token is compared with every other.
@@ -103,6 +107,9 @@ fn check(load: &Load, parts: &[OwnedFd]) -> Result<(), WireFault> {
     }
     if load.threads == 0 || load.sequences_max == 0 || load.batch_tokens < load.sequences_max {
         return wrong("Load needs at least one thread, one sequence, and a token in each batch for every sequence");
+    }
+    if load.threads > THREADS_MAX || load.batch_tokens > BATCH_TOKENS_MAX {
+        return wrong("Load asks for more threads or larger batches than llama.cpp can handle");
     }
     Ok(())
 }

@@ -71,10 +71,12 @@ fn a_killed_worker_closes_its_link() {
 #[test]
 fn orders_that_make_no_sense_are_refused() {
     let file = || File::open(model()).unwrap().into();
-    let cases: [(&str, Load, usize); 5] = [
+    let cases: [(&str, Load, usize); 7] = [
         ("no descriptor", load(), 0),
         ("no backend", Load { backends: Vec::new(), ..load() }, 1),
         ("no thread", Load { threads: 0, ..load() }, 1),
+        ("far too many threads", Load { threads: 100_000, ..load() }, 1),
+        ("far too large batches", Load { batch_tokens: u32::MAX, ..load() }, 1),
         ("no sequence", Load { sequences_max: 0, ..load() }, 1),
         ("a batch smaller than its sequences", Load { batch_tokens: 2, ..load() }, 1),
     ];
