@@ -24,7 +24,8 @@ setup_places() {
     mkdir -p "$cache/logs" || die "can't write to $cache" 'set FREEHOLD_CACHE_DIR to a folder of yours'
     cache=$(CDPATH= cd "$cache" && pwd)
     export FREEHOLD_CACHE_DIR=$cache
-    export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}
+    # One for each checkout: cargo takes what another checkout built for its own when its files are older.
+    export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target-$(printf '%s' "$root" | cksum | cut -d ' ' -f 1)}
     export CCACHE_DIR=${CCACHE_DIR:-$cache/ccache}
 }
 
@@ -364,7 +365,7 @@ announce() {
     fi
     if ! in_root cargo fetch --locked --offline >/dev/null 2>&1; then
         packages=$(grep -c '^checksum = ' "$root/Cargo.lock" || true)
-        say "  sources      $packages Rust packages from crates.io, 65 MB; each is checked against its SHA-256 in Cargo.lock; all"
+        say "  sources      $packages Rust packages from cargo's registry, 65 MB; each is checked against its SHA-256 in Cargo.lock; all"
         say '               licences are permissive (the list: deny.toml). llama.cpp (MIT) is inside one of them.'
     fi
     [ -f "$2/models/index.json" ] || announce_models

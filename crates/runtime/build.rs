@@ -8,7 +8,8 @@ use std::fs;
 use std::path::Path;
 
 fn main() {
-    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    // Cargo runs this in the package's folder; the path at compile time may be another checkout's.
+    let crates = Path::new("..");
     let mut files = BTreeMap::new();
     for name in ["api", "base", "cli", "engine", "gateway", "jail", "map", "runtime", "store", "wire"] {
         let dir = crates.join(name).join("src");
@@ -31,7 +32,10 @@ fn collect(dir: &Path, files: &mut BTreeMap<String, Vec<u8>>) {
         if path.is_dir() {
             collect(&path, files);
         } else if let Ok(bytes) = fs::read(&path) {
-            files.insert(path.file_name().unwrap_or_default().to_string_lossy().into_owned() + &path.to_string_lossy().replace('\\', "/").rsplit("crates/").next().unwrap_or_default().to_string(), bytes);
+            let full = path.to_string_lossy().replace('\\', "/");
+            // Where the checkout lies must not change the stamp.
+            let name = full.rsplit_once("crates/").map_or(full.as_str(), |(_, inside)| inside).to_owned();
+            files.insert(name, bytes);
         }
     }
 }

@@ -21,7 +21,7 @@ pub use layout::NativeDir;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 const HELP: &str = "\
 cargo xtask native [--all-variants] [--no-gpu] [--clean]
@@ -203,7 +203,7 @@ struct Package {
 /// When cargo fails, or the bindings to llama.cpp aren't among the dependencies.
 pub fn workspace() -> Result<Workspace> {
     let mut command = tools::command(cargo());
-    command.args(["metadata", "--format-version", "1"]).current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
+    command.args(["metadata", "--format-version", "1"]).current_dir(crate::place::root());
     let metadata: Metadata = serde_json::from_str(&tools::output(command)?).context("cargo metadata can't be read")?;
     let bindings = metadata
         .packages

@@ -2,12 +2,14 @@
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// The repository's root.
+/// The repository's root. Cargo says where this package lies when it runs it; what was compiled in
+/// would name another checkout where two of them share a target directory.
 pub fn root() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from("xtask"), PathBuf::from);
+    let here = std::path::absolute(&here).unwrap_or(here);
     here.parent().expect("xtask lies one folder below the root").to_path_buf()
 }
 

@@ -22,9 +22,15 @@ pub enum Delta {
 pub enum Progress {
     Queued,
     /// The model's weights are being read; `percent` in 0..=100.
-    Loading { model: String, percent: u8 },
+    Loading {
+        model: String,
+        percent: u8,
+    },
     /// Prompt tokens worked through so far.
-    Prefill { done: u32, total: u32 },
+    Prefill {
+        done: u32,
+        total: u32,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -146,28 +146,15 @@ impl Ask {
             ("repeat_penalty", sampling.repeat_penalty, 0.01, 10.0),
             ("presence_penalty", sampling.presence_penalty, -2.0, 2.0),
             ("frequency_penalty", sampling.frequency_penalty, -2.0, 2.0),
-            (
-                "logit_bias",
-                sampling.logit_bias.iter().map(|(_, bias)| bias.abs()).fold(0.0, f32::max),
-                0.0,
-                100.0,
-            ),
+            ("logit_bias", sampling.logit_bias.iter().map(|(_, bias)| bias.abs()).fold(0.0, f32::max), 0.0, 100.0),
         ];
         for (field, value, low, high) in ranges {
             if !value.is_finite() || value < low || value > high {
-                return Err(invalid(
-                    field,
-                    &format!("is {value}"),
-                    &format!("use a value from {low} to {high}"),
-                ));
+                return Err(invalid(field, &format!("is {value}"), &format!("use a value from {low} to {high}")));
             }
         }
         if stop.len() > STOP_MAX {
-            return Err(invalid(
-                "stop",
-                &format!("holds {} strings", stop.len()),
-                &format!("send at most {STOP_MAX}"),
-            ));
+            return Err(invalid("stop", &format!("holds {} strings", stop.len()), &format!("send at most {STOP_MAX}")));
         }
         if stop.iter().any(String::is_empty) {
             return Err(invalid("stop", "holds an empty string", "leave empty strings out"));

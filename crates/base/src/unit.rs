@@ -55,13 +55,9 @@ mod tests {
 
     #[test]
     fn bytes_print_in_iec_units() {
-        for (bytes, text) in [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1024, "1.0 KiB"),
-            (98_362_432, "94 MiB"),
-            (5 << 30, "5.0 GiB"),
-        ] {
+        for (bytes, text) in
+            [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (98_362_432, "94 MiB"), (5 << 30, "5.0 GiB")]
+        {
             assert_eq!(Bytes(bytes).to_string(), text);
         }
     }

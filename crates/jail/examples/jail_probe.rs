@@ -60,7 +60,7 @@ impl Probe {
             }
             "raw" => raw(rest).to_string(),
             "pid" => std::process::id().to_string(),
-            "sid" => rustix::process::getsid(None).map_or(0, |sid| sid.as_raw_nonzero().get()).to_string(),
+            "sid" => session(),
             "read" => said(std::fs::read(rest).map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned())),
             "field" => field(rest),
             "write" => said(std::fs::write(rest, "written").map(|()| "written".to_owned())),
@@ -174,6 +174,19 @@ fn field(rest: &str) -> String {
         let line = text.lines().find_map(|line| line.strip_prefix(name));
         line.map_or("absent".into(), |value| value.split_whitespace().collect::<Vec<_>>().join(" "))
     }))
+}
+
+/// From the table of processes: rustix's `getsid` panics in a container whose session began outside (0).
+#[cfg(target_os = "linux")]
+fn session() -> String {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("/proc/self/stat");
+    let after_name = stat.rsplit_once(')').expect("a name in brackets").1;
+    after_name.split_whitespace().nth(3).expect("the session").to_owned()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn session() -> String {
+    rustix::process::getsid(None).map_or(0, |sid| sid.as_raw_nonzero().get()).to_string()
 }
 
 fn descriptors() -> io::Result<String> {

@@ -361,10 +361,11 @@ mod unix {
 
     /// Runs `spawn` on a thread that lives as long as this process. It waits without waking up.
     pub(super) fn spawn_from_lasting_thread(command: Command) -> Result<Child, JailError> {
-        static THREAD: OnceLock<Option<mpsc::Sender<Job>>> = OnceLock::new();
+        static THREAD: OnceLock<Option<mpsc::SyncSender<Job>>> = OnceLock::new();
         let failed = |program, kind: io::ErrorKind| JailError::Spawn { program, source: kind.into() };
         let jobs = THREAD.get_or_init(|| {
-            let (sender, jobs) = mpsc::channel::<Job>();
+            // Whoever finds it full waits, and waits for its own answer anyway.
+            let (sender, jobs) = mpsc::sync_channel::<Job>(8);
             let run = move || jobs.into_iter().for_each(|job| job());
             std::thread::Builder::new().name("jail-spawn".into()).spawn(run).ok().map(|_| sender)
         });

@@ -1,9 +1,9 @@
 //! Small translations between the pillars' words and what the facade shows.
 
+use crate::Inner;
 use crate::settings::Settings;
 use crate::stream::EventSender;
 use crate::view::{LoadedModel, ModelRow, PullEvent};
-use crate::Inner;
 use base::{Bytes, Millis, Modality};
 use engine::Loaded;
 use gateway::{GivenBy, MirrorEnv, Policy, Secret, Timeouts};

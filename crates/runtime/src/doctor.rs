@@ -33,12 +33,18 @@ fn processor(inner: &Inner) -> Check {
     let quota = found.quota.map(|quota| format!(", quota {quota:.1}")).unwrap_or_default();
     let threads = inner.settings.threads.unwrap_or_else(|| found.threads());
     let name = if found.name.is_empty() { "processor" } else { &found.name };
-    check("processor", Verdict::Good, format!("{name}: {} of its cores are ours{quota}; {threads} threads compute", found.cores))
+    check(
+        "processor",
+        Verdict::Good,
+        format!("{name}: {} of its cores are ours{quota}; {threads} threads compute", found.cores),
+    )
 }
 
 fn memory() -> Check {
     match engine::machine::memory() {
-        None => check("memory", Verdict::Weak, "the system doesn't say how much is free, so nothing is checked against it"),
+        None => {
+            check("memory", Verdict::Weak, "the system doesn't say how much is free, so nothing is checked against it")
+        }
         Some(memory) => {
             let bound = if memory.bound_by_group { " (a control group's limit)" } else { "" };
             check("memory", Verdict::Good, format!("{} of {} available{bound}", memory.available, memory.total))
@@ -51,7 +57,8 @@ fn backends(inner: &Inner) -> Vec<Check> {
         Err(fault) => vec![failed("backend", &fault)],
         Ok(choice) => {
             let mut checks = vec![chosen(&choice)];
-            checks.extend(choice.tried.iter().filter(|tried| tried.verdict != engine::Verdict::Chosen).map(passed_over));
+            checks
+                .extend(choice.tried.iter().filter(|tried| tried.verdict != engine::Verdict::Chosen).map(passed_over));
             checks
         }
     }
@@ -129,10 +136,16 @@ fn worker_confinement(inner: &Inner) -> Vec<Check> {
         Err(fault) => vec![failed(NAME, &fault)],
         Ok((tried, allowed)) => {
             let loaded = inner.engine.loaded().into_iter().find(|loaded| loaded.name == source.name.0);
-            let Some(loaded) = loaded else { return vec![check(NAME, Verdict::Bad, "the worker ended while it was examined")] };
+            let Some(loaded) = loaded else {
+                return vec![check(NAME, Verdict::Bad, "the worker ended while it was examined")];
+            };
             let lines = loaded.protection.lines().join("; ");
             vec![if allowed.is_empty() && loaded.protection.missing.is_empty() {
-                check(NAME, Verdict::Good, format!("{lines}; {tried} of {tried} forbidden acts were tried from inside and refused"))
+                check(
+                    NAME,
+                    Verdict::Good,
+                    format!("{lines}; {tried} of {tried} forbidden acts were tried from inside and refused"),
+                )
             } else if allowed.is_empty() {
                 check(NAME, Verdict::Weak, format!("{lines}; missing: {}", loaded.protection.missing.join("; ")))
             } else {
@@ -205,6 +218,10 @@ fn network(inner: &Inner) -> Check {
     check(
         "network",
         Verdict::Good,
-        format!("{rule}; so far {} sent, {} received", base::Bytes(totals.bytes_sent), base::Bytes(totals.bytes_received)),
+        format!(
+            "{rule}; so far {} sent, {} received",
+            base::Bytes(totals.bytes_sent),
+            base::Bytes(totals.bytes_received)
+        ),
     )
 }

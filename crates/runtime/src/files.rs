@@ -39,8 +39,9 @@ fn run_index(inner: &Inner, folder: &Path, events: &EventSender<IndexEvent>) -> 
     let started = Instant::now();
     let folder = std::fs::canonicalize(folder).map_err(|error| Fault::io("read", folder, &error))?;
     if !folder.is_dir() {
-        return Err(Fault::new(Code::InvalidAsk, format!("`{}` is a file, not a folder", folder.display()))
-            .hint(format!("index the folder it lies in: `freehold index {}`", folder.parent().unwrap_or(&folder).display())));
+        return Err(Fault::new(Code::InvalidAsk, format!("`{}` is a file, not a folder", folder.display())).hint(
+            format!("index the folder it lies in: `freehold index {}`", folder.parent().unwrap_or(&folder).display()),
+        ));
     }
     let _alone = inner.indexing.lock().unwrap_or_else(PoisonError::into_inner);
     let mut card = inner.maps.for_folder(&folder)?;
@@ -48,7 +49,9 @@ fn run_index(inner: &Inner, folder: &Path, events: &EventSender<IndexEvent>) -> 
     let embedder = embedder(inner);
     if embedder.is_none() {
         events.send(IndexEvent::Notice {
-            text: "no embedding model yet, so passages are found by their words alone; `freehold pull starter` adds one".into(),
+            text:
+                "no embedding model yet, so passages are found by their words alone; `freehold pull starter` adds one"
+                    .into(),
         });
     }
     let report = map.index(
@@ -56,9 +59,12 @@ fn run_index(inner: &Inner, folder: &Path, events: &EventSender<IndexEvent>) -> 
         embedder.as_ref().map(|embedder| embedder as &dyn Embed),
         &mut |step| {
             events.send(match step {
-                IndexStep::Progress { stage, done, total, path } => {
-                    IndexEvent::Progress { stage: stage.to_string(), done, total, path: path.map(|path| path.display().to_string()) }
-                }
+                IndexStep::Progress { stage, done, total, path } => IndexEvent::Progress {
+                    stage: stage.to_string(),
+                    done,
+                    total,
+                    path: path.map(|path| path.display().to_string()),
+                },
                 IndexStep::Skipped { path, fault } => IndexEvent::Skipped { path: path.display().to_string(), fault },
                 IndexStep::Notice(text) => IndexEvent::Notice { text },
             });
@@ -131,7 +137,8 @@ fn retrieve(inner: &Inner, cards: &[Card], text: &str, limit: u32, lexical_only:
 
 pub(crate) fn search(inner: &Inner, request: &SearchRequest) -> Result<SearchReply, Fault> {
     if request.query.trim().is_empty() {
-        return Err(Fault::new(Code::InvalidAsk, "the query is empty").hint("give some words: `freehold search \"boiler service\"`"));
+        return Err(Fault::new(Code::InvalidAsk, "the query is empty")
+            .hint("give some words: `freehold search \"boiler service\"`"));
     }
     let cards = inner.maps.select(request.map.as_deref())?;
     let found = retrieve(inner, &cards, &request.query, request.limit.clamp(1, 100), request.lexical_only)?;
@@ -205,7 +212,10 @@ fn run_ask(inner: &Inner, request: &AskFilesRequest, events: &EventSender<AskEve
                 let loaded = inner.engine.loaded().into_iter().find(|loaded| loaded.name == name);
                 receipt.devices = loaded.map(|loaded| loaded.devices).unwrap_or_default();
             } else {
-                cited.quoted.into_iter().for_each(|quoted| events.send(AskEvent::Citation { citation: quoted.citation }));
+                cited
+                    .quoted
+                    .into_iter()
+                    .for_each(|quoted| events.send(AskEvent::Citation { citation: quoted.citation }));
             }
         }
     }
@@ -240,9 +250,9 @@ fn answer(
             Delta::Citation(citation) => events.send(AskEvent::Citation { citation }),
             Delta::Notice(text) => events.send(AskEvent::Notice { text }),
             Delta::Usage(spent) => usage = Some(spent),
-            Delta::Done(Finish::Length) => events.send(AskEvent::Notice {
-                text: "the answer reached its limit of tokens and ends there".into(),
-            }),
+            Delta::Done(Finish::Length) => {
+                events.send(AskEvent::Notice { text: "the answer reached its limit of tokens and ends there".into() })
+            }
             Delta::Done(Finish::EndOfTurn | Finish::StopString | Finish::Cancelled) => {}
         }
     }
@@ -273,7 +283,10 @@ fn prompt(question: &str, quoted: &[Quoted]) -> Vec<Message> {
     }
     let _ = write!(text, "\nAnswer in one sentence from these notes: {}", question.trim());
     vec![
-        Message::new(Role::System, "You answer questions from the user's notes, briefly and exactly, in the notes' own words."),
+        Message::new(
+            Role::System,
+            "You answer questions from the user's notes, briefly and exactly, in the notes' own words.",
+        ),
         Message::new(Role::User, text),
     ]
 }

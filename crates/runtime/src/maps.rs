@@ -78,7 +78,8 @@ impl Maps {
             .collect();
         if found.is_empty() {
             let names: Vec<&str> = cards.iter().map(|card| card.name.as_str()).collect();
-            let there = if names.is_empty() { "there is none yet".into() } else { format!("there are: {}", names.join(", ")) };
+            let there =
+                if names.is_empty() { "there is none yet".into() } else { format!("there are: {}", names.join(", ")) };
             return Err(Fault::new(Code::MapMissing, format!("no map is called `{wanted}`; {there}"))
                 .hint(format!("index that folder first: `freehold index {wanted}`")));
         }
@@ -162,7 +163,9 @@ mod tests {
 
     #[test]
     fn names_come_from_folders() {
-        for (folder, name) in [("Letters 2025", "letters-2025"), ("library", "library"), ("...", "map"), ("Ärzte & Co", "ärzte-co")] {
+        for (folder, name) in
+            [("Letters 2025", "letters-2025"), ("library", "library"), ("...", "map"), ("Ärzte & Co", "ärzte-co")]
+        {
             assert_eq!(slug(folder), name);
         }
     }

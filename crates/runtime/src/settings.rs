@@ -74,13 +74,21 @@ impl Settings {
     /// # Errors
     /// [`Code::ConfigInvalid`] that names the variable or the line of the file.
     pub fn from_env() -> Result<Self, Fault> {
-        Self::read(&|name| std::env::var(name).ok().filter(|value| !value.is_empty()), &std::env::vars().collect::<Vec<_>>())
+        // Names and values that aren't UTF-8 are none of ours; `vars` would panic on them.
+        let all: Vec<(String, String)> = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        let var = |name: &str| {
+            all.iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.clone())
+        };
+        Self::read(&var, &all)
     }
 
     fn read(var: &dyn Fn(&str) -> Option<String>, all: &[(String, String)]) -> Result<Self, Fault> {
         let home = home_dir(var)?;
         let file = read_file(&home.join("config.toml"))?;
-        let program = std::env::current_exe().map_err(|error| Fault::io("find", Path::new("/proc/self/exe"), &error))?;
+        let program =
+            std::env::current_exe().map_err(|error| Fault::io("find", Path::new("/proc/self/exe"), &error))?;
         let worker = match var("FREEHOLD_WORKER") {
             Some(path) => PathBuf::from(path),
             None => find_worker(&program),
@@ -99,11 +107,15 @@ impl Settings {
             hub_token: var("HF_TOKEN"),
             mirror_config: mirror_config(var),
             mirror_env: mirror_env(all),
-            python: var("FREEHOLD_PYTHON").map(PathBuf::from).or_else(|| find_on_path("python3", var("PATH").as_deref())),
+            python: var("FREEHOLD_PYTHON")
+                .map(PathBuf::from)
+                .or_else(|| find_on_path("python3", var("PATH").as_deref())),
             threads: number(var, "FREEHOLD_THREADS")?.or(file.threads),
             context_tokens: number(var, "FREEHOLD_CONTEXT")?.or(file.context_tokens),
             sequences_max: number(var, "FREEHOLD_SEQUENCES")?.or(file.sequences_max).unwrap_or(4),
-            idle_unload_ms: number::<u64>(var, "FREEHOLD_IDLE_UNLOAD_MINUTES")?.or(file.idle_unload_minutes).unwrap_or(30)
+            idle_unload_ms: number::<u64>(var, "FREEHOLD_IDLE_UNLOAD_MINUTES")?
+                .or(file.idle_unload_minutes)
+                .unwrap_or(30)
                 * 60_000,
             load_timeout_ms: 600_000,
             confine_required: file.confine != Some(ConfineWord::BestEffort),
@@ -131,8 +143,11 @@ fn home_dir(var: &dyn Fn(&str) -> Option<String>) -> Result<PathBuf, Fault> {
         return Ok(PathBuf::from(data).join("freehold"));
     }
     let user = var("HOME").map(PathBuf::from).ok_or_else(|| {
-        Fault::new(Code::ConfigInvalid, "neither FREEHOLD_HOME nor HOME is set, so there is no place for Freehold's data")
-            .hint("set FREEHOLD_HOME to a folder of yours")
+        Fault::new(
+            Code::ConfigInvalid,
+            "neither FREEHOLD_HOME nor HOME is set, so there is no place for Freehold's data",
+        )
+        .hint("set FREEHOLD_HOME to a folder of yours")
     })?;
     Ok(if cfg!(target_os = "macos") {
         user.join("Library/Application Support/freehold")

@@ -88,12 +88,28 @@ pub struct MapSummary {
 #[serde(rename_all = "snake_case", tag = "event")]
 pub enum PullEvent {
     /// Said before the first byte is fetched.
-    Plan { what: String, source: String, bytes: Option<Bytes>, license: String, sha256: Option<String> },
-    Progress { what: String, done: Bytes, total: Option<Bytes> },
+    Plan {
+        what: String,
+        source: String,
+        bytes: Option<Bytes>,
+        license: String,
+        sha256: Option<String>,
+    },
+    Progress {
+        what: String,
+        done: Bytes,
+        total: Option<Bytes>,
+    },
     /// A sentence for the person: a source that couldn't be reached, a retry, a conversion.
-    Notice { text: String },
-    Done { models: Vec<ModelRow> },
-    Failed { fault: Fault },
+    Notice {
+        text: String,
+    },
+    Done {
+        models: Vec<ModelRow>,
+    },
+    Failed {
+        fault: Fault,
+    },
 }
 
 /// One line of the stream that `index` answers with.
@@ -101,11 +117,25 @@ pub enum PullEvent {
 #[serde(rename_all = "snake_case", tag = "event")]
 pub enum IndexEvent {
     /// `stage`: `scan`, `read`, `embed`, `commit`.
-    Progress { stage: String, done: u64, total: u64, path: Option<String> },
-    Skipped { path: String, fault: Fault },
-    Notice { text: String },
-    Done { report: IndexReport },
-    Failed { fault: Fault },
+    Progress {
+        stage: String,
+        done: u64,
+        total: u64,
+        path: Option<String>,
+    },
+    Skipped {
+        path: String,
+        fault: Fault,
+    },
+    Notice {
+        text: String,
+    },
+    Done {
+        report: IndexReport,
+    },
+    Failed {
+        fault: Fault,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -191,15 +221,29 @@ pub struct AskFilesRequest {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "event")]
 pub enum AskEvent {
-    Progress { progress: base::answer::Progress },
+    Progress {
+        progress: base::answer::Progress,
+    },
     /// Answer text, `[n]` marks included.
-    Text { text: String },
-    Notice { text: String },
-    Citation { citation: Citation },
+    Text {
+        text: String,
+    },
+    Notice {
+        text: String,
+    },
+    Citation {
+        citation: Citation,
+    },
     /// The files hold no answer; `reason` says what was looked for and how near the nearest came.
-    NoAnswer { reason: String },
-    Done { receipt: Receipt },
-    Failed { fault: Fault },
+    NoAnswer {
+        reason: String,
+    },
+    Done {
+        receipt: Receipt,
+    },
+    Failed {
+        fault: Fault,
+    },
 }
 
 /// The closing line: what ran where, how fast, and what left the machine.

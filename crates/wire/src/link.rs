@@ -1,8 +1,8 @@
 //! Moving frames and descriptors over a Unix socket pair.
 
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::io::{self, IoSlice, IoSliceMut};
@@ -79,10 +79,7 @@ impl Link {
     /// When the system has no descriptor left.
     pub fn split(self) -> Result<(Sender, Receiver), WireError> {
         let other = self.stream.try_clone()?;
-        Ok((
-            Sender { stream: self.stream, buffer: Vec::new() },
-            Receiver { stream: other, buffer: Vec::new() },
-        ))
+        Ok((Sender { stream: self.stream, buffer: Vec::new() }, Receiver { stream: other, buffer: Vec::new() }))
     }
 }
 
@@ -204,7 +201,11 @@ impl Receiver {
             }
             if message.bytes == 0 {
                 let clean = at_start && filled == 0;
-                return Err(if clean { WireError::Closed } else { io::Error::from(io::ErrorKind::UnexpectedEof).into() });
+                return Err(if clean {
+                    WireError::Closed
+                } else {
+                    io::Error::from(io::ErrorKind::UnexpectedEof).into()
+                });
             }
             filled += message.bytes;
         }

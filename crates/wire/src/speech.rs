@@ -94,24 +94,62 @@ pub enum Attempt {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Report {
     /// First frame of all, before anything is loaded.
-    Hello { version: u32, build: String, pid: u32 },
+    Hello {
+        version: u32,
+        build: String,
+        pid: u32,
+    },
     /// 0..=100.
-    Loading { percent: u8 },
+    Loading {
+        percent: u8,
+    },
     Ready(Box<Ready>),
     /// The prompt was accepted; work starts now.
-    Started { job: JobId, prompt_tokens: u32, cached_tokens: u32, queue_us: u64 },
+    Started {
+        job: JobId,
+        prompt_tokens: u32,
+        cached_tokens: u32,
+        queue_us: u64,
+    },
     /// Sent at most a few times per second while a prompt is worked through.
-    Prefill { job: JobId, done: u32, total: u32 },
+    Prefill {
+        job: JobId,
+        done: u32,
+        total: u32,
+    },
     /// Whole UTF-8, stop strings already withheld.
-    Text { job: JobId, text: String },
-    Done { job: JobId, finish: WireFinish, spent: Spent },
-    Vectors { job: JobId, dimensions: u32, values: Vec<f32>, tokens: Vec<u32> },
-    Counted { job: JobId, tokens: u32 },
-    Pong { nonce: u64 },
+    Text {
+        job: JobId,
+        text: String,
+    },
+    Done {
+        job: JobId,
+        finish: WireFinish,
+        spent: Spent,
+    },
+    Vectors {
+        job: JobId,
+        dimensions: u32,
+        values: Vec<f32>,
+        tokens: Vec<u32>,
+    },
+    Counted {
+        job: JobId,
+        tokens: u32,
+    },
+    Pong {
+        nonce: u64,
+    },
     /// `errno` 0 means that the attempt succeeded, which is a failure of confinement.
-    Probed { job: JobId, errno: i32 },
+    Probed {
+        job: JobId,
+        errno: i32,
+    },
     /// A job ended without success, or (without a job) the load failed and the worker ends.
-    Failed { job: Option<JobId>, fault: WireFault },
+    Failed {
+        job: Option<JobId>,
+        fault: WireFault,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -171,7 +209,10 @@ pub struct Spent {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WireFault {
     /// The prompt needs more than the window has.
-    ContextOverflow { requested: u32, available: u32 },
+    ContextOverflow {
+        requested: u32,
+        available: u32,
+    },
     /// Frames out of order, an unknown job, a wrong number of descriptors.
     Protocol(String),
     LoadFailed(String),
