@@ -7,7 +7,7 @@
 use crate::document::Document;
 use crate::extract::{self, Reply, Why};
 use base::{Bytes, Code, Fault, Millis};
-use jail::{Command, Io, KillOnDrop, Limits};
+use jail::{Command, Io, KillOnDrop, Limits, Protection};
 use std::io::{BufReader, BufWriter};
 use std::path::PathBuf;
 use std::process::{ChildStdin, ChildStdout};
@@ -45,6 +45,14 @@ impl Reader {
         Self { program, limits: ReaderLimits::default() }
     }
 
+    /// Starts a reader, and says what it runs under.
+    ///
+    /// # Errors
+    /// [`Code::ConfinementFailed`] when it doesn't start or can't be confined.
+    pub fn protection(&self) -> Result<Protection, Fault> {
+        Running::start(self).map(|(_, protection)| protection)
+    }
+
     pub(crate) fn session(&self) -> Session<'_> {
         Session { reader: self, running: None, protection: Vec::new() }
     }
@@ -76,7 +84,7 @@ impl Session<'_> {
                 Some(running) => running,
                 none => {
                     let (running, protection) = Running::start(self.reader).map_err(Unread::Stopped)?;
-                    self.protection = protection;
+                    self.protection = protection.lines();
                     none.insert(running)
                 }
             };
@@ -138,7 +146,7 @@ struct Running {
 }
 
 impl Running {
-    fn start(reader: &Reader) -> Result<(Self, Vec<String>), Fault> {
+    fn start(reader: &Reader) -> Result<(Self, Protection), Fault> {
         let failed = |cause: String| {
             Fault::new(
                 Code::ConfinementFailed,
@@ -179,7 +187,7 @@ impl Running {
         let ready = extract::reply(&mut running.output);
         running.watch.set(None);
         match ready {
-            Ok(Reply::Ready(protection)) => Ok((running, protection.lines())),
+            Ok(Reply::Ready(protection)) => Ok((running, protection)),
             Ok(Reply::Unconfined(reason)) => Err(failed(reason)),
             Ok(_) => Err(failed("it isn't Freehold's document reader".into())),
             Err(_) => Err(failed(running.end(&reader.limits))),

@@ -14,6 +14,7 @@ pub(crate) fn examine(inner: &Inner) -> Doctor {
     checks.extend(backends(inner));
     checks.extend(models(inner));
     checks.extend(worker_confinement(inner));
+    checks.push(reader_confinement(inner));
     checks.push(home(inner));
     checks.push(maps(inner));
     checks.push(network(inner));
@@ -151,6 +152,18 @@ fn worker_confinement(inner: &Inner) -> Vec<Check> {
             } else {
                 check(NAME, Verdict::Bad, format!("a worker here can {}", allowed.join(", ")))
             }]
+        }
+    }
+}
+
+/// Documents are parsed in a child of their own; one is started to see what it runs under.
+fn reader_confinement(inner: &Inner) -> Check {
+    const NAME: &str = "confinement: reader";
+    match inner.maps.reader_protection() {
+        Err(fault) => failed(NAME, &fault),
+        Ok(protection) => {
+            let verdict = if protection.is_complete() { Verdict::Good } else { Verdict::Weak };
+            check(NAME, verdict, protection.lines().join("; "))
         }
     }
 }

@@ -73,6 +73,7 @@ fn run_index(inner: &Inner, folder: &Path, events: &EventSender<IndexEvent>) -> 
     )?;
     card.indexed_at = Some(now_rfc3339());
     inner.maps.save(&card)?;
+    let embedded = map.summary()?.embedded;
     Ok(IndexReport {
         map: card.name,
         folder: folder.display().to_string(),
@@ -82,7 +83,7 @@ fn run_index(inner: &Inner, folder: &Path, events: &EventSender<IndexEvent>) -> 
         changed: report.changed,
         removed: report.removed,
         unchanged: report.unchanged,
-        embedded: report.embedded,
+        embedded,
         skipped: report
             .skipped
             .into_iter()

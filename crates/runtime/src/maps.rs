@@ -31,6 +31,11 @@ impl Maps {
         Self { dir, reader, open: Mutex::new(HashMap::new()) }
     }
 
+    /// What a document reader runs under; found out by starting one.
+    pub(crate) fn reader_protection(&self) -> Result<jail::Protection, Fault> {
+        self.reader.protection()
+    }
+
     /// All cards, by name. A folder without a readable card isn't a map.
     pub(crate) fn cards(&self) -> Vec<Card> {
         let Ok(entries) = std::fs::read_dir(&self.dir) else { return Vec::new() };

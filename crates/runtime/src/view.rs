@@ -149,6 +149,7 @@ pub struct IndexReport {
     pub changed: u64,
     pub removed: u64,
     pub unchanged: u64,
+    /// Of `passages`, those that have a vector, from this run or an earlier one.
     pub embedded: u64,
     pub skipped: Vec<SkippedFile>,
     pub took_ms: Millis,

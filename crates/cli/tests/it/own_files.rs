@@ -123,3 +123,28 @@ fn when_the_files_hold_no_answer_it_is_said() {
     assert_eq!((ran.code, &ran.json()["found"]), (1, &json!(false)));
     assert!(ran.json()["reason"].as_str().is_some_and(|reason| !reason.is_empty()));
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn doctor_shows_the_protection_that_is_in_force() {
+    let home = Home::new();
+    read(&home);
+    home.chat_model("plain", &Script::default());
+    let ran = home.run(&["doctor", "--json"]);
+    let doctor: Value = serde_json::from_str(&ran.out).expect("one object");
+    let found = |name: &str| {
+        let all = doctor["checks"].as_array().expect("checks");
+        all.iter().find(|check| check["name"] == name).unwrap_or_else(|| panic!("no {name}: {doctor}")).clone()
+    };
+    // The reader is the real one, whatever stands in for the worker.
+    let reader = found("confinement: reader");
+    let detail = reader["detail"].as_str().expect("words");
+    let seccomp = std::fs::read_to_string("/proc/self/status").expect("status").contains("\nSeccomp:");
+    assert!(!seccomp || detail.contains("seccomp: allow-list extract"), "{detail}");
+    assert_eq!(reader["verdict"] == "good", !detail.contains("missing:"), "{reader}");
+    // This one is not confined, and says so when it is tried.
+    let worker = found("confinement: worker");
+    assert_eq!(worker["verdict"], "bad");
+    assert!(worker["detail"].as_str().is_some_and(|words| words.contains("open an Internet socket")), "{worker}");
+    assert_eq!(ran.code, 1);
+}
