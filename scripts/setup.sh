@@ -25,7 +25,12 @@ setup_places() {
     cache=$(CDPATH= cd "$cache" && pwd)
     export FREEHOLD_CACHE_DIR=$cache
     # One for each checkout: cargo takes what another checkout built for its own when its files are older.
-    export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target-$(printf '%s' "$root" | cksum | cut -d ' ' -f 1)}
+    CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target-$(printf '%s' "$root" | cksum | cut -d ' ' -f 1)}
+    case $CARGO_TARGET_DIR in
+    /*) ;;
+    *) CARGO_TARGET_DIR=$PWD/$CARGO_TARGET_DIR ;;
+    esac
+    export CARGO_TARGET_DIR
     export CCACHE_DIR=${CCACHE_DIR:-$cache/ccache}
 }
 
@@ -82,9 +87,16 @@ good_compiler() {
     return 1
 }
 
+# The library, and the headers of its own (stddef.h …) without which it can't read a single C file.
 have_libclang() {
     [ -n "${LIBCLANG_PATH:-}" ] && return 0
     local file
+    if [ "$packager" = apt ]; then
+        for file in /usr/lib/llvm-*/lib/clang/*/include/stddef.h /usr/lib/clang/*/include/stddef.h none; do
+            [ -e "$file" ] && break
+        done
+        [ "$file" != none ] || return 1
+    fi
     for file in /usr/lib/llvm-*/lib/libclang[-.]*so* /usr/lib64/libclang.so* /usr/lib/libclang.so* \
         /usr/lib/*-linux-gnu/libclang[-.]*so* /opt/homebrew/opt/llvm/lib/libclang.dylib /usr/local/opt/llvm/lib/libclang.dylib \
         /Library/Developer/CommandLineTools/usr/lib/libclang.dylib; do
@@ -125,8 +137,8 @@ apt_compiler() {
 apt_libclang() {
     local v
     for v in 19 20 21 22 18 17 16 15 14; do
-        if apt_has "libclang1-$v"; then
-            echo "libclang1-$v"
+        if apt_has "libclang1-$v" && apt_has "libclang-common-$v-dev"; then
+            echo "libclang1-$v libclang-common-$v-dev"
             return
         fi
     done

@@ -5,9 +5,10 @@
 
 use crate::embedder::Embedder;
 use crate::maps::Card;
-use crate::stream::EventSender;
+use crate::stream::{EventSender, Reader};
 use crate::view::{
-    AskEvent, AskFilesRequest, IndexEvent, IndexReport, Receipt, SearchHit, SearchReply, SearchRequest, SkippedFile,
+    AskEvent, AskFilesRequest, IndexEvent, IndexReport, Receipt, SEARCH_LIMIT_MAX, SearchHit, SearchReply,
+    SearchRequest, SkippedFile,
 };
 use crate::{Inner, own_app};
 use base::{Ask, Bytes, Code, Delta, Fault, Finish, Limits, Message, Millis, Modality, Role, Sampling, Usage};
@@ -17,8 +18,8 @@ use map::evidence::Verdict;
 use map::{Embed, Hit, IndexStep, Query};
 use std::fmt::Write as _;
 use std::path::Path;
-use std::sync::PoisonError;
-use std::time::Instant;
+use std::sync::{MutexGuard, TryLockError};
+use std::time::{Duration, Instant};
 
 /// Hits that the evidence is weighed over.
 const HITS_MAX: u32 = 12;
@@ -43,10 +44,12 @@ fn run_index(inner: &Inner, folder: &Path, events: &EventSender<IndexEvent>) -> 
             format!("index the folder it lies in: `freehold index {}`", folder.parent().unwrap_or(&folder).display()),
         ));
     }
-    let _alone = inner.indexing.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = turn(inner, events)?;
     let mut card = inner.maps.for_folder(&folder)?;
     let map = inner.maps.open(&card.name)?;
-    let embedder = embedder(inner);
+    // Whatever ends this run, what it has read belongs to this folder.
+    inner.maps.save(&card)?;
+    let embedder = embedder(inner, Some(&events.reader));
     if embedder.is_none() {
         events.send(IndexEvent::Notice {
             text:
@@ -54,23 +57,35 @@ fn run_index(inner: &Inner, folder: &Path, events: &EventSender<IndexEvent>) -> 
                     .into(),
         });
     }
-    let report = map.index(
+    let read = map.index(
         &folder,
         embedder.as_ref().map(|embedder| embedder as &dyn Embed),
-        &mut |step| {
-            events.send(match step {
-                IndexStep::Progress { stage, done, total, path } => IndexEvent::Progress {
-                    stage: stage.to_string(),
-                    done,
-                    total,
-                    path: path.map(|path| path.display().to_string()),
-                },
-                IndexStep::Skipped { path, fault } => IndexEvent::Skipped { path: path.display().to_string(), fault },
-                IndexStep::Notice(text) => IndexEvent::Notice { text },
-            });
+        &mut |step| match step {
+            IndexStep::Progress { stage, done, total, path } => events.offer(IndexEvent::Progress {
+                stage: stage.to_string(),
+                done,
+                total,
+                path: path.map(|path| path.display().to_string()),
+            }),
+            // The report has all of them again.
+            IndexStep::Skipped { path, fault } => {
+                events.offer(IndexEvent::Skipped { path: path.display().to_string(), fault });
+            }
+            IndexStep::Notice(text) => events.send(IndexEvent::Notice { text }),
         },
         &events.cancel,
-    )?;
+    );
+    let report = match read {
+        Ok(report) => report,
+        Err(fault) => {
+            // A folder that gave nothing is no map.
+            if card.indexed_at.is_none() && map.summary().is_ok_and(|summary| summary.documents == 0) {
+                drop(map);
+                inner.maps.discard(&card);
+            }
+            return Err(fault);
+        }
+    };
     card.indexed_at = Some(now_rfc3339());
     inner.maps.save(&card)?;
     let embedded = map.summary()?.embedded;
@@ -94,10 +109,35 @@ fn run_index(inner: &Inner, folder: &Path, events: &EventSender<IndexEvent>) -> 
     })
 }
 
+/// LIMIT: milliseconds between two looks at whether another run has ended.
+const TURN_CHECK_MS: u64 = 100;
+
+/// Waits until no other run is under way, and says that it waits.
+fn turn<'a>(inner: &'a Inner, events: &EventSender<IndexEvent>) -> Result<MutexGuard<'a, ()>, Fault> {
+    let mut told = false;
+    loop {
+        match inner.indexing.try_lock() {
+            Ok(turn) => return Ok(turn),
+            Err(TryLockError::Poisoned(turn)) => return Ok(turn.into_inner()),
+            Err(TryLockError::WouldBlock) if events.cancelled() => {
+                return Err(Fault::new(Code::Cancelled, "cancelled before it began"));
+            }
+            Err(TryLockError::WouldBlock) => {
+                if !std::mem::replace(&mut told, true) {
+                    events.send(IndexEvent::Notice {
+                        text: "another folder is being read; this one waits for it".into(),
+                    });
+                }
+                std::thread::sleep(Duration::from_millis(TURN_CHECK_MS));
+            }
+        }
+    }
+}
+
 /// The embedder, when there is a model for it. Its absence is no fault: words alone work.
-fn embedder(inner: &Inner) -> Option<Embedder> {
+fn embedder(inner: &Inner, reader: Option<&Reader>) -> Option<Embedder> {
     let source = inner.model_for("", Modality::Embed).ok()?;
-    Some(Embedder { engine: inner.engine.clone(), source })
+    Some(Embedder { engine: inner.engine.clone(), source, reader: reader.cloned() })
 }
 
 fn now_rfc3339() -> String {
@@ -117,9 +157,14 @@ struct Retrieved {
 }
 
 /// Searches the chosen maps and merges their hits by score.
-fn retrieve(inner: &Inner, cards: &[Card], text: &str, limit: u32, lexical_only: bool) -> Result<Retrieved, Fault> {
+fn retrieve(
+    inner: &Inner,
+    cards: &[Card],
+    text: &str,
+    limit: u32,
+    embedder: Option<Embedder>,
+) -> Result<Retrieved, Fault> {
     let started = Instant::now();
-    let embedder = if lexical_only { None } else { embedder(inner) };
     let mut found = Retrieved { hits: Vec::new(), arms: String::new(), notices: Vec::new(), took_us: 0, passages: 0 };
     for card in cards {
         let map = inner.maps.open(&card.name)?;
@@ -142,7 +187,8 @@ pub(crate) fn search(inner: &Inner, request: &SearchRequest) -> Result<SearchRep
             .hint("give some words: `freehold search \"boiler service\"`"));
     }
     let cards = inner.maps.select(request.map.as_deref())?;
-    let found = retrieve(inner, &cards, &request.query, request.limit.clamp(1, 100), request.lexical_only)?;
+    let embedder = if request.lexical_only { None } else { embedder(inner, None) };
+    let found = retrieve(inner, &cards, &request.query, request.limit.clamp(1, SEARCH_LIMIT_MAX), embedder)?;
     Ok(SearchReply {
         hits: found.hits.into_iter().map(search_hit).collect(),
         took_us: found.took_us,
@@ -184,7 +230,10 @@ fn run_ask(inner: &Inner, request: &AskFilesRequest, events: &EventSender<AskEve
     let cards = inner.maps.select(request.map.as_deref())?;
     // A missing model is said before the search, not after it.
     let source = if request.quotes { None } else { Some(inner.model_for(&request.model, Modality::Chat)?) };
-    let found = retrieve(inner, &cards, question, HITS_MAX, false)?;
+    let found = retrieve(inner, &cards, question, HITS_MAX, embedder(inner, Some(&events.reader)))?;
+    if events.cancelled() {
+        return Err(Fault::new(Code::Cancelled, "nobody waits for this answer any more"));
+    }
     for text in found.notices.iter().cloned() {
         events.send(AskEvent::Notice { text });
     }
@@ -234,17 +283,15 @@ fn answer(
     quoted: &[Quoted],
     events: &EventSender<AskEvent>,
 ) -> Result<Option<Usage>, Fault> {
-    let sampling = Sampling { temperature: 0.0, seed: request.seed, repeat_penalty: 1.05, ..Sampling::default() };
+    let sampling = Sampling { temperature: 0.0, repeat_penalty: 1.05, ..Sampling::default() };
     let limits = Limits { tokens_max: Some(request.tokens_max.unwrap_or(ANSWER_TOKENS_MAX)), deadline_ms: None };
     let messages = prompt(&request.question, quoted);
     let ask = Ask::new(own_app(), request.model.clone(), messages, sampling, Vec::new(), limits)?;
     let mut answer = inner.engine.submit(source, ask);
     let mut marker = Marker::new(quoted);
     let mut usage = None;
-    while let Some(delta) = answer.blocking_next() {
-        if events.cancelled() {
-            return Ok(usage);
-        }
+    // Dropping the answer cancels it, queued or in the middle of its prefill.
+    while let Some(Some(delta)) = events.reader.unless_gone(answer.next()) {
         match delta? {
             Delta::Progress(progress) => events.send(AskEvent::Progress { progress }),
             Delta::Text(text) => send_text(events, marker.push(&text)),
@@ -256,6 +303,9 @@ fn answer(
             }
             Delta::Done(Finish::EndOfTurn | Finish::StopString | Finish::Cancelled) => {}
         }
+    }
+    if events.cancelled() {
+        return Ok(usage);
     }
     let (rest, supported) = marker.finish();
     send_text(events, rest);

@@ -55,7 +55,8 @@ impl Maps {
             return Ok(card.clone());
         }
         let stem = slug(folder.file_name().map(|name| name.to_string_lossy()).as_deref().unwrap_or("root"));
-        let taken = |name: &str| cards.iter().any(|card| card.name == name);
+        // A folder without a readable card may hold another folder's passages.
+        let taken = |name: &str| cards.iter().any(|card| card.name == name) || self.dir.join(name).exists();
         let mut name = stem.clone();
         let mut number = 2;
         while taken(&name) {
@@ -115,6 +116,15 @@ impl Maps {
             std::fs::rename(&temporary, &path)
         };
         write().map_err(|error| Fault::io("write", &path, &error))
+    }
+
+    /// Takes a map that holds nothing away again.
+    pub(crate) fn discard(&self, card: &Card) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&card.name);
+        let dir = self.dir.join(&card.name);
+        if let Err(error) = std::fs::remove_dir_all(&dir) {
+            tracing::warn!(%error, "can't remove {}", dir.display());
+        }
     }
 
     pub(crate) fn summaries(&self) -> Vec<MapSummary> {

@@ -163,6 +163,9 @@ pub struct SkippedFile {
     pub fault: Fault,
 }
 
+/// LIMIT: hits of one search.
+pub const SEARCH_LIMIT_MAX: u32 = 100;
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SearchRequest {
     pub query: String,
@@ -212,8 +215,6 @@ pub struct AskFilesRequest {
     /// Only quotations: no language model is used.
     #[serde(default)]
     pub quotes: bool,
-    #[serde(default)]
-    pub seed: Option<u32>,
     #[serde(default)]
     pub tokens_max: Option<u32>,
 }

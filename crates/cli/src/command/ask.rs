@@ -37,14 +37,11 @@ pub(crate) struct Args {
     #[arg(long, short, visible_alias = "map", value_name = "FOLDER|MAP")]
     folder: Option<String>,
     /// Print quotations alone: no language model between you and the source
-    #[arg(long, short, conflicts_with_all = ["model", "seed", "tokens"])]
+    #[arg(long, short, conflicts_with_all = ["model", "tokens"])]
     quotes: bool,
     /// Answer with this model instead of the default one
     #[arg(long, short)]
     model: Option<String>,
-    /// Draw with this seed: the same seed gives the same words
-    #[arg(long)]
-    seed: Option<u32>,
     /// Most tokens to generate
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     tokens: Option<u32>,
@@ -72,7 +69,6 @@ pub(crate) async fn run(args: Args, context: Context) -> Outcome {
         map: args.folder.as_deref().map(map_or_folder).transpose()?,
         model: args.model.unwrap_or_default(),
         quotes: args.quotes,
-        seed: args.seed,
         tokens_max: args.tokens,
     };
     let link = Link::open(&context).await?;

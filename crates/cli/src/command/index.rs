@@ -8,7 +8,9 @@ use crate::link::{Lines, Link};
 use crate::screen::{Screen, clean};
 use crate::words::{count, plural, short_path, span};
 use api::native::IndexRequest;
+use base::Fault;
 use runtime::view::{IndexEvent, IndexReport};
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
@@ -37,17 +39,22 @@ pub(crate) async fn run(args: Args, context: Context) -> Outcome {
     let link = Link::open(&context).await?;
     let mut lines = link.stream("index", &IndexRequest { folder }).await?;
     let mut bar = Bar::new(screen);
+    // What came while this command was suspended or slow is in the report alone.
+    let mut shown = HashSet::new();
     loop {
         match lines.next().await?.ok_or_else(Lines::cut_short)? {
             IndexEvent::Progress { stage, done, total, path: _ } => {
                 bar.set(stage_words(&stage), done, (total > 0).then_some(total), Unit::Things);
             }
             IndexEvent::Skipped { path, fault } => {
-                let path = short_path(&path, std::env::current_dir().ok().as_deref());
-                bar.say(&format!("{} {}: {}", screen.err.yellow("skipped:"), clean(&path), clean(&fault.message)));
+                bar.say(&skipped(&path, &fault, screen));
+                shown.insert(path);
             }
             IndexEvent::Notice { text } => bar.say(&note(screen.err, &text)),
             IndexEvent::Done { report } => {
+                for file in report.skipped.iter().filter(|file| !shown.contains(&file.path)) {
+                    bar.say(&skipped(&file.path, &file.fault, screen));
+                }
                 bar.clear();
                 if args.json {
                     screen.json(&report)?;
@@ -63,6 +70,11 @@ pub(crate) async fn run(args: Args, context: Context) -> Outcome {
             }
         }
     }
+}
+
+fn skipped(path: &str, fault: &Fault, screen: &Screen) -> String {
+    let path = short_path(path, std::env::current_dir().ok().as_deref());
+    format!("{} {}: {}", screen.err.yellow("skipped:"), clean(&path), clean(&fault.message))
 }
 
 fn stage_words(stage: &str) -> &str {

@@ -7,7 +7,7 @@ use crate::flow::wrapped;
 use crate::link::Link;
 use crate::screen::{Screen, clean};
 use crate::words::{cut, file_uri, plural, short_path, span};
-use runtime::view::{SearchHit, SearchReply, SearchRequest};
+use runtime::view::{SEARCH_LIMIT_MAX, SearchHit, SearchReply, SearchRequest};
 use std::path::Path;
 
 /// Characters of a passage that are shown.
@@ -32,7 +32,7 @@ pub(crate) struct Args {
     #[arg(long, short, visible_alias = "map", value_name = "FOLDER|MAP")]
     folder: Option<String>,
     /// Most passages to show
-    #[arg(long, short = 'n', default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=200))]
+    #[arg(long, short = 'n', default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=i64::from(SEARCH_LIMIT_MAX)))]
     limit: u32,
     /// By words alone: no vectors, no embedding model
     #[arg(long)]
