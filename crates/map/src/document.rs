@@ -118,20 +118,26 @@ impl Document {
         if !self.text[at..].trim().is_empty() {
             return Err("text lies outside all blocks");
         }
-        let Origin::Source { runs, .. } = &self.origin else { return Ok(()) };
+        // What is cited by page or paragraph is vouched for by the unchanged file alone, so no other format may.
+        let runs = match (&self.origin, self.format) {
+            (Origin::Source { runs, .. }, format) if !matches!(format, Format::Pdf | Format::Docx) => runs,
+            (Origin::Pages, Format::Pdf) | (Origin::Paragraphs, Format::Docx | Format::Mail) => return Ok(()),
+            _ => return Err("its format has no such places"),
+        };
         let (mut text_at, mut source_at) = (0, 0);
         for run in runs {
-            let (text_end, source_end) = (run.text + run.text_len, run.source + run.source_len);
-            if (run.text as usize) < text_at || text_end as usize > self.text.len() {
+            let (text, source) = (u64::from(run.text), u64::from(run.source));
+            let (text_end, source_end) = (text + u64::from(run.text_len), source + u64::from(run.source_len));
+            if text < text_at || text_end > self.text.len() as u64 {
                 return Err("its runs overlap or leave the text");
             }
-            if (run.source as usize) < source_at || source_end as usize > source_bytes {
+            if source < source_at || source_end > source_bytes as u64 {
                 return Err("its runs overlap or leave the file");
             }
-            if !self.text.is_char_boundary(run.text as usize) || !self.text.is_char_boundary(text_end as usize) {
+            if !self.text.is_char_boundary(text as usize) || !self.text.is_char_boundary(text_end as usize) {
                 return Err("a run cuts a character");
             }
-            (text_at, source_at) = (text_end as usize, source_end as usize);
+            (text_at, source_at) = (text_end, source_end);
         }
         Ok(())
     }
@@ -139,5 +145,50 @@ impl Document {
     /// Text of one block.
     pub fn block_text(&self, block: &Block) -> &str {
         &self.text[block.start as usize..block.end as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WORDS: &str = "words of a lying child";
+
+    fn lying(format: Format, origin: Origin) -> Document {
+        let block = Block { start: 0, end: WORDS.len() as u32, kind: BlockKind::Text, part: 1 };
+        Document { title: None, format, text: WORDS.into(), blocks: vec![block], origin }
+    }
+
+    fn source(run: Run) -> Origin {
+        Origin::Source { encoding: Encoding::Utf8, runs: vec![run] }
+    }
+
+    #[test]
+    fn ends_that_wrap_around_are_seen() {
+        let honest = Run { text: 0, text_len: 5, source: 0, source_len: 5 };
+        assert_eq!(lying(Format::Text, source(honest)).check(100), Ok(()));
+        for run in [
+            Run { text_len: u32::MAX - 1, text: 4, ..honest },
+            Run { source_len: u32::MAX - 1, source: 4, ..honest },
+            Run { text_len: WORDS.len() as u32 + 1, ..honest },
+            Run { source_len: 101, ..honest },
+        ] {
+            assert!(lying(Format::Text, source(run)).check(100).is_err(), "{run:?}");
+        }
+    }
+
+    #[test]
+    fn each_format_has_its_own_kind_of_places() {
+        let run = Run { text: 0, text_len: 5, source: 0, source_len: 5 };
+        for format in Format::ALL {
+            let may = |origin| lying(format, origin).check(100).is_ok();
+            let (pages, paragraphs) = (format == Format::Pdf, matches!(format, Format::Docx | Format::Mail));
+            let runs = !matches!(format, Format::Pdf | Format::Docx);
+            assert_eq!(
+                [may(Origin::Pages), may(Origin::Paragraphs), may(source(run))],
+                [pages, paragraphs, runs],
+                "{format:?}"
+            );
+        }
     }
 }

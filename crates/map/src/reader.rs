@@ -105,7 +105,7 @@ impl Session<'_> {
                 self.running = None;
             }
             return match reply {
-                Reply::Document(document) => match document.check(bytes.len()) {
+                Reply::Document(document) => match checked(&document, name, bytes) {
                     Ok(()) => Ok(*document),
                     Err(wrong) => {
                         // A child that says impossible things isn't asked again.
@@ -124,6 +124,15 @@ impl Session<'_> {
             };
         }
     }
+}
+
+/// Whether an answer is possible at all. What a file is, is found out here too: the format decides how its
+/// citations are checked.
+fn checked(document: &Document, name: &str, bytes: &[u8]) -> Result<(), &'static str> {
+    if extract::kind(name, bytes).format() != Some(document.format) {
+        return Err("the file has another format");
+    }
+    document.check(bytes.len())
 }
 
 fn fault(refused: extract::Refused) -> Fault {

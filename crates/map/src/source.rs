@@ -61,6 +61,20 @@ impl Encoding {
         }
     }
 
+    /// Decodes any bytes; what isn't valid becomes U+FFFD.
+    pub(crate) fn decode_broken(self, bytes: &[u8]) -> String {
+        let utf16 = |unit: fn([u8; 2]) -> u16| {
+            let units: Vec<u16> = bytes.chunks_exact(2).map(|pair| unit([pair[0], pair[1]])).collect();
+            String::from_utf16_lossy(&units)
+        };
+        match self {
+            Encoding::Utf8 => String::from_utf8_lossy(bytes).into_owned(),
+            Encoding::Windows1252 => bytes.iter().map(|byte| from_1252(*byte)).collect(),
+            Encoding::Utf16Le => utf16(u16::from_le_bytes),
+            Encoding::Utf16Be => utf16(u16::from_be_bytes),
+        }
+    }
+
     /// Offsets of the first byte after each line feed.
     fn line_starts(self, bytes: &[u8]) -> Vec<u32> {
         let mut starts = vec![0];

@@ -7,6 +7,7 @@
 //! byte (BLAKE3); the passage is a function of those bytes.
 
 use crate::cite::{self, Quoted};
+use crate::document::Format;
 use crate::extract::{FILE_BYTES_MAX, unescape, unquote};
 use crate::search::{Hit, Source};
 use crate::source::{Lines, Run, locate, straight};
@@ -136,11 +137,18 @@ fn run_stands(
     }
     let words = &text[run.text as usize..(run.text + run.text_len) as usize];
     let Some(slice) = bytes.get(whole) else { return false };
-    let entity = encoding.decode(slice).is_some_and(|decoded| unescape(&decoded) == words);
+    let entity = slice.len() <= ENTITY_BYTES_MAX
+        && encoding.decode(slice).is_some_and(|decoded| decoded == words || unescape(&decoded) == words);
     let quoted = || String::from_utf8(unquote(slice).0).is_ok_and(|decoded| decoded == words);
+    // Broken bytes are read as U+FFFD; a passage may hold only a part of the run that they lie in.
+    let broken = || words.contains(char::REPLACEMENT_CHARACTER) && encoding.decode_broken(slice).contains(words);
     // A header's encoded words belong to the header as a whole: for them the unchanged file vouches.
-    entity || quoted() || unchanged
+    entity || quoted() || broken() || (unchanged && source.format == Format::Mail)
 }
+
+/// LIMIT: bytes of one entity or escape in a file. The reader child chose the length, and decoding it is
+/// the one piece of parsing that is done here.
+const ENTITY_BYTES_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {

@@ -15,6 +15,21 @@ pub(crate) enum Kind {
     Foreign(&'static str),
 }
 
+impl Kind {
+    /// The only format that a document of this kind can have; `None` when it can't be read.
+    pub(crate) fn format(self) -> Option<Format> {
+        match self {
+            Kind::Markdown => Some(Format::Markdown),
+            Kind::Html => Some(Format::Html),
+            Kind::Mail => Some(Format::Mail),
+            Kind::Pdf => Some(Format::Pdf),
+            Kind::Docx => Some(Format::Docx),
+            Kind::Lines(format) => Some(format),
+            Kind::Foreign(_) => None,
+        }
+    }
+}
+
 fn extension(name: &str) -> String {
     let name = name.rsplit(['/', '\\']).next().unwrap_or(name);
     name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase()).unwrap_or_default()
@@ -74,7 +89,7 @@ pub(crate) fn kind(name: &str, bytes: &[u8]) -> Kind {
     const HEAD_BYTES: usize = 1024;
     let head = &bytes[..bytes.len().min(HEAD_BYTES)];
     let extension = extension(name);
-    if head.windows(5).any(|window| window == b"%PDF-") {
+    if is_pdf(head, &extension) {
         return Kind::Pdf;
     }
     if head.starts_with(b"PK\x03\x04") {
@@ -93,6 +108,14 @@ pub(crate) fn kind(name: &str, bytes: &[u8]) -> Kind {
     }
 }
 
+/// Readers of PDF take its mark anywhere near the start. A text may speak of the mark, so only a file that
+/// calls itself a PDF may have something else before it.
+fn is_pdf(head: &[u8], extension: &str) -> bool {
+    const MARK: &[u8] = b"%PDF-";
+    let start = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
+    start.starts_with(MARK) || (extension == "pdf" && head.windows(MARK.len()).any(|window| window == MARK))
+}
+
 fn is_html(head: &[u8]) -> bool {
     let start = head.trim_ascii_start().to_ascii_lowercase();
     start.starts_with(b"<!doctype html") || start.starts_with(b"<html")
@@ -106,6 +129,9 @@ mod tests {
     fn bytes_win_over_names() {
         for (name, bytes, expected) in [
             ("a.txt", &b"%PDF-1.4"[..], Kind::Pdf),
+            ("a.txt", b"\xef\xbb\xbf\r\n%PDF-1.4", Kind::Pdf),
+            ("a.pdf", b"junk before it %PDF-1.4", Kind::Pdf),
+            ("formats.md", b"A PDF begins with `%PDF-`.", Kind::Markdown),
             ("a.docx", b"PK\x03\x04", Kind::Docx),
             ("a.txt", b"PK\x03\x04", Kind::Foreign("an archive")),
             ("a.pdf", b"words", Kind::Foreign("not a PDF, whatever its name says")),

@@ -107,6 +107,31 @@ fn a_changed_quotation_is_dropped_and_a_moved_one_is_not_trusted() {
 }
 
 #[test]
+fn broken_bytes_are_cited_as_they_were_read() {
+    let place = Place::new();
+    place.write("a.txt", b"Gr\xc3\xb6\xc3\x9fe und H\xc3\xb6he.\n\nThe mill \xff wheel turns eastward.\n");
+    let map = place.map();
+    index(&map, &place.files(), None).report();
+    let question = "which way does the mill wheel turn";
+    let cited = cite(question, &[first(&map, question)], &[0]);
+    assert_eq!(cited.quoted[0].citation.quote, "The mill \u{fffd} wheel turns eastward.", "{cited:?}");
+    assert_eq!(pointed(&cited.quoted[0].citation), cited.quoted[0].citation.quote);
+}
+
+#[test]
+fn an_unchanged_file_vouches_for_no_words_that_it_does_not_hold() {
+    let place = Place::new();
+    place.write("a.txt", "The gate code is changed in May.\n");
+    let map = place.map();
+    index(&map, &place.files(), None).report();
+    let mut hit = first(&map, "when is the gate code changed");
+    assert!(verify(&hit, 0..hit.text.len()).is_ok());
+    // As a reader that lies would have it.
+    hit.text = hit.text.replace("May", "Mai");
+    assert!(verify(&hit, 0..hit.text.len()).is_err());
+}
+
+#[test]
 fn pages_are_cited_only_while_the_file_is_the_same() {
     let place = Place::new();
     let path = place.write("guide.pdf", pdf(&["The first page speaks of nothing.", "The pump is oiled twice a year."]));
