@@ -77,6 +77,8 @@ impl Probe {
             "mapped" => said(mapped(rest)),
             "hide" => hide(rest),
             "listen" => said(listen(rest)),
+            "call" => said(std::os::unix::net::UnixStream::connect(rest).map(|_| "answered".into())),
+            "pair" => said(std::os::unix::net::UnixStream::pair().map(|_| "paired".into())),
             "grow" => grow(rest),
             "open-many" => open_many(),
             "spin" => spin(),

@@ -219,6 +219,7 @@ fn number(words: &str) -> Result<u64, JailError> {
 
 /// Bits that are not in `libc` for every architecture are given as they are in the kernel.
 const NAMES: &[(&str, u64)] = &[
+    ("AF_UNIX", libc::AF_UNIX as u64),
     ("ARCH_GET_XCOMP_PERM", 0x1022),
     ("ARCH_GET_XCOMP_SUPP", 0x1021),
     ("ARCH_REQ_XCOMP_PERM", 0x1023),
@@ -249,6 +250,7 @@ const NAMES: &[(&str, u64)] = &[
     ("PR_SET_NO_NEW_PRIVS", libc::PR_SET_NO_NEW_PRIVS as u64),
     ("SECCOMP_FILTER_FLAG_TSYNC", libc::SECCOMP_FILTER_FLAG_TSYNC),
     ("SECCOMP_SET_MODE_FILTER", libc::SECCOMP_SET_MODE_FILTER as u64),
+    ("SOCK_DGRAM", libc::SOCK_DGRAM as u64),
     ("TIOCSTI", 0x5412),
 ];
 

@@ -106,6 +106,7 @@ fn judge(status: &RestrictionStatus, filter: Filter) -> Files {
     };
     // What an older version lacks and the system call filter refuses anyway isn't missing.
     if abi > 0 && filter == Filter::None {
+        // Calls to other programs' Unix sockets, refused from 9 on, are `foreign.json`'s part.
         let lacks = [
             (3, "truncating files outside of the rules isn't refused"),
             (4, "waiting for calls from the network isn't refused"),

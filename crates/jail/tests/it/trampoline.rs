@@ -67,6 +67,23 @@ fn it_can_not_wait_for_calls() {
     assert_eq!(lines(probe().arg("listen 0")), ["listens"]);
 }
 
+/// Other programs of the same person answer on Unix sockets, this daemon among them. A folder that it may
+/// write to makes no difference, nor does the kind of socket.
+#[test]
+fn it_reaches_no_other_program_by_a_socket() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("daemon.sock");
+    let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let call = format!("call {}", path.display());
+    let rules = Rules::system().and_write(place.path()).and_execute(place.path());
+    let datagram = format!("raw {}:1,2,0", libc::SYS_socket);
+    let pair = format!("raw {}:1,{},0,zeros", libc::SYS_socketpair, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC);
+    let answers = lines(confined(rules).args([&call, &datagram, &pair, "pair"]));
+    let no = libc::EPERM.to_string();
+    assert_eq!(answers, [&format!("errno {no}"), &no, &no, "paired"]);
+    assert_eq!(lines(probe().arg(call)), ["answered"]);
+}
+
 /// What it starts is bound as it is itself.
 #[test]
 fn its_children_are_bound_too() {
