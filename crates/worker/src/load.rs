@@ -32,6 +32,7 @@ const EMBED_BATCH_TOKENS: u32 = 512;
 pub(crate) struct Loaded {
     pub(crate) context: Context,
     pub(crate) ready: Ready,
+    /// Most tokens in one step; of an embedder, in a step of several texts.
     pub(crate) batch_tokens: u32,
     pub(crate) embed: bool,
     /// Where threads come from.
@@ -73,7 +74,8 @@ pub(crate) fn load(receiver: &mut Receiver, sender: &mut Sender) -> Result<Loade
     let first = confine(&first_rules(gpu, &parts), load.confine)?;
     let several = parts.len() > 1;
     let model = load_model(&load, parts, sender)?;
-    let (mut context, embed_batch) = make_context(&load, Rc::clone(&model))?;
+    let sizes = load.embed.then(|| EmbedSizes::of(&load, model.context_trained()));
+    let mut context = make_context(&load, sizes, Rc::clone(&model))?;
     let protection = if gpu || several {
         warm_up(&mut context, load.embed)?;
         confine(&Rules::default().with_filter(filter(gpu)), load.confine)?
@@ -83,7 +85,7 @@ pub(crate) fn load(receiver: &mut Receiver, sender: &mut Sender) -> Result<Loade
     context.use_threads(cpu, load.threads, POLL).map_err(WireFault::BackendFailed)?;
     warm_up(&mut context, load.embed)?;
     let ready = Ready {
-        context_tokens: if load.embed { context.window().min(model.context_trained()) } else { context.window() },
+        context_tokens: sizes.map_or_else(|| context.window(), |sizes| sizes.window),
         sequences_max: if load.embed { EMBED_SEQUENCES_MAX } else { load.sequences_max },
         embedding_dimensions: model.embedding_dimensions(),
         devices: devices.iter().map(|device| device.name()).collect(),
@@ -93,7 +95,7 @@ pub(crate) fn load(receiver: &mut Receiver, sender: &mut Sender) -> Result<Loade
         resident_bytes: resident.map_or(0, resident_bytes),
         protection,
     };
-    let batch_tokens = embed_batch.unwrap_or(load.batch_tokens);
+    let batch_tokens = sizes.map_or(load.batch_tokens, |sizes| sizes.together);
     Ok(Loaded { context, ready, batch_tokens, embed: load.embed, cpu })
 }
 
@@ -199,11 +201,29 @@ fn load_model(load: &Load, parts: Vec<OwnedFd>, sender: &mut Sender) -> Result<R
     Ok(Rc::new(model))
 }
 
-/// A context, and for an embedder the size of its batches.
-fn make_context(load: &Load, model: Rc<Model>) -> Result<(Context, Option<u32>), WireFault> {
-    let trained = model.context_trained();
+/// Sizes of an embedder's work, in tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct EmbedSizes {
+    /// The longest text.
+    window: u32,
+    /// What the context has memory for: the longest text, seen in one step.
+    step: u32,
+    /// Texts are put together in one step up to here.
+    together: u32,
+}
+
+impl EmbedSizes {
+    fn of(load: &Load, trained: u32) -> Self {
+        let wanted = if load.context_tokens == 0 { trained } else { load.context_tokens.min(trained) };
+        // The daemon has counted memory for so many tokens at once and no more.
+        let window = wanted.min(load.batch_tokens).max(1);
+        Self { window, step: window.max(EMBED_BATCH_TOKENS), together: load.batch_tokens.min(EMBED_BATCH_TOKENS) }
+    }
+}
+
+fn make_context(load: &Load, sizes: Option<EmbedSizes>, model: Rc<Model>) -> Result<Context, WireFault> {
     let failed = |reason: String| memory_or(reason, WireFault::LoadFailed);
-    if !load.embed {
+    let Some(EmbedSizes { step, .. }) = sizes else {
         let options = ContextOptions {
             context_tokens: load.context_tokens,
             sequences_max: load.sequences_max,
@@ -217,25 +237,22 @@ fn make_context(load: &Load, model: Rc<Model>) -> Result<(Context, Option<u32>),
         if !context.has_cache() {
             return Err(WireFault::Unfit("this model makes vectors and can't generate text".into()));
         }
-        return Ok((context, None));
-    }
-    let window = if load.context_tokens == 0 { trained } else { load.context_tokens.min(trained) };
-    let batch_tokens = load.batch_tokens.min(EMBED_BATCH_TOKENS).max(window);
+        return Ok(context);
+    };
     let options = |pooling| ContextOptions {
-        context_tokens: batch_tokens,
+        context_tokens: step,
         sequences_max: EMBED_SEQUENCES_MAX,
-        batch_tokens,
+        batch_tokens: step,
         threads: load.threads,
         embed: Some(pooling),
     };
     let context = Context::new(Rc::clone(&model), options(Pooling::OfModel)).map_err(failed)?;
     if context.pools_text() {
-        return Ok((context, Some(batch_tokens)));
+        return Ok(context);
     }
     // The file doesn't say how to make one vector of many: their mean.
     drop(context);
-    let context = Context::new(model, options(Pooling::Mean)).map_err(failed)?;
-    Ok((context, Some(batch_tokens)))
+    Context::new(model, options(Pooling::Mean)).map_err(failed)
 }
 
 /// llama.cpp finds out that a context is far beyond the memory only after it has filled much of it.
@@ -301,6 +318,31 @@ mod tests {
             memory_or("ggml_backend_cpu_buffer_type_alloc_buffer: failed to allocate buffer of size 9".into(), other);
         assert!(matches!(short, WireFault::MemoryShort(_)));
         assert!(matches!(memory_or("invalid magic".into(), other), WireFault::LoadFailed(_)));
+    }
+
+    #[test]
+    fn an_embedder_takes_no_more_at_once_than_the_daemon_has_counted() {
+        let sizes = |context_tokens, batch_tokens, trained| {
+            let load = Load {
+                backends: Vec::new(),
+                embed: true,
+                context_tokens,
+                sequences_max: 1,
+                batch_tokens,
+                threads: 1,
+                gpu_layers: 0,
+                confine: true,
+            };
+            let EmbedSizes { window, step, together } = EmbedSizes::of(&load, trained);
+            (window, step, together)
+        };
+        assert_eq!(sizes(0, 512, 512), (512, 512, 512));
+        // Long texts are seen whole, short ones are still put together in small steps.
+        assert_eq!(sizes(0, 8192, 8192), (8192, 8192, 512));
+        // A wish for a larger window than was counted with is not granted.
+        assert_eq!(sizes(32_768, 8192, 32_768), (8192, 8192, 512));
+        assert_eq!(sizes(100, 8192, 8192), (100, 512, 512));
+        assert_eq!(sizes(0, 64, 8192), (64, 512, 64));
     }
 
     #[test]
