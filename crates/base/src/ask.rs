@@ -121,6 +121,8 @@ pub struct Ask {
 
 /// More stop strings than any client sends; each costs a scan per token.
 pub const STOP_MAX: usize = 16;
+/// LIMIT: beyond every window; what lies behind can't be looked back at anyway.
+pub const LOOK_BACK_TOKENS_MAX: u32 = 1 << 20;
 
 impl Ask {
     /// Checks every parameter's range.
@@ -153,6 +155,10 @@ impl Ask {
                 return Err(invalid(field, &format!("is {value}"), &format!("use a value from {low} to {high}")));
             }
         }
+        if sampling.penalty_last_n > LOOK_BACK_TOKENS_MAX {
+            let hint = format!("use a value from 0 to {LOOK_BACK_TOKENS_MAX}");
+            return Err(invalid("repeat_last_n", &format!("is {}", sampling.penalty_last_n), &hint));
+        }
         if stop.len() > STOP_MAX {
             return Err(invalid("stop", &format!("holds {} strings", stop.len()), &format!("send at most {STOP_MAX}")));
         }
@@ -184,7 +190,9 @@ mod tests {
         let hot = Sampling { temperature: 9.0, ..Sampling::default() };
         let nan = Sampling { top_p: f32::NAN, ..Sampling::default() };
         let bias = Sampling { logit_bias: vec![(1, -101.0)], ..Sampling::default() };
+        let far = Sampling { penalty_last_n: LOOK_BACK_TOKENS_MAX + 1, ..Sampling::default() };
         for (sampling, stop, limits, names) in [
+            (far, vec![], Limits::default(), "repeat_last_n"),
             (hot, vec![], Limits::default(), "temperature"),
             (nan, vec![], Limits::default(), "top_p"),
             (bias, vec![], Limits::default(), "logit_bias"),
@@ -197,6 +205,7 @@ mod tests {
             assert!(fault.message.contains(names), "{fault:?}");
             assert!(!fault.hints.is_empty());
         }
-        assert!(ask(Sampling::default(), vec!["\n".into()], Limits::default()).is_ok());
+        let whole = Sampling { penalty_last_n: LOOK_BACK_TOKENS_MAX, ..Sampling::default() };
+        assert!(ask(whole, vec!["\n".into()], Limits::default()).is_ok());
     }
 }

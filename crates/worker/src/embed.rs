@@ -10,16 +10,20 @@ use std::sync::Arc;
 use std::time::Instant;
 use wire::{Directive, JobId, Report, Spent, WireFault, WireFinish};
 
+/// LIMIT: jobs read ahead. The daemon keeps its own queue; this one only bridges gaps.
+const WAITING_MAX: usize = 256;
+
 /// The loop's state.
 #[derive(Debug)]
 pub(crate) struct Embedder<'a> {
     context: Context,
     outbox: &'a Outbox,
     inbox: &'a Inbox,
-    /// Directives that arrived during a long job.
-    later: VecDeque<Directive>,
+    /// Texts that arrived while others were worked on.
+    waiting: VecDeque<(JobId, Vec<String>)>,
     /// Longest text in tokens.
     window: u32,
+    /// Texts are put together up to here.
     batch_tokens: usize,
     sequences_max: usize,
     batch: Batch,
@@ -43,7 +47,7 @@ impl<'a> Embedder<'a> {
             context,
             outbox,
             inbox,
-            later: VecDeque::new(),
+            waiting: VecDeque::new(),
             window: ready.context_tokens,
             batch_tokens: batch_tokens as usize,
             sequences_max: ready.sequences_max as usize,
@@ -56,40 +60,50 @@ impl<'a> Embedder<'a> {
     /// Works until told to end.
     pub(crate) fn run(&mut self) -> Ending {
         loop {
-            let directive = match self.later.pop_front() {
-                Some(directive) => directive,
-                None => match self.inbox.take(true) {
-                    Some(Event::Directive { directive, .. }) => *directive,
-                    Some(Event::Broken(reason)) => return Ending::Broken(reason),
-                    None => continue,
-                },
-            };
-            match directive {
-                Directive::Embed { job, texts } => {
-                    if let Some(ending) = self.embed(job, &texts) {
-                        return ending;
-                    }
-                }
-                Directive::Count { job, prompt } => {
-                    let report = match self.context.model().tokens(&prompt.concat(), true, false) {
-                        Ok(tokens) => Report::Counted { job, tokens: u32::try_from(tokens.len()).unwrap_or(u32::MAX) },
-                        Err(words) => Report::Failed { job: Some(job), fault: WireFault::Invalid(words) },
-                    };
-                    self.outbox.send(report);
-                }
-                // The job has ended: nothing is left to stop.
-                Directive::Cancel { .. } => {}
-                Directive::Begin(begin) => {
-                    let words = "this worker makes vectors; text comes from a generating model".to_owned();
-                    self.outbox.send(Report::Failed { job: Some(begin.job), fault: WireFault::Unfit(words) });
-                }
-                other => {
-                    if let Some(ending) = serve::answer(other, self.context.model(), self.outbox) {
-                        return ending;
-                    }
+            while let Some(event) = self.inbox.take(self.waiting.is_empty()) {
+                if let Some(ending) = self.hear(event) {
+                    return ending;
                 }
             }
+            if let Some((job, texts)) = self.waiting.pop_front()
+                && let Some(ending) = self.embed(job, &texts)
+            {
+                return ending;
+            }
         }
+    }
+
+    /// Everything but texts is answered at once, in the middle of a long job too: a worker that is asked
+    /// whether it lives must not be busy to answer.
+    fn hear(&mut self, event: Event) -> Option<Ending> {
+        let directive = match event {
+            Event::Directive { directive, .. } => *directive,
+            Event::Broken(reason) => return Some(Ending::Broken(reason)),
+        };
+        match directive {
+            Directive::Embed { job, texts } => {
+                if self.waiting.len() < WAITING_MAX {
+                    self.waiting.push_back((job, texts));
+                } else {
+                    let fault = WireFault::Protocol(format!("{WAITING_MAX} jobs are waiting already"));
+                    self.outbox.send(Report::Failed { job: Some(job), fault });
+                }
+            }
+            Directive::Count { job, prompt } => {
+                let report = match self.context.model().tokens(&prompt.concat(), true, false) {
+                    Ok(tokens) => Report::Counted { job, tokens: u32::try_from(tokens.len()).unwrap_or(u32::MAX) },
+                    Err(words) => Report::Failed { job: Some(job), fault: WireFault::Invalid(words) },
+                };
+                self.outbox.send(report);
+            }
+            Directive::Cancel { job } => self.drop_waiting(job),
+            Directive::Begin(begin) => {
+                let words = "this worker makes vectors; text comes from a generating model".to_owned();
+                self.outbox.send(Report::Failed { job: Some(begin.job), fault: WireFault::Unfit(words) });
+            }
+            other => return serve::answer(other, self.context.model(), self.outbox),
+        }
+        None
     }
 
     fn embed(&mut self, job: JobId, texts: &[String]) -> Option<Ending> {
@@ -146,8 +160,8 @@ impl<'a> Embedder<'a> {
 
     fn compute(&mut self, job: JobId, lists: &[Vec<Token>], values: &mut Vec<f32>) -> Result<(), Stop> {
         loop {
-            self.inbox.rearm();
             self.look(job)?;
+            self.inbox.interrupt().watch(Some(job), None);
             self.batch.clear();
             for (sequence, list) in (0..).zip(lists) {
                 for (position, &token) in (0..).zip(list) {
@@ -164,7 +178,7 @@ impl<'a> Embedder<'a> {
                     self.crew.observe(kind, micros(start.elapsed()));
                     break;
                 }
-                // Someone wanted something: look what, and start over if it wasn't about this job.
+                // This job isn't wanted any more, or nothing is: the next look finds which.
                 Decoded::Aborted => {}
                 Decoded::Full => return Err(decode_failed("the cache has no room for the texts")),
                 Decoded::Failed(reason) => return Err(decode_failed(&reason)),
@@ -177,26 +191,25 @@ impl<'a> Embedder<'a> {
         Ok(())
     }
 
-    /// Takes what arrived meanwhile: a cancel of this job ends it, the rest waits its turn.
+    /// Takes what arrived meanwhile: a cancel of this job ends it.
     fn look(&mut self, job: JobId) -> Result<(), Stop> {
         while let Some(event) = self.inbox.take(false) {
-            match event {
-                Event::Broken(reason) => return Err(Stop::Ending(Ending::Broken(reason))),
-                Event::Directive { directive, .. } => match *directive {
-                    Directive::Cancel { job: id } if id == job => return Err(Stop::Cancelled),
-                    Directive::Cancel { job: id } => self.drop_waiting(id),
-                    Directive::Shutdown => return Err(Stop::Ending(Ending::Asked)),
-                    other => self.later.push_back(other),
-                },
+            if let Event::Directive { directive, .. } = &event
+                && **directive == (Directive::Cancel { job })
+            {
+                return Err(Stop::Cancelled);
+            }
+            if let Some(ending) = self.hear(event) {
+                return Err(Stop::Ending(ending));
             }
         }
         Ok(())
     }
 
     fn drop_waiting(&mut self, id: JobId) {
-        let before = self.later.len();
-        self.later.retain(|directive| !matches!(directive, Directive::Embed { job, .. } if *job == id));
-        if self.later.len() < before {
+        let before = self.waiting.len();
+        self.waiting.retain(|(job, _)| *job != id);
+        if self.waiting.len() < before {
             let done = Report::Done { job: id, finish: WireFinish::Cancelled, spent: Spent::default() };
             self.outbox.send(done);
         }

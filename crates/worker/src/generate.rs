@@ -15,7 +15,7 @@ use batch::pool::{self, Fit, Pool};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
-use wire::{Begin, Directive, JobId, Report, WireFault, WireFinish};
+use wire::{Begin, Directive, JobId, Report, WireFault, WireFinish, WireSampling};
 
 /// LIMIT: jobs that wait for a free sequence. The daemon keeps its own queue; this one only bridges gaps.
 const WAITING_MAX: usize = 256;
@@ -92,7 +92,6 @@ impl<'a> Generator<'a> {
     /// Works until told to end.
     pub(crate) fn run(&mut self) -> Ending {
         loop {
-            self.inbox.rearm();
             while let Some(event) = self.inbox.take(self.is_idle()) {
                 if let Some(ending) = self.handle(event) {
                     return ending;
@@ -149,9 +148,12 @@ impl<'a> Generator<'a> {
             Fit::Fits { tokens_max } => tokens_max,
             Fit::Overflow { requested, available } => return Err(WireFault::ContextOverflow { requested, available }),
         };
+        // Nothing beyond the window can be looked back at, and llama.cpp sets memory aside for all of it.
+        let penalty_last_n = begin.sampling.penalty_last_n.min(self.context.window());
+        let sampling = WireSampling { penalty_last_n, ..begin.sampling.clone() };
         let mut sampler =
-            Sampler::new(&begin.sampling, &model.suppressed(), model.vocabulary_size()).map_err(WireFault::Invalid)?;
-        let tail = tokens.len().saturating_sub(usize::try_from(begin.sampling.penalty_last_n).unwrap_or(usize::MAX));
+            Sampler::new(&sampling, &model.suppressed(), model.vocabulary_size()).map_err(WireFault::Invalid)?;
+        let tail = tokens.len().saturating_sub(usize::try_from(penalty_last_n).unwrap_or(usize::MAX));
         for &token in &tokens[tail..] {
             sampler.accept(token);
         }
@@ -189,8 +191,10 @@ impl<'a> Generator<'a> {
     fn step(&mut self) {
         let Some(shares) = self.compose() else { return };
         let parts = self.fill(&shares);
-        let deadline = self.slots.iter().flatten().filter_map(|running| running.job.deadline).min();
-        self.inbox.interrupt().set_deadline(deadline);
+        // A step that several share goes on to its end, whoever of them is cancelled or late: it is short,
+        // and a recurrent state can't be taken back by some tokens.
+        let only = if let [part] = parts.as_slice() { self.slots[part.slot].as_ref() } else { None };
+        self.inbox.interrupt().watch(only.map(|running| running.job.id), only.and_then(|running| running.job.deadline));
         // When more threads can't be had, the ones before go on.
         let _ = self.context.use_threads(self.cpu, self.crew.threads(), load::POLL);
         let start = Instant::now();
@@ -403,7 +407,7 @@ fn sequence(slot: usize) -> i32 {
 }
 
 /// What llama.cpp would take badly or silently.
-fn check_sampling(sampling: &wire::WireSampling, vocabulary: usize) -> Result<(), WireFault> {
+fn check_sampling(sampling: &WireSampling, vocabulary: usize) -> Result<(), WireFault> {
     let numbers = [
         ("temperature", sampling.temperature),
         ("top_p", sampling.top_p),

@@ -8,9 +8,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver as Queue, SyncSender, TryRecvError, sync_channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
-use wire::{Directive, Receiver, Report, Sender, WireError};
+use wire::{Directive, JobId, Receiver, Report, Sender, WireError};
 
 /// LIMIT: directives read ahead of the thread that computes.
 const DIRECTIVES_MAX: usize = 1024;
@@ -38,27 +38,81 @@ pub(crate) struct Inbox {
     interrupt: Arc<Interrupt>,
 }
 
-/// Asks the running computation to stop early: a cancelled job or a deadline may be part of it.
+/// Asks the running computation to stop early, when nothing of it is wanted any more.
 #[derive(Debug, Default)]
 pub(crate) struct Interrupt {
-    wanted: AtomicBool,
+    /// Whether `urgent` holds anything: cheap to ask.
+    any: AtomicBool,
+    /// Urgent events that have arrived and weren't taken yet.
+    urgent: Mutex<Vec<Urgent>>,
+    /// The only job of the running computation; [`SHARED`] when there are several.
+    only: AtomicU64,
     /// Microseconds after [`epoch`]; 0: none.
     deadline_us: AtomicU64,
+}
+
+/// No job: the daemon counts them from 1.
+const SHARED: JobId = 0;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Urgent {
+    Cancel(JobId),
+    End,
+}
+
+impl Urgent {
+    fn of(event: &Event) -> Option<Self> {
+        match event {
+            Event::Broken(_) => Some(Self::End),
+            Event::Directive { directive, .. } => match **directive {
+                Directive::Cancel { job } => Some(Self::Cancel(job)),
+                Directive::Shutdown => Some(Self::End),
+                _ => None,
+            },
+        }
+    }
 }
 
 impl Interrupt {
     /// Whether to stop now; cheap, because it is asked between all operations of a graph.
     pub(crate) fn is_due(&self) -> bool {
-        if self.wanted.load(Ordering::Relaxed) {
+        if self.any.load(Ordering::Relaxed) && self.is_unwanted() {
             return true;
         }
         let deadline_us = self.deadline_us.load(Ordering::Relaxed);
         deadline_us != 0 && micros(epoch().elapsed()) >= deadline_us
     }
 
-    pub(crate) fn set_deadline(&self, deadline: Option<Instant>) {
+    /// Says whose computation comes next; `None`: that of several jobs, which no one of them may stop.
+    pub(crate) fn watch(&self, only: Option<JobId>, deadline: Option<Instant>) {
         let deadline_us = deadline.map_or(0, |at| micros(at.saturating_duration_since(epoch())).max(1));
         self.deadline_us.store(deadline_us, Ordering::Relaxed);
+        self.only.store(only.unwrap_or(SHARED), Ordering::Relaxed);
+    }
+
+    fn is_unwanted(&self) -> bool {
+        let only = self.only.load(Ordering::Relaxed);
+        self.urgent().iter().any(|urgent| match urgent {
+            Urgent::End => true,
+            Urgent::Cancel(job) => only != SHARED && *job == only,
+        })
+    }
+
+    fn note(&self, urgent: Urgent) {
+        self.urgent().push(urgent);
+        self.any.store(true, Ordering::Relaxed);
+    }
+
+    fn strike(&self, taken: Urgent) {
+        let mut urgent = self.urgent();
+        if let Some(place) = urgent.iter().position(|one| *one == taken) {
+            urgent.swap_remove(place);
+        }
+        self.any.store(!urgent.is_empty(), Ordering::Relaxed);
+    }
+
+    fn urgent(&self) -> MutexGuard<'_, Vec<Urgent>> {
+        self.urgent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -92,19 +146,13 @@ impl Inbox {
                     Err(WireError::Closed) => ffi::exit_now(0),
                     Err(error) => Event::Broken(error.to_string()),
                 };
-                let urgent = match &event {
-                    Event::Broken(_) => true,
-                    Event::Directive { directive, .. } => {
-                        matches!(**directive, Directive::Cancel { .. } | Directive::Shutdown)
-                    }
-                };
+                // Before the sending: it is struck out when the event is taken, never after.
+                if let Some(urgent) = Urgent::of(&event) {
+                    flag.note(urgent);
+                }
                 let last = matches!(event, Event::Broken(_));
                 if send.send(event).is_err() {
                     return;
-                }
-                // After the sending: whoever clears the flag and then looks finds the event.
-                if urgent {
-                    flag.wanted.store(true, Ordering::Relaxed);
                 }
                 if last {
                     return;
@@ -118,22 +166,22 @@ impl Inbox {
         Arc::clone(&self.interrupt)
     }
 
-    /// Forgets earlier wishes to stop; what they were about is found by [`Inbox::take`] from now on.
-    pub(crate) fn rearm(&self) {
-        self.interrupt.wanted.store(false, Ordering::Relaxed);
-    }
-
     /// The next event. With `wait` the thread sleeps until there is one, else None says that there is none.
     pub(crate) fn take(&self, wait: bool) -> Option<Event> {
         let gone = || Event::Broken("the reading thread has ended".into());
-        if wait {
-            return Some(self.queue.recv().unwrap_or_else(|_| gone()));
+        let event = if wait {
+            self.queue.recv().unwrap_or_else(|_| gone())
+        } else {
+            match self.queue.try_recv() {
+                Ok(event) => event,
+                Err(TryRecvError::Empty) => return None,
+                Err(TryRecvError::Disconnected) => gone(),
+            }
+        };
+        if let Some(urgent) = Urgent::of(&event) {
+            self.interrupt.strike(urgent);
         }
-        match self.queue.try_recv() {
-            Ok(event) => Some(event),
-            Err(TryRecvError::Empty) => None,
-            Err(TryRecvError::Disconnected) => Some(gone()),
-        }
+        Some(event)
     }
 }
 
@@ -240,17 +288,34 @@ mod tests {
         let interrupt = Interrupt::default();
         epoch();
         assert!(!interrupt.is_due());
-        interrupt.set_deadline(Some(Instant::now() + Duration::from_secs(3600)));
+        interrupt.watch(Some(1), Some(Instant::now() + Duration::from_secs(3600)));
         assert!(!interrupt.is_due());
-        interrupt.set_deadline(Some(Instant::now()));
+        interrupt.watch(Some(1), Some(Instant::now()));
         let start = Instant::now();
         while !interrupt.is_due() {
             assert!(start.elapsed() < Duration::from_secs(5));
         }
-        interrupt.set_deadline(None);
+        interrupt.watch(None, None);
         assert!(!interrupt.is_due());
-        interrupt.wanted.store(true, Ordering::Relaxed);
+    }
+
+    #[test]
+    fn only_who_has_the_computation_to_itself_can_stop_it() {
+        let interrupt = Interrupt::default();
+        interrupt.watch(Some(1), None);
+        interrupt.note(Urgent::Cancel(2));
+        assert!(!interrupt.is_due(), "another job's cancel");
+        interrupt.note(Urgent::Cancel(1));
         assert!(interrupt.is_due());
+        interrupt.watch(None, None);
+        assert!(!interrupt.is_due(), "others take part");
+        interrupt.note(Urgent::End);
+        assert!(interrupt.is_due(), "the end is for all");
+        for taken in [Urgent::End, Urgent::Cancel(1), Urgent::Cancel(2)] {
+            interrupt.strike(taken);
+        }
+        interrupt.watch(Some(1), None);
+        assert!(!interrupt.is_due());
     }
 
     fn twice(link: wire::Link) -> (OwnedFd, wire::Link) {
@@ -292,13 +357,13 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!(take(), Directive::Ping { nonce: 7 });
-        assert_eq!(take(), Directive::Cancel { job: 1 });
+        inbox.interrupt().watch(Some(1), None);
         let start = Instant::now();
         while !inbox.interrupt().is_due() {
             assert!(start.elapsed() < Duration::from_secs(5));
         }
-        inbox.rearm();
-        assert!(!inbox.interrupt().is_due());
+        assert_eq!(take(), Directive::Cancel { job: 1 });
+        assert!(!inbox.interrupt().is_due(), "what was taken interrupts nothing more");
         assert!(inbox.take(false).is_none());
         // The end of the link would end this process, as it should a worker.
         std::mem::forget((to_worker, from_worker));

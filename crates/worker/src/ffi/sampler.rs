@@ -74,7 +74,7 @@ impl Sampler {
                 sampler.add(sys::llama_sampler_init_min_p(sampling.min_p, 1))?;
             }
             sampler.add(sys::llama_sampler_init_temp(sampling.temperature))?;
-            sampler.add(sys::llama_sampler_init_dist(sampling.seed))?;
+            sampler.add(sys::llama_sampler_init_dist(given(sampling.seed)))?;
             Ok(sampler)
         }
     }
@@ -127,6 +127,12 @@ impl Drop for Sampler {
             unsafe { sys::llama_sampler_free(chain.as_ptr()) }
         }
     }
+}
+
+/// llama.cpp takes its default seed, the highest number, as a wish to draw one; here every seed has been
+/// chosen and is to reproduce.
+fn given(seed: u32) -> u32 {
+    seed.min(u32::MAX - 1)
 }
 
 /// Index of the highest score, the first of equals.

@@ -87,6 +87,34 @@ fn a_generating_model_gives_vectors_too() {
 }
 
 #[test]
+fn questions_are_answered_in_the_middle_of_a_long_list() {
+    let (mut worker, _) = ready();
+    let text = "a sentence of some length about nothing in particular ".repeat(8);
+    worker.send(&Directive::Embed { job: 1, texts: vec![text; 2000] });
+    worker.send(&Directive::Ping { nonce: 42 });
+    worker.send(&Directive::Count { job: 2, prompt: vec!["a word".into()] });
+    let mut answered = 0;
+    while answered < 2 {
+        match worker.receive().unwrap() {
+            Report::Pong { nonce: 42 } | Report::Counted { job: 2, .. } => answered += 1,
+            other => panic!("{other:?} before the answers"),
+        }
+    }
+    worker.send(&Directive::Cancel { job: 1 });
+    worker.find(|report| matches!(report, Report::Done { job: 1, .. }).then_some(()));
+}
+
+#[test]
+fn a_text_may_be_as_long_as_memory_was_counted_for() {
+    let (mut worker, ready) =
+        Worker::with(&Load { embed: true, context_tokens: 0, batch_tokens: 128, ..load() }, &embedder());
+    assert_eq!(ready.context_tokens, 128);
+    let fault = worker.vectors(1, &["stone ".repeat(200).as_str()]);
+    assert!(matches!(fault, Err(WireFault::ContextOverflow { available: 128, .. })), "{fault:?}");
+    worker.vectors(2, &["short"; 100]).unwrap();
+}
+
+#[test]
 fn a_long_list_can_be_cancelled() {
     let (mut worker, _) = ready();
     let text = "a sentence of some length about nothing in particular ".repeat(8);

@@ -46,6 +46,8 @@ fn seeds_reproduce_and_differ() {
     };
     let first = run(1, 7);
     assert_eq!(first, run(2, 7));
+    // llama.cpp would draw a seed for this one.
+    assert_eq!(run(3, u32::MAX), run(4, u32::MAX));
     let others: Vec<String> = (0..4).map(|i| run(10 + u64::from(i), 100 + i)).collect();
     assert!(others.iter().any(|other| *other != first), "four other seeds gave the same text: {first}");
 }
@@ -158,6 +160,27 @@ fn biases_and_penalties_change_the_choice() {
     let sampling = WireSampling { repeat_penalty: 1.5, penalty_last_n: 256, ..greedy() };
     let penalised = worker.generate(Begin { sampling, ..begin(4, &prompt, 60) }).unwrap().text;
     assert!(distinct(&penalised) > distinct(&looped), "{looped:?} {penalised:?}");
+}
+
+/// Bytes that the process has ever had in memory.
+fn peak_bytes(worker: &Worker) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", worker.child.0.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")).unwrap();
+    line.trim().parse::<u64>().unwrap() * 1024
+}
+
+#[test]
+fn penalties_look_back_over_the_window_and_take_no_memory_for_more() {
+    let mut worker = Worker::ready();
+    worker.generate(begin(1, "Once upon a time", 5)).unwrap();
+    let before = peak_bytes(&worker);
+    let penalised = |penalty_last_n| WireSampling { repeat_penalty: 1.1, penalty_last_n, ..greedy() };
+    let mut run = |job, last| {
+        worker.generate(Begin { sampling: penalised(last), ..begin(job, "Once upon a time", 20) }).unwrap().text
+    };
+    assert_eq!(run(2, 100_000_000), run(3, 2048));
+    let grown = peak_bytes(&worker).saturating_sub(before);
+    assert!(grown < 100 << 20, "{grown} bytes more for a look at 100 million tokens");
 }
 
 #[test]
