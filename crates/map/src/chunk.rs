@@ -26,24 +26,35 @@ pub struct Passage {
 }
 
 /// A rough count of what a word-piece tokenizer makes of a text: no model is needed to cut it.
+///
+/// Latin words and numbers have pieces of several letters. Of other scripts, and of words that mix letters
+/// and digits (hashes, serial numbers), a model's vocabulary often knows nothing but the single letters.
 pub fn tokens(text: &str) -> usize {
-    let (mut count, mut run) = (0, 0usize);
-    let mut flush = |run: &mut usize| {
-        count += run.div_ceil(6);
-        *run = 0;
+    const PIECE_LETTERS: usize = 6;
+    let mut count = 0;
+    let (mut letters, mut digits) = (0usize, 0usize);
+    let mut flush = |letters: &mut usize, digits: &mut usize| {
+        let run = *letters + *digits;
+        count += if *letters > 0 && *digits > 0 { run } else { run.div_ceil(PIECE_LETTERS) };
+        (*letters, *digits) = (0, 0);
     };
-    let mut marks = 0;
+    let mut single = 0;
     for c in text.chars() {
-        if c.is_ascii_alphanumeric() || (c.is_alphanumeric() && (c as u32) < 0x2e80) {
-            run += 1;
+        if c.is_ascii_digit() {
+            digits += 1;
+        } else if c.is_alphabetic() && c <= LATIN_LAST {
+            letters += 1;
         } else {
-            flush(&mut run);
-            marks += usize::from(!c.is_whitespace());
+            flush(&mut letters, &mut digits);
+            single += usize::from(!c.is_whitespace());
         }
     }
-    flush(&mut run);
-    count + marks
+    flush(&mut letters, &mut digits);
+    count + single
 }
+
+/// The last letter of Latin Extended-B.
+const LATIN_LAST: char = '\u{24f}';
 
 pub fn chunk(document: &Document) -> Vec<Passage> {
     let mut cutting = Cutting { done: Vec::new(), path: Vec::new(), open: None };

@@ -5,9 +5,10 @@
 
 use crate::chunk;
 use crate::document::{Document, Format, Origin};
+use crate::embedding::{self, Embedded};
 use crate::map::{Embed, Map, locked};
 use crate::reader::{Session, Unread};
-use crate::record::{self, Change, FileRow, Hash, Known, PassageRow, READING, Unembedded};
+use crate::record::{self, Change, FileRow, Hash, Known, PassageRow, READING};
 use crate::source::{Encoding, Lines, Run, locate, straight};
 use crate::walk::{self, Found, Stamp};
 use base::{Bytes, Code, Fault, Millis, Place};
@@ -33,8 +34,6 @@ const STEP_AGE_MAX: Duration = Duration::from_secs(2);
 /// A long run makes what it has read searchable this often.
 const FOLLOW_EVERY: Duration = Duration::from_secs(15);
 const EMBED_TEXTS: usize = 32;
-/// More of a title would crowd the passage out of what is embedded.
-const TITLE_CHARS_MAX: usize = 160;
 const EMBED_FETCH: u32 = 2048;
 /// Reports name at most this many skipped files; the count is always whole.
 const SKIPPED_MAX: usize = 1000;
@@ -396,7 +395,8 @@ impl Indexing<'_> {
         let Some(embed) = embed else { return Ok(()) };
         let model = embed.model();
         let total = locked(&self.map.record).unembedded_count(&model)?;
-        let mut done = 0;
+        let (mut done, mut made, mut shortened) = (0, 0, 0);
+        let mut refused: Vec<Fault> = Vec::new();
         while done < total {
             let mut waiting = locked(&self.map.record).unembedded(&model, EMBED_FETCH)?;
             if waiting.is_empty() {
@@ -412,58 +412,57 @@ impl Indexing<'_> {
                     )
                     .hint("all words are indexed; index again to make the other vectors"));
                 }
-                let texts: Vec<String> = batch.iter().map(embedded_text).collect();
-                let vectors = embed.embed(&texts).and_then(|vectors| checked(vectors, texts.len()));
-                match vectors {
-                    Ok(vectors) => {
-                        let rows: Vec<_> = batch.iter().map(|waiting| waiting.key).zip(vectors).collect();
-                        locked(&self.map.record).put_vectors(&model, &rows)?;
-                    }
+                let texts: Vec<String> = batch.iter().map(embedding::text).collect();
+                let outcomes = match embedding::batch(embed, &texts) {
+                    Ok(outcomes) => outcomes,
                     Err(fault) => {
                         (self.on)(IndexStep::Notice(format!(
                             "{} passages have no vectors, because the embedding model failed ({fault}); they are found by their words",
-                            total - done
+                            total - made
                         )));
                         return Ok(());
                     }
+                };
+                let mut rows = Vec::with_capacity(outcomes.len());
+                for (waiting, outcome) in batch.iter().zip(outcomes) {
+                    let vector = match outcome {
+                        Embedded::Whole(vector) => Some(vector),
+                        Embedded::Beginning(vector) => {
+                            shortened += 1;
+                            Some(vector)
+                        }
+                        Embedded::Refused(fault) => {
+                            refused.push(fault);
+                            None
+                        }
+                    };
+                    made += u64::from(vector.is_some());
+                    rows.push((waiting.key, vector));
                 }
+                locked(&self.map.record).put_vectors(&model, &rows)?;
                 done += batch.len() as u64;
-                self.report.embedded = done;
+                self.report.embedded = made;
                 (self.on)(IndexStep::Progress { stage: Stage::Embed, done, total, path: None });
             }
+        }
+        if shortened > 0 {
+            (self.on)(IndexStep::Notice(format!(
+                "{} longer than `{model}` can take; vectors were made from their beginnings",
+                count(shortened, "passage is", "passages are")
+            )));
+        }
+        if let Some(fault) = refused.first() {
+            (self.on)(IndexStep::Notice(format!(
+                "{} no vector, because `{model}` refuses them ({fault}); they are found by their words",
+                count(refused.len() as u64, "passage has", "passages have")
+            )));
         }
         Ok(())
     }
 }
 
-fn checked(vectors: Vec<Vec<f32>>, count: usize) -> Result<Vec<Vec<f32>>, Fault> {
-    let width = vectors.first().map_or(0, Vec::len);
-    let whole = vectors.len() == count
-        && width > 0
-        && vectors.iter().all(|vector| vector.len() == width && vector.iter().all(|value| value.is_finite()));
-    if whole { Ok(vectors) } else { Err(Fault::new(Code::ModelUnfit, "the embedding model gave no whole vectors")) }
-}
-
-/// What is embedded: title and headings give a passage its context; they are no part of what is cited.
-pub(crate) fn embedded_text(passage: &Unembedded) -> String {
-    // A file's name speaks when it is made of words; `IMG_0042` or `17` would only blur the passage.
-    let named = stem(&passage.path).replace(['_', '-'], " ");
-    let named = Some(named).filter(|name| name.chars().filter(|c| c.is_alphabetic()).count() > 3);
-    let title: String = passage.title.clone().or(named).unwrap_or_default().chars().take(TITLE_CHARS_MAX).collect();
-    let heading = passage
-        .heading
-        .strip_prefix(title.as_str())
-        .map_or(passage.heading.as_str(), |rest| rest.trim_start_matches(" > "));
-    let mut text = String::with_capacity(title.len() + heading.len() + passage.text.len() + 4);
-    for part in [title.as_str(), heading] {
-        // A heading that the passage begins with needn't be said twice.
-        if !part.is_empty() && !passage.text.starts_with(part) {
-            text.push_str(part);
-            text.push('\n');
-        }
-    }
-    text.push_str(&passage.text);
-    text
+fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }
 
 /// A title for a document that has none: its file's name without the ending.

@@ -8,6 +8,7 @@
 pub mod chunk;
 pub mod cite;
 pub mod document;
+mod embedding;
 pub mod evidence;
 mod extract;
 pub mod fuse;

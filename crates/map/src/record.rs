@@ -19,7 +19,7 @@ pub(crate) const FILE: &str = "map.db";
 /// Layout of the tables. An older one is brought up to date on opening; a newer one is refused.
 const LAYOUT: i64 = 1;
 /// Raised when reading or cutting changes, so that files are read again though they haven't changed.
-pub(crate) const READING: i64 = 1;
+pub(crate) const READING: i64 = 2;
 const BUSY_MS: u64 = 10_000;
 
 const TABLES: &str = "
@@ -347,14 +347,15 @@ impl Record {
             .map_err(|error| self.fault(error))
     }
 
-    pub(crate) fn put_vectors(&mut self, model: &str, vectors: &[(Key, Vec<f32>)]) -> Result<(), Fault> {
+    /// Keeps vectors. `None`: the model refuses these words, and isn't asked about them again.
+    pub(crate) fn put_vectors(&mut self, model: &str, vectors: &[(Key, Option<Vec<f32>>)]) -> Result<(), Fault> {
         let dir = self.dir.clone();
         let mut run = || -> rusqlite::Result<()> {
             let transaction = self.db.transaction()?;
             {
                 let mut insert = transaction.prepare_cached("INSERT OR REPLACE INTO vector VALUES (?1, ?2, ?3)")?;
                 for (key, vector) in vectors {
-                    insert.execute(params![model, key, half::pack(vector)])?;
+                    insert.execute(params![model, key, half::pack(vector.as_deref().unwrap_or_default())])?;
                 }
             }
             transaction.execute("UPDATE meta SET value = value + 1 WHERE key = 'vectors'", [])?;
@@ -367,7 +368,8 @@ impl Record {
     pub(crate) fn each_vector(&self, model: &str, on: &mut dyn FnMut(i64, Vec<f32>)) -> Result<(), Fault> {
         let mut read = || -> rusqlite::Result<()> {
             let mut statement = self.db.prepare_cached(
-                "SELECT p.id, v.value FROM passage p JOIN vector v ON v.model = ?1 AND v.key = p.key ORDER BY p.id",
+                "SELECT p.id, v.value FROM passage p JOIN vector v ON v.model = ?1 AND v.key = p.key
+                 WHERE length(v.value) > 0 ORDER BY p.id",
             )?;
             let mut rows = statement.query([model])?;
             while let Some(row) = rows.next()? {
@@ -382,7 +384,8 @@ impl Record {
     pub(crate) fn vectors(&self, model: &str, ids: &[i64]) -> Result<HashMap<i64, Vec<f32>>, Fault> {
         let read = || -> rusqlite::Result<HashMap<i64, Vec<f32>>> {
             let mut statement = self.db.prepare_cached(
-                "SELECT v.value FROM passage p JOIN vector v ON v.model = ?1 AND v.key = p.key WHERE p.id = ?2",
+                "SELECT v.value FROM passage p JOIN vector v ON v.model = ?1 AND v.key = p.key
+                 WHERE p.id = ?2 AND length(v.value) > 0",
             )?;
             let mut found = HashMap::new();
             for id in ids {
@@ -417,7 +420,8 @@ impl Record {
             documents: count("SELECT COUNT(*) FROM file WHERE fault IS NULL")?,
             passages: count("SELECT COUNT(*) FROM passage")?,
             embedded: count(
-                "SELECT COALESCE(MAX(n), 0) FROM (SELECT COUNT(*) AS n FROM vector v JOIN passage p ON p.key = v.key GROUP BY v.model)",
+                "SELECT COALESCE(MAX(n), 0) FROM (SELECT COUNT(*) AS n FROM vector v JOIN passage p ON p.key = v.key
+                 WHERE length(v.value) > 0 GROUP BY v.model)",
             )?,
             skipped: count("SELECT COUNT(*) FROM file WHERE fault IS NOT NULL")?,
         })

@@ -1,6 +1,7 @@
 //! From a person's words to passages: two arms, one ranking.
 
 use crate::document::Format;
+use crate::embedding::{self, Embedded};
 use crate::fuse::{Fusion, fuse};
 use crate::index::stem;
 use crate::lexical::{Boosts, Lexical};
@@ -174,10 +175,10 @@ impl Map {
     ) -> Result<Option<(Vec<f32>, Vec<(i64, f32)>)>, Fault> {
         let model = embed.model();
         let Some(vectors) = self.vectors(&model)? else { return Ok(None) };
-        let vector = embed
-            .embed(&[text.to_owned()])?
-            .pop()
-            .ok_or_else(|| Fault::new(Code::ModelUnfit, "the embedding model gave no vector"))?;
+        let vector = match embedding::alone(embed, text)? {
+            Embedded::Whole(vector) | Embedded::Beginning(vector) => vector,
+            Embedded::Refused(fault) => return Err(fault),
+        };
         let found = vectors.search(&model, &vector, &locked(&self.reading), limit)?;
         Ok(Some((vector, found)))
     }

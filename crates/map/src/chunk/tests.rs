@@ -67,6 +67,20 @@ fn a_function_is_headed_by_its_name() {
     assert!(passages.iter().any(|passage| passage.heading == ["fn other()"]));
 }
 
+/// Right values are what the usual English word-piece vocabulary makes of these.
+#[test]
+fn no_script_is_counted_far_too_low() {
+    for (text, right) in [
+        ("The boiler is serviced every year by the same firm, and the book lies beside it.", 18),
+        ("Договор аренды заканчивается в июне следующего года.", 44),
+        ("Η σύμβαση μίσθωσης λήγει τον Ιούνιο.", 29),
+        ("9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08  freehold.tar", 54),
+    ] {
+        let counted = tokens(text);
+        assert!(counted * 10 >= right * 9 && counted <= right * 2, "{counted} for {right}: {text}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]

@@ -52,7 +52,7 @@ fn equal_words_need_one_vector_and_unused_ones_go() {
     record.apply(&[row("/a", "same"), row("/b", "same"), row("/c", "other")]).expect("applied");
     let missing = record.unembedded("m", 10).expect("read");
     assert_eq!((missing.len(), record.unembedded_count("m").expect("read")), (2, 2));
-    let vectors: Vec<_> = missing.iter().map(|missing| (missing.key, vec![0.6, 0.8])).collect();
+    let vectors: Vec<_> = missing.iter().map(|missing| (missing.key, Some(vec![0.6, 0.8]))).collect();
     record.put_vectors("m", &vectors).expect("stored");
     assert_eq!(record.unembedded_count("m").expect("read"), 0);
     assert_eq!(record.unembedded_count("other model").expect("read"), 2);

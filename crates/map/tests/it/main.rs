@@ -2,6 +2,7 @@
 
 mod bad;
 mod crash;
+mod embedding;
 mod fresh;
 mod library;
 mod proof;
