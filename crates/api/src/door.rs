@@ -164,6 +164,16 @@ struct Shared {
     own_uid: u32,
 }
 
+/// Whose connection it is.
+#[derive(Debug, Clone, Copy)]
+enum Caller {
+    /// The daemon's own user, or anybody at all where the system can't tell users apart.
+    Owner,
+    User(u32),
+    /// The system tells users apart, and this connection has none.
+    Unlisted,
+}
+
 impl Entry {
     fn new(door: Door, router: &Router, stop: &Stop) -> Self {
         let own_uid = rustix::process::geteuid().as_raw();
@@ -179,25 +189,26 @@ impl Entry {
         let _ = stream.set_nodelay(true);
         let shared = Arc::clone(&self.shared);
         tasks.spawn(async move {
-            let stranger = match stream.local_addr().map(|own| peer::owner(peer, own)) {
-                Ok(Peer::User(uid)) if uid != shared.own_uid => Some(uid),
+            let caller = match stream.local_addr().map(|own| peer::owner(peer, own)) {
+                Ok(Peer::User(uid)) if uid != shared.own_uid => Caller::User(uid),
+                Ok(Peer::Unlisted) => Caller::Unlisted,
                 Ok(Peer::Gone) | Err(_) => return,
-                Ok(Peer::User(_) | Peer::Unknown) => None,
+                Ok(Peer::User(_) | Peer::Unknown) => Caller::Owner,
             };
-            serve_connection(shared, stream, stranger, permit).await;
+            serve_connection(shared, stream, caller, permit).await;
         });
     }
 
     async fn take_unix(&self, tasks: &mut JoinSet<()>, mut stream: UnixStream) {
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else { return turn_away(&mut stream).await };
         let shared = Arc::clone(&self.shared);
-        let stranger = match stream.peer_cred() {
-            Ok(peer) if peer.uid() == shared.own_uid => None,
-            Ok(peer) => Some(peer.uid()),
+        let caller = match stream.peer_cred() {
+            Ok(peer) if peer.uid() == shared.own_uid => Caller::Owner,
+            Ok(peer) => Caller::User(peer.uid()),
             // Without knowing who it is, nobody is let in by this door.
             Err(_) => return,
         };
-        tasks.spawn(serve_connection(shared, stream, stranger, permit));
+        tasks.spawn(serve_connection(shared, stream, caller, permit));
     }
 }
 
@@ -210,14 +221,14 @@ content-type: application/json\r\ncontent-length: 72\r\n\r\n\
     let _ = tokio::time::timeout(Duration::from_millis(50), stream.write_all(REPLY)).await;
 }
 
-async fn serve_connection<S>(shared: Arc<Shared>, stream: S, stranger: Option<u32>, permit: OwnedSemaphorePermit)
+async fn serve_connection<S>(shared: Arc<Shared>, stream: S, caller: Caller, permit: OwnedSemaphorePermit)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let stop = shared.stop.clone();
     let service = service_fn(move |request| {
         let shared = Arc::clone(&shared);
-        async move { Ok::<_, Infallible>(answer(&shared, stranger, request).await) }
+        async move { Ok::<_, Infallible>(answer(&shared, caller, request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -239,13 +250,18 @@ where
 }
 
 /// INVARIANT: every request of both doors passes here, and nothing is done for it before `admit`.
-async fn answer(shared: &Shared, stranger: Option<u32>, request: Request<Incoming>) -> Response<Body> {
+async fn answer(shared: &Shared, caller: Caller, request: Request<Incoming>) -> Response<Body> {
     let method = request.method().clone();
     let path = request.uri().path().to_string();
-    let admitted = match stranger {
-        None => admit(&shared.door, request.uri(), request.headers()),
-        Some(uid) => Err(Fault::new(Code::Forbidden, format!("this Freehold is not user {uid}'s"))
+    let admitted = match caller {
+        Caller::Owner => admit(&shared.door, request.uri(), request.headers()),
+        Caller::User(uid) => Err(Fault::new(Code::Forbidden, format!("this Freehold is not user {uid}'s"))
             .hint("start your own: `freehold serve --port 7778`")),
+        Caller::Unlisted => Err(Fault::new(
+            Code::Forbidden,
+            "the kernel's table of connections doesn't say whose this one is, so it is refused",
+        )
+        .hint("call again on a new connection, from this machine itself")),
     };
     let mut response = match admitted {
         Ok(()) => {

@@ -4,7 +4,7 @@ use crate::home::Home;
 use crate::http::{self, Line, exchange, request, tcp, unix};
 use api::route::{Reach, TABLE};
 use serde_json::json;
-use std::io::{BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 
 const METHODS: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"];
 
@@ -168,4 +168,69 @@ fn strangers_who_hold_every_connection_do_not_lock_the_owner_out() {
         let _ = stream.write_all(&request("GET", "/health", &[("host", &own), ("connection", "close")], ""));
         (http::read_head(&mut BufReader::new(stream)).status == 200).then_some(())
     });
+}
+
+/// What the system calls nobody: a user who owns nothing here.
+const STRANGER: u32 = 65534;
+
+/// A child of another user, which runs `test` of this file; `None` where this process may not start one.
+#[expect(clippy::disallowed_methods, reason = "the test starts itself as another user")]
+#[expect(clippy::print_stderr, reason = "a test that was skipped says so")]
+pub(crate) fn stranger(test: &str) -> Option<std::process::Child> {
+    use std::os::unix::process::CommandExt;
+    use std::process::{Command, Stdio};
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can start a program of another user");
+        return None;
+    }
+    // By this way, for the folders above the program itself may be closed to the stranger.
+    let mut command = Command::new("/proc/self/exe");
+    command.args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"]).uid(STRANGER).gid(STRANGER);
+    command.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+    Some(command.spawn().expect("a program of another user"))
+}
+
+#[test]
+fn another_user_is_refused_from_any_address_and_port() {
+    let Some(mut child) = stranger("guard::the_stranger_who_calls") else { return };
+    let home = Home::new();
+    home.done(&["models"]);
+    writeln!(child.stdin.take().expect("stdin"), "{}", home.port()).expect("the port is told");
+    let mut said = String::new();
+    child.stdout.take().expect("stdout").read_to_string(&mut said).expect("its words");
+    assert!(child.wait().expect("ends").success(), "{said}");
+    let statuses: Vec<&str> = said.lines().filter(|line| line.starts_with("from ")).collect();
+    assert_eq!(statuses.len(), 21, "{said}");
+    assert!(statuses.iter().all(|line| line.ends_with(": 403")), "{statuses:#?}");
+    // The owner comes in from there all the same.
+    let reply = call_from(99, home.port(), home.port());
+    assert_eq!(reply, 200);
+}
+
+/// Calls from 127.0.0.`last`, also from the port that the daemon itself has.
+fn call_from(last: u8, from_port: u16, port: u16) -> u16 {
+    use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+    use std::net::{SocketAddrV4, TcpStream};
+    let at = |last, port| SocketAddrV4::new([127, 0, 0, last].into(), port);
+    let line = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+    bind(&line, &at(last, from_port)).expect("an address of this machine");
+    connect(&line, &at(1, port)).expect("the daemon listens");
+    let mut stream = TcpStream::from(line);
+    let own = format!("127.0.0.1:{port}");
+    let headers = [("host", own.as_str()), ("connection", "close")];
+    stream.write_all(&request("GET", "/v1/models", &headers, "")).expect("send");
+    http::read_head(&mut BufReader::new(stream)).status
+}
+
+#[test]
+#[ignore = "the other user of the test above"]
+#[expect(clippy::print_stdout, reason = "its words are what the test above reads")]
+fn the_stranger_who_calls() {
+    let mut port = String::new();
+    std::io::stdin().lock().read_line(&mut port).expect("a line");
+    let Ok(port) = port.trim().parse() else { return };
+    println!("\nfrom any port: {}", call_from(1, 0, port));
+    for last in 2..=21 {
+        println!("from 127.0.0.{last}: {}", call_from(last, port, port));
+    }
 }
