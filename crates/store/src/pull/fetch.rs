@@ -10,7 +10,7 @@ use gateway::{Download, Pass, Request};
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Tries in a row that bring nothing new; any byte starts the count again.
@@ -120,21 +120,36 @@ impl Job<'_> {
         }
         let mut part = Part { path, mark_path, file, bytes, hash: Sha256::new(), inherited: bytes > 0, grown: false };
         if bytes > 0 {
-            let mut source = File::open(&part.path).map_err(|error| Fault::io("read", &part.path, &error))?;
-            let mut buffer = vec![0; READ_BYTES];
-            let mut left = bytes;
-            while left > 0 {
-                self.check_cancel()?;
-                let limit = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-                let read = source.read(&mut buffer[..limit]).map_err(|error| Fault::io("read", &part.path, &error))?;
-                if read == 0 {
-                    return Err(Fault::new(Code::FileUnreadable, format!("`{}` shrank", part.path.display())));
-                }
-                part.hash.update(&buffer[..read]);
-                left -= read as u64;
-            }
+            part.hash = self.hash_first(&part.path, bytes, &mut |_, _| {})?;
         }
         Ok(part)
+    }
+
+    /// The hash of a file that lies here, with its progress told: a large one takes minutes.
+    pub(super) fn hash_of(&mut self, what: &str, path: &Path, bytes: u64) -> Result<String, Fault> {
+        let what = format!("checking {what}");
+        let hash = self.hash_first(path, bytes, &mut |job, done| job.progress(&what, done, Some(bytes)))?;
+        Ok(hex(&hash.finalize()))
+    }
+
+    fn hash_first(&mut self, path: &Path, bytes: u64, on: &mut dyn FnMut(&mut Self, u64)) -> Result<Sha256, Fault> {
+        let fault = |error: std::io::Error| Fault::io("read", path, &error);
+        let mut source = File::open(path).map_err(fault)?;
+        let mut hash = Sha256::new();
+        let mut buffer = vec![0; READ_BYTES];
+        let mut done = 0;
+        while done < bytes {
+            self.check_cancel()?;
+            let limit = buffer.len().min(usize::try_from(bytes - done).unwrap_or(usize::MAX));
+            let read = source.read(&mut buffer[..limit]).map_err(fault)?;
+            if read == 0 {
+                return Err(Fault::new(Code::FileUnreadable, format!("`{}` shrank", path.display())));
+            }
+            hash.update(&buffer[..read]);
+            done += read as u64;
+            on(self, done);
+        }
+        Ok(hash)
     }
 
     fn request(&mut self, pass: &Pass, wanted: &Wanted, part: &mut Part) -> Result<Turn, Fault> {

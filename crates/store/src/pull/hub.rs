@@ -78,7 +78,7 @@ impl Job<'_> {
         let (bytes, sha256) = (item.bytes(), item.sha256());
         match &sha256 {
             Some(sha256) => {
-                if let Some(path) = self.blob(sha256, Some(bytes))? {
+                if let Some(path) = self.blob(&item.path, sha256)? {
                     self.notice(format!("{} is already here", item.path));
                     return Ok(Pulled::Here { path, sha256: sha256.clone() });
                 }

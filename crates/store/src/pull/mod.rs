@@ -163,11 +163,18 @@ impl Job<'_> {
         self.check_cancel()
     }
 
-    /// The whole pulled file of this hash, when it is here.
-    fn blob(&self, sha256: &str, bytes: Option<u64>) -> Result<Option<std::path::PathBuf>, Fault> {
+    /// The pulled file of this hash, when it is here and whole. Unless a good entry vouches for it, it is
+    /// read and hashed; a damaged one is deleted, so that it can be fetched again.
+    fn blob(&mut self, what: &str, sha256: &str) -> Result<Option<std::path::PathBuf>, Fault> {
         let path = self.store.layout.blob(sha256)?;
-        let whole = |about: &std::fs::Metadata| about.is_file() && bytes.is_none_or(|bytes| about.len() == bytes);
-        Ok(std::fs::metadata(&path).is_ok_and(|about| whole(&about)).then_some(path))
+        let Ok(about) = std::fs::metadata(&path) else { return Ok(None) };
+        let vouches = |entry: &Entry| entry.parts.contains(&path) && entry.problem().is_none();
+        if self.store.list().iter().any(vouches) || self.hash_of(what, &path, about.len())? == sha256 {
+            return Ok(Some(path));
+        }
+        self.notice(format!("{what} is here but damaged; fetching it again"));
+        std::fs::remove_file(&path).map_err(|error| Fault::io("delete", &path, &error))?;
+        Ok(None)
     }
 
     /// Moves a verified file to its place among the blobs.

@@ -127,7 +127,7 @@ fn here(job: &mut Job<'_>, starter: &Starter) -> Result<Option<Entry>, Fault> {
     if known.is_some() {
         return Ok(known);
     }
-    match job.blob(starter.sha256(), None)? {
+    match job.blob(starter.what, starter.sha256())? {
         Some(path) => enter(job, starter, &path, from_hub_source(job, starter)).map(Some),
         None => Ok(None),
     }

@@ -33,6 +33,13 @@ impl Home {
         Self { dir, store, gateway, cancel: Arc::default() }
     }
 
+    /// The same folder, whose store has forgotten every model.
+    fn without_index(self) -> Self {
+        std::fs::remove_file(self.path("models/index.json")).expect("there is an index");
+        let store = Store::open(self.dir.path()).expect("the store opens");
+        Self { store, ..self }
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

@@ -72,6 +72,45 @@ fn a_model_is_planned_pulled_verified_named_and_not_pulled_twice() {
 }
 
 #[test]
+fn a_damaged_file_is_fetched_again_and_a_whole_one_is_not() {
+    let server = hub(Way::Well);
+    let home = Home::new(&server.origin);
+    let path = home.pull(WHAT).0.unwrap()[0].parts[0].clone();
+    // Of the same size, so that only its hash tells.
+    let mut damaged = model();
+    damaged[500_000] ^= 1;
+    std::fs::write(&path, damaged).unwrap();
+    let (entries, steps) = home.pull(WHAT);
+    assert_eq!((std::fs::read(&path).unwrap(), entries.unwrap()[0].problem()), (model(), None));
+    assert!(notices(&steps).contains("damaged"), "{steps:?}");
+    assert_eq!(ranges(&server).len(), 2);
+    // Written anew with the same bytes: its entry doubts it, its hash doesn't.
+    std::fs::write(&path, model()).unwrap();
+    assert_eq!(home.pull(WHAT).0.unwrap()[0].problem(), None);
+    // Nobody knows the file any more.
+    let home = home.without_index();
+    assert_eq!(home.pull(WHAT).0.unwrap()[0].parts[0], path);
+    assert_eq!(ranges(&server).len(), 2, "what is whole isn't fetched");
+}
+
+#[test]
+fn a_damaged_starter_model_does_not_stand_in_its_own_way() {
+    let server = hub(Way::Well);
+    let home = Home::new(&server.origin);
+    let pinned = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
+    let blob = home.path("models/blobs").join(pinned);
+    for damaged in [b"cut off".to_vec(), model()] {
+        std::fs::write(&blob, damaged).unwrap();
+        let (entries, steps) = home.pull("starter");
+        // This hub hasn't got it; what matters is that it is asked.
+        assert!(matches!(entries.unwrap_err().code, Code::ModelMissing | Code::DownloadFailed));
+        assert!(notices(&steps).contains("damaged") && !blob.exists(), "{steps:?}");
+        assert!(server.seen().iter().any(|seen| seen.path.contains("SmolLM2")));
+        assert!(home.store.list().is_empty());
+    }
+}
+
+#[test]
 fn a_model_in_parts_is_pulled_whole() {
     use testkit::gguf::{Gguf, Value};
     let part = |gguf: Gguf, number: u32| {
