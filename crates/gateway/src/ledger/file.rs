@@ -4,7 +4,7 @@ use super::entry::{Close, Entry, Line, Open, Reading, Totals, rfc3339};
 use crate::consent::Pass;
 use base::Fault;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -26,6 +26,32 @@ struct State {
     file: File,
     last_id: u64,
     totals: Totals,
+    /// Half a line may stand at the file's end: the next one begins on a line of its own.
+    torn: bool,
+}
+
+/// A file that only grows, and whose last line can be taken back.
+trait Tail {
+    fn length(&self) -> io::Result<u64>;
+    /// Returns once `text` is on disk.
+    fn put(&mut self, text: &[u8]) -> io::Result<()>;
+    fn cut(&mut self, bytes: u64) -> io::Result<()>;
+}
+
+impl Tail for File {
+    fn length(&self) -> io::Result<u64> {
+        self.metadata().map(|about| about.len())
+    }
+
+    fn put(&mut self, text: &[u8]) -> io::Result<()> {
+        self.write_all(text)?;
+        self.sync_data()
+    }
+
+    fn cut(&mut self, bytes: u64) -> io::Result<()> {
+        self.set_len(bytes)?;
+        self.sync_data()
+    }
 }
 
 impl Ledger {
@@ -47,7 +73,7 @@ impl Ledger {
             reading.entries.clear();
         }
         let Reading { last_id, totals, .. } = reading;
-        Ok(Self { path, state: Mutex::new(State { file, last_id, totals }) })
+        Ok(Self { path, state: Mutex::new(State { file, last_id, totals, torn: false }) })
     }
 
     /// INVARIANT: returns only once the line is on disk. Nothing may leave before.
@@ -63,7 +89,7 @@ impl Ledger {
             given_by: line_of(&pass.given_by().to_string()),
             by: line_of(by),
         };
-        self.append(&mut state.file, &Line::Open(open))?;
+        self.append(&mut state, &Line::Open(open))?;
         state.last_id = id;
         state.totals.crossings += 1;
         Ok(id)
@@ -74,7 +100,7 @@ impl Ledger {
         let mut state = self.lock();
         let close = Close { id, at: now(), sent, received, outcome: line_of(outcome) };
         state.totals.add(&close);
-        if let Err(fault) = self.append(&mut state.file, &Line::Close(close)) {
+        if let Err(fault) = self.append(&mut state, &Line::Close(close)) {
             tracing::warn!(%fault, id, "a ledger entry couldn't be closed");
         }
     }
@@ -91,8 +117,8 @@ impl Ledger {
         Ok(entries)
     }
 
-    fn append(&self, file: &mut File, line: &Line) -> Result<(), Fault> {
-        append(file, line).map_err(|error| Fault::io("write", &self.path, &error))
+    fn append(&self, state: &mut State, line: &Line) -> Result<(), Fault> {
+        append(&mut state.file, line, &mut state.torn).map_err(|error| Fault::io("write", &self.path, &error))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -133,18 +159,31 @@ fn put_aside(dir: &Path, path: &Path, reading: &Reading) -> Result<File, Fault> 
     let fresh = dir.join("ledger.new");
     let _ = std::fs::remove_file(&fresh);
     let mut file = open_file(&fresh)?;
-    append(&mut file, &Line::Carry { last_id: reading.last_id, totals: reading.totals }).map_err(fault)?;
+    append(&mut file, &Line::Carry { last_id: reading.last_id, totals: reading.totals }, &mut false).map_err(fault)?;
     std::fs::hard_link(path, &aside).map_err(fault)?;
     std::fs::rename(&fresh, path).map_err(fault)?;
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(fault)?;
     Ok(file)
 }
 
-fn append(file: &mut File, line: &Line) -> std::io::Result<()> {
-    let mut text = serde_json::to_vec(line).map_err(std::io::Error::other)?;
+/// Appends a line, whole or not at all. Where even taking half of it back fails, `torn` says so to the
+/// next one.
+fn append(file: &mut impl Tail, line: &Line, torn: &mut bool) -> io::Result<()> {
+    let mut text = if *torn { vec![b'\n'] } else { Vec::new() };
+    serde_json::to_writer(&mut text, line).map_err(io::Error::other)?;
     text.push(b'\n');
-    file.write_all(&text)?;
-    file.sync_data()
+    let before = file.length()?;
+    match file.put(&text) {
+        Ok(()) => {
+            *torn = false;
+            Ok(())
+        }
+        Err(error) => {
+            // What was torn before stays so: the cut goes back to where this line began.
+            *torn |= file.cut(before).is_err();
+            Err(error)
+        }
+    }
 }
 
 fn line_of(text: &str) -> String {
@@ -219,11 +258,58 @@ mod tests {
         assert_eq!(Ledger::open(home.path()).unwrap().totals().bytes_received, 4);
     }
 
+    /// A disk with so much room left.
+    struct Narrow {
+        file: File,
+        room: usize,
+        cuts: bool,
+    }
+
+    impl Tail for Narrow {
+        fn length(&self) -> io::Result<u64> {
+            self.file.length()
+        }
+
+        fn put(&mut self, text: &[u8]) -> io::Result<()> {
+            let fits = text.len().min(self.room);
+            self.room -= fits;
+            self.file.write_all(&text[..fits])?;
+            if fits == text.len() { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
+        }
+
+        fn cut(&mut self, bytes: u64) -> io::Result<()> {
+            if self.cuts { self.file.cut(bytes) } else { Err(io::ErrorKind::StorageFull.into()) }
+        }
+    }
+
+    #[test]
+    fn half_a_line_on_a_full_disk_never_spoils_the_next_one() {
+        let line = |last_id| Line::Carry { last_id, totals: Totals { crossings: last_id, ..Totals::default() } };
+        for cuts in [true, false] {
+            let home = tempfile::tempdir().unwrap();
+            let path = home.path().join("ledger.jsonl");
+            let mut disk = Narrow { file: open_file(&path).unwrap(), room: 10_000, cuts };
+            let mut torn = false;
+            append(&mut disk, &line(1), &mut torn).unwrap();
+            for room in [20, 0, 1] {
+                disk.room = room;
+                append(&mut disk, &line(2), &mut torn).unwrap_err();
+                assert_eq!(torn, !cuts);
+            }
+            disk.room = 10_000;
+            append(&mut disk, &line(3), &mut torn).unwrap();
+            assert!(!torn);
+            let reading = Reading::of(&std::fs::read(&path).unwrap());
+            assert_eq!((reading.last_id, reading.totals.crossings), (3, 3), "{cuts}");
+            assert_eq!(reading.damaged_lines > 0, !cuts);
+        }
+    }
+
     #[test]
     fn nothing_begins_when_the_ledger_cant_be_written() {
         // A device that is always full stands in for a full disk.
         let file = OpenOptions::new().append(true).open("/dev/full").unwrap();
-        let state = Mutex::new(State { file, last_id: 0, totals: Totals::default() });
+        let state = Mutex::new(State { file, last_id: 0, totals: Totals::default(), torn: false });
         let ledger = Ledger { path: PathBuf::from("/dev/full"), state };
         let fault = ledger.begin(&pass(), "https://a.example", "GET /x", "https").unwrap_err();
         assert_eq!(fault.code, base::Code::DiskFull);
