@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::http::{HeaderValue, Request, Response, header};
 use base::{Ask, Code, Delta, Fault, Limits, Message, Sampling};
 use futures_util::stream;
-use runtime::view::{AskFilesRequest, MapSummary, ModelRow, SearchRequest};
+use runtime::view::{Added, AskFilesRequest, MapSummary, ModelRow, SearchRequest, SkippedFile};
 use runtime::{Answer, EventStream, Runtime};
 use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
@@ -67,6 +67,15 @@ pub struct NameRequest {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Models {
     pub models: Vec<ModelRow>,
+    /// What `models/add` left out of a folder, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<SkippedFile>,
+}
+
+impl Models {
+    pub fn of(models: Vec<ModelRow>) -> Self {
+        Self { models, refused: Vec::new() }
+    }
 }
 
 /// Reply of `maps`.
@@ -101,24 +110,25 @@ pub(crate) async fn doctor(State(runtime): State<Runtime>) -> Response<Body> {
 }
 
 pub(crate) async fn models(State(runtime): State<Runtime>) -> Response<Body> {
-    json(&Models { models: runtime.models() })
+    json(&Models::of(runtime.models()))
 }
 
 pub(crate) async fn add_model(State(runtime): State<Runtime>, request: Request<Body>) -> Reply {
     let AddRequest { path } = body::shape(request).await?;
     absolute(&path)?;
     // The header of each file is read: that waits for the disk.
-    Ok(json(&Models { models: blocking(move || runtime.add_model(&path)).await? }))
+    let Added { models, refused } = blocking(move || runtime.add_model(&path)).await?;
+    Ok(json(&Models { models, refused }))
 }
 
 pub(crate) async fn remove_model(State(runtime): State<Runtime>, request: Request<Body>) -> Reply {
     let NameRequest { name } = body::shape(request).await?;
-    Ok(json(&Models { models: vec![blocking(move || runtime.remove_model(&name)).await?] }))
+    Ok(json(&Models::of(vec![blocking(move || runtime.remove_model(&name)).await?])))
 }
 
 pub(crate) async fn default_model(State(runtime): State<Runtime>, request: Request<Body>) -> Reply {
     let NameRequest { name } = body::shape(request).await?;
-    Ok(json(&Models { models: vec![blocking(move || runtime.set_default_model(&name)).await?] }))
+    Ok(json(&Models::of(vec![blocking(move || runtime.set_default_model(&name)).await?])))
 }
 
 pub(crate) async fn pull(State(runtime): State<Runtime>, request: Request<Body>) -> Reply {

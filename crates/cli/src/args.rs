@@ -46,7 +46,7 @@ static VERSION: LazyLock<String> = LazyLock::new(|| format!("{} (build {})", run
     disable_help_subcommand = false
 )]
 pub(crate) struct Cli {
-    /// Restart a daemon of another build without asking
+    /// Restart a daemon of another build, or with other settings, without asking
     #[arg(long, global = true, display_order = 900)]
     pub(crate) restart: bool,
     #[command(subcommand)]

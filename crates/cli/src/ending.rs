@@ -54,7 +54,7 @@ struct Failure<'a> {
 }
 
 /// Says what there is to say and gives the exit status. With `--json` the fault is the object
-/// on stdout, so that there is always exactly one.
+/// on stdout, so that there is always exactly one, after Ctrl-C too.
 pub(crate) fn report(outcome: Outcome, screen: &Screen, json: bool) -> ExitCode {
     let Err(ending) = outcome else { return ExitCode::SUCCESS };
     // Nobody is left to hear that saying it failed.
@@ -66,6 +66,10 @@ pub(crate) fn report(outcome: Outcome, screen: &Screen, json: bool) -> ExitCode 
             let _ = screen.talk(&rendered(fault, screen));
         }
         Ending::Interrupted => {
+            if json {
+                let fault = &Fault::new(Code::Cancelled, "interrupted by Ctrl-C");
+                let _ = screen.json(&Failure { fault });
+            }
             let _ = screen.talk("");
         }
         Ending::Nothing | Ending::PipeClosed => {}

@@ -1,7 +1,7 @@
 //! The way to the daemon: HTTP over its Unix socket, one connection per call.
 //!
 //! [`Link::open`] starts the daemon when it isn't running, and says so when it is of another
-//! build. Dropping a call closes its connection, which cancels the work at the other end.
+//! build or has other settings. Dropping a call closes its connection, which cancels the work at the other end.
 
 use crate::Context;
 use crate::ending::Ending;
@@ -17,6 +17,7 @@ use runtime::Settings;
 use runtime::view::{Hello, Status};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
 use std::io::{BufRead, ErrorKind};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,6 +29,8 @@ const REPLY_BYTES_MAX: usize = 256 << 20;
 /// A daemon that is just ending still holds its lock; how often the start of the next is tried.
 const START_TRIES_MAX: u32 = 100;
 const START_AGAIN_MS: u64 = 100;
+/// A daemon tells who it is without waiting for anything; one that doesn't within this time is stuck.
+const HELLO_TIMEOUT_MS: u64 = 5_000;
 /// Longest wait for the end of a daemon that was asked to stop.
 const STOP_TIMEOUT_MS: u64 = 30_000;
 
@@ -40,13 +43,13 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Finds the daemon, or starts it, and makes sure that it is of this command's build.
+    /// Finds the daemon, or starts it, and makes sure that it is of this command's build and settings.
     pub(crate) async fn open(context: &Context) -> Result<Self, Ending> {
         let link = match Self::find(&context.settings).await? {
             Some(link) => link,
             None => return Ok(Self::start(context).await?),
         };
-        let Some(difference) = difference(&link.hello) else { return Ok(link) };
+        let Some(difference) = difference(&link.hello, &context.settings.effective()) else { return Ok(link) };
         if context.restart || wants_restart(context, &link, &difference).await? {
             link.stop().await?;
             return Ok(Self::start(context).await?);
@@ -59,21 +62,54 @@ impl Link {
     /// # Errors
     /// A socket that is there and can't be used, or that somebody else answers.
     pub(crate) async fn find(settings: &Settings) -> Result<Option<Self>, Fault> {
-        let hello = Hello { version: String::new(), build: String::new(), pid: 0, home: String::new() };
+        let hello = Hello {
+            version: String::new(),
+            build: String::new(),
+            pid: 0,
+            home: String::new(),
+            settings: BTreeMap::new(),
+        };
         let mut link = Self { socket: settings.socket.clone(), log: settings.log_file(), hello };
-        let stream = match UnixStream::connect(&link.socket).await {
+        let asked = tokio::time::timeout(Duration::from_millis(HELLO_TIMEOUT_MS), link.hello()).await;
+        let Some(hello) = asked.unwrap_or_else(|_| Err(silent(settings)))? else { return Ok(None) };
+        link.hello = hello;
+        Ok(Some(link))
+    }
+
+    async fn hello(&self) -> Result<Option<Hello>, Fault> {
+        let stream = match self.connect().await? {
             Ok(stream) => stream,
             // A file without a listener behind it was left by a daemon that was killed.
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
                 return Ok(None);
             }
-            Err(error) => return Err(link.unreachable(&error)),
+            Err(error) => return Err(self.unreachable(&error)),
         };
-        let call = link.send(stream, Method::GET, "hello", Bytes::new()).await;
+        let call = self.send(stream, Method::GET, "hello", Bytes::new()).await;
         // One that was ending when we connected is as good as none.
         let Ok(call) = call else { return Ok(None) };
-        link.hello = call.whole().await?;
-        Ok(Some(link))
+        call.whole().await.map(Some)
+    }
+
+    /// INVARIANT: nothing is said to a listener that isn't this user's. The socket of a long home lies
+    /// in a folder that all users share, where another may have been first.
+    async fn connect(&self) -> Result<std::io::Result<UnixStream>, Fault> {
+        let stream = match UnixStream::connect(&self.socket).await {
+            Ok(stream) => stream,
+            Err(error) => return Ok(Err(error)),
+        };
+        let (me, listener) = match stream.peer_cred() {
+            Ok(peer) => (rustix::process::geteuid().as_raw(), peer.uid()),
+            Err(error) => return Ok(Err(error)),
+        };
+        if me == listener {
+            return Ok(Ok(stream));
+        }
+        Err(Fault::new(
+            Code::DaemonUnreachable,
+            format!("`{}` is answered by user {listener}, and you are user {me}", self.socket.display()),
+        )
+        .hint("don't trust it; set FREEHOLD_HOME to a folder of your own, with a path of fewer than 80 letters"))
     }
 
     async fn start(context: &Context) -> Result<Self, Fault> {
@@ -115,22 +151,25 @@ impl Link {
     /// # Errors
     /// When it is still there after its time.
     pub(crate) async fn stop(&self) -> Result<(), Fault> {
-        let mut lines = self.stream("stop", &serde_json::Map::new()).await?;
-        let stopping: Option<Stopping> = lines.next().await?;
-        // The reply ends with the process; how it ends doesn't matter.
-        let gone = async { while matches!(lines.next::<serde_json::Value>().await, Ok(Some(_))) {} };
-        tokio::time::timeout(Duration::from_millis(STOP_TIMEOUT_MS), gone).await.map_err(|_| {
-            let pid = stopping.map_or(self.hello.pid, |stopping| stopping.pid);
-            Fault::new(
+        let gone = async {
+            let mut lines = self.stream("stop", &serde_json::Map::new()).await?;
+            lines.next::<Stopping>().await?;
+            // The reply ends with the process; how it ends doesn't matter.
+            while matches!(lines.next::<serde_json::Value>().await, Ok(Some(_))) {}
+            Ok::<(), Fault>(())
+        };
+        tokio::time::timeout(Duration::from_millis(STOP_TIMEOUT_MS), gone).await.unwrap_or_else(|_| {
+            let pid = self.hello.pid;
+            Err(Fault::new(
                 Code::DaemonUnreachable,
                 format!("the daemon (process {pid}) doesn't end within {STOP_TIMEOUT_MS} ms"),
             )
-            .hint(format!("end it by force: `kill -9 {pid}`; nothing on disk is lost"))
+            .hint(by_force(pid)))
         })
     }
 
     async fn call(&self, method: Method, what: &str, body: Bytes) -> Result<Call, Fault> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.unreachable(&error))?;
+        let stream = self.connect().await?.map_err(|error| self.unreachable(&error))?;
         let call = self.send(stream, method, what, body).await.map_err(|error| self.unreachable(&error))?;
         if call.response.status().is_success() { Ok(call) } else { Err(call.refusal().await) }
     }
@@ -160,12 +199,33 @@ impl Link {
     }
 }
 
+/// A daemon that took the connection and nothing more: stopped, or stuck.
+fn silent(settings: &Settings) -> Fault {
+    let pid = runtime::daemon_pid(settings);
+    let process = pid.map(|pid| format!(" (process {pid})")).unwrap_or_default();
+    Fault::new(Code::DaemonUnreachable, format!("the daemon{process} doesn't answer within {HELLO_TIMEOUT_MS} ms"))
+        .hint(pid.map_or_else(|| "look for it: `pgrep -af 'freehold serve'`, and end it".into(), by_force))
+        .hint(format!("read its log: `tail {}`", settings.log_file().display()))
+}
+
+fn by_force(pid: u32) -> String {
+    format!("end it by force: `kill -9 {pid}`; nothing on disk is lost")
+}
+
 /// How the running daemon differs from this command, in words.
-fn difference(hello: &Hello) -> Option<String> {
+fn difference(hello: &Hello, settings: &BTreeMap<String, String>) -> Option<String> {
     let own = runtime::VERSION;
+    if hello.version == own && hello.build == runtime::BUILD {
+        let differs = |(name, here): (&String, &String)| {
+            let there = hello.settings.get(name)?;
+            (there != here).then(|| format!("{name} is {there} there and {here} here"))
+        };
+        let differing: Vec<String> = settings.iter().filter_map(differs).collect();
+        return (!differing.is_empty())
+            .then(|| format!("the running daemon has other settings than this command: {}", differing.join(", ")));
+    }
     if hello.version == own {
-        return (hello.build != runtime::BUILD)
-            .then(|| format!("the running daemon is another build of Freehold {own} than this command"));
+        return Some(format!("the running daemon is another build of Freehold {own} than this command"));
     }
     let age = if numbers(&hello.version) < numbers(own) { "older" } else { "newer" };
     Some(format!("the running daemon is Freehold {}, {age} than this command, which is {own}", hello.version))
@@ -175,7 +235,7 @@ fn numbers(version: &str) -> Vec<u64> {
     version.split(['.', '-', '+']).map_while(|part| part.parse().ok()).collect()
 }
 
-/// Asks on a terminal; elsewhere another build is a fault, because its answers may differ.
+/// Asks on a terminal; elsewhere another build or setting is a fault, because answers may differ.
 async fn wants_restart(context: &Context, link: &Link, difference: &str) -> Result<bool, Ending> {
     let screen = &context.screen;
     if !screen.can_ask() {
@@ -337,15 +397,27 @@ impl Lines {
 mod tests {
     use super::*;
 
+    fn settings(offline: &str) -> BTreeMap<String, String> {
+        [("mirror", "true"), ("offline", offline)].map(|(name, value)| (name.to_string(), value.to_string())).into()
+    }
+
     fn hello(version: &str, build: &str) -> Hello {
-        Hello { version: version.into(), build: build.into(), pid: 1, home: "/h".into() }
+        let settings = settings("false");
+        Hello { version: version.into(), build: build.into(), pid: 1, home: "/h".into(), settings }
     }
 
     #[test]
     fn another_build_is_told_from_another_version() {
-        assert_eq!(difference(&hello(runtime::VERSION, runtime::BUILD)), None);
-        assert!(difference(&hello(runtime::VERSION, "x")).expect("differs").contains("another build"));
-        assert!(difference(&hello("0.0.1", runtime::BUILD)).expect("differs").contains("older"));
-        assert!(difference(&hello("99.10.0-rc.1", runtime::BUILD)).expect("differs").contains("newer"));
+        let differs = |hello| difference(&hello, &settings("false"));
+        assert_eq!(differs(hello(runtime::VERSION, runtime::BUILD)), None);
+        assert!(differs(hello(runtime::VERSION, "x")).expect("differs").contains("another build"));
+        assert!(differs(hello("0.0.1", runtime::BUILD)).expect("differs").contains("older"));
+        assert!(differs(hello("99.10.0-rc.1", runtime::BUILD)).expect("differs").contains("newer"));
+    }
+
+    #[test]
+    fn other_settings_are_named_with_both_values() {
+        let said = difference(&hello(runtime::VERSION, runtime::BUILD), &settings("true")).expect("differs");
+        assert!(said.ends_with("this command: offline is false there and true here"), "{said}");
     }
 }

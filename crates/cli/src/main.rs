@@ -26,7 +26,7 @@ use std::process::ExitCode;
 struct Context {
     settings: Settings,
     screen: Screen,
-    /// Restart a daemon of another build without asking.
+    /// Restart a daemon of another build, or with other settings, without asking.
     restart: bool,
 }
 

@@ -232,9 +232,10 @@ fn network(inner: &Inner) -> Check {
         "network",
         Verdict::Good,
         format!(
-            "{rule}; so far {} sent, {} received",
+            "{rule}; so far {} sent, {} received{}",
             base::Bytes(totals.bytes_sent),
-            base::Bytes(totals.bytes_received)
+            base::Bytes(totals.bytes_received),
+            crate::view::uncounted(totals.uncounted)
         ),
     )
 }

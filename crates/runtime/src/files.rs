@@ -226,7 +226,7 @@ fn run_ask(inner: &Inner, request: &AskFilesRequest, events: &EventSender<AskEve
         return Err(Fault::new(Code::InvalidAsk, "the question is empty")
             .hint("ask something: `freehold ask \"When does the lease end?\"`"));
     }
-    let sent_before = inner.gateway.totals().bytes_sent;
+    let before = inner.gateway.totals();
     let cards = inner.maps.select(request.map.as_deref())?;
     // A missing model is said before the search, not after it.
     let source = if request.quotes { None } else { Some(inner.model_for(&request.model, Modality::Chat)?) };
@@ -244,6 +244,7 @@ fn run_ask(inner: &Inner, request: &AskFilesRequest, events: &EventSender<AskEve
         total_us: 0,
         passages_searched: found.passages,
         bytes_sent: Bytes(0),
+        crossings_uncounted: 0,
     };
     match map::evidence::judge(question, &found.hits) {
         Verdict::NotFound { reason } => events.send(AskEvent::NoAnswer { reason }),
@@ -270,7 +271,9 @@ fn run_ask(inner: &Inner, request: &AskFilesRequest, events: &EventSender<AskEve
         }
     }
     receipt.total_us = micros(started);
-    receipt.bytes_sent = Bytes(inner.gateway.totals().bytes_sent.saturating_sub(sent_before));
+    let now = inner.gateway.totals();
+    receipt.bytes_sent = Bytes(now.bytes_sent.saturating_sub(before.bytes_sent));
+    receipt.crossings_uncounted = now.uncounted.saturating_sub(before.uncounted);
     events.send(AskEvent::Done { receipt });
     Ok(())
 }

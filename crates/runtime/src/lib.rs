@@ -16,7 +16,7 @@ mod stream;
 pub mod view;
 
 pub use engine::{Answer, Embedded};
-pub use life::{Claim, claim, report_failure, start_daemon};
+pub use life::{Claim, claim, daemon_pid, report_failure, start_daemon};
 pub use logs::start_logs;
 pub use settings::Settings;
 pub use stream::EventStream;
@@ -30,7 +30,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use store::{Entry, Store};
-use view::{Doctor, Hello, IndexEvent, ModelRow, PullEvent, SearchReply, SearchRequest, Status};
+use view::{Added, Doctor, Hello, IndexEvent, ModelRow, PullEvent, SearchReply, SearchRequest, SkippedFile, Status};
 
 /// Version of the program, as printed.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -112,6 +112,7 @@ impl Runtime {
             build: BUILD.into(),
             pid: std::process::id(),
             home: self.inner.settings.home.display().to_string(),
+            settings: self.inner.settings.effective(),
         }
     }
 
@@ -145,9 +146,12 @@ impl Runtime {
     ///
     /// # Errors
     /// What is wrong with the file, or that the folder holds no model.
-    pub fn add_model(&self, path: &Path) -> Result<Vec<ModelRow>, Fault> {
-        let added = self.inner.store.add(path)?;
-        Ok(daemon::model_rows(&self.inner, &added))
+    pub fn add_model(&self, path: &Path) -> Result<Added, Fault> {
+        let mut refused = Vec::new();
+        let added = self.inner.store.add_each(path, &mut |path, fault| {
+            refused.push(SkippedFile { path: path.display().to_string(), fault: fault.clone() });
+        })?;
+        Ok(Added { models: daemon::model_rows(&self.inner, &added), refused })
     }
 
     /// Forgets a model; deletes its file only when Freehold pulled it.
@@ -227,6 +231,7 @@ impl Runtime {
             asks_done: inner.asks_done.load(Ordering::Relaxed),
             bytes_sent_total: Bytes(totals.bytes_sent),
             bytes_received_total: Bytes(totals.bytes_received),
+            crossings_uncounted: totals.uncounted,
         }
     }
 

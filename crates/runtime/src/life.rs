@@ -7,12 +7,20 @@
 
 use crate::settings::Settings;
 use base::{Code, Fault};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Longest wait for a daemon's first word. It may itself have to wait while another one starts.
+const START_TIMEOUT_MS: u64 = 30_000;
+/// A log of this size is put aside when a daemon starts; the one before it is forgotten.
+const LOG_BYTES_MAX: u64 = 4 << 20;
 
 /// The right to be the daemon of this home. Dropping it gives the right back.
 #[derive(Debug)]
@@ -49,12 +57,14 @@ fn private_dir(dir: &Path) -> Result<(), Fault> {
         .mode(0o700)
         .create(dir)
         .map_err(|error| Fault::io("create", dir, &error))?;
+    // Somebody else's link is theirs to turn elsewhere, whoever owns what it leads to now.
+    let link = std::fs::symlink_metadata(dir).map_err(|error| Fault::io("read", dir, &error))?;
     let meta = std::fs::metadata(dir).map_err(|error| Fault::io("read", dir, &error))?;
-    let me = rustix::process::getuid().as_raw();
-    if meta.uid() != me {
+    let me = rustix::process::geteuid().as_raw();
+    if let Some(other) = [link.uid(), meta.uid()].into_iter().find(|uid| *uid != me) {
         return Err(Fault::new(
             Code::FileUnwritable,
-            format!("`{}` belongs to user {}, and you are user {me}", dir.display(), meta.uid()),
+            format!("`{}` belongs to user {other}, and you are user {me}", dir.display()),
         )
         .hint("set FREEHOLD_HOME to a folder of your own"));
     }
@@ -96,10 +106,10 @@ pub fn claim(settings: &Settings) -> Result<Claim, Fault> {
     lock(&starting, &starting_path, FlockOperation::LockExclusive)?;
     let daemon = lock_file(&daemon_path)?;
     if !lock(&daemon, &daemon_path, FlockOperation::NonBlockingLockExclusive)? {
-        let pid = std::fs::read_to_string(run.join("daemon.pid")).unwrap_or_default();
+        let process = daemon_pid(settings).map(|pid| format!(" (process {pid})")).unwrap_or_default();
         return Err(Fault::new(
             Code::DaemonRunning,
-            format!("a daemon (process {}) already runs for `{}`", pid.trim(), settings.home.display()),
+            format!("a daemon{process} already runs for `{}`", settings.home.display()),
         )
         .hint("see it: `freehold status`; end it: `freehold stop`"));
     }
@@ -111,6 +121,11 @@ pub fn claim(settings: &Settings) -> Result<Claim, Fault> {
         Ok(()) | Err(_) => {}
     }
     Ok(Claim { _daemon: daemon, starting: Some(starting), settings: settings.clone() })
+}
+
+/// The process that the daemon of this home said it is; it may have gone since.
+pub fn daemon_pid(settings: &Settings) -> Option<u32> {
+    std::fs::read_to_string(settings.run_dir().join("daemon.pid")).ok()?.trim().parse().ok()
 }
 
 impl Claim {
@@ -165,12 +180,7 @@ fn say(word: &Word) {
 pub fn start_daemon(settings: &Settings) -> Result<(), Fault> {
     prepare_home(settings)?;
     let log_path = settings.log_file();
-    let log = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(&log_path)
-        .map_err(|error| Fault::io("write", &log_path, &error))?;
+    let log = open_log(&log_path)?;
     let mut command = jail::Command::new(&settings.program)
         .args(["serve", "--background"])
         .stdout(jail::Io::Pipe)
@@ -186,29 +196,59 @@ pub fn start_daemon(settings: &Settings) -> Result<(), Fault> {
             .hint("run it in the foreground: `freehold serve`")
     };
     let mut child = command.spawn().map_err(|error| unreachable(error.to_string()))?;
-    let mut line = String::new();
-    if let Some(mut out) = child.stdout.take() {
-        let mut bytes = Vec::new();
-        let mut chunk = [0_u8; 4096];
-        loop {
-            match out.read(&mut chunk) {
-                Ok(0) => break,
-                Ok(n) => bytes.extend_from_slice(&chunk[..n]),
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(unreachable(error.to_string())),
-            }
-            if bytes.contains(&b'\n') {
-                break;
-            }
-        }
-        line = String::from_utf8_lossy(&bytes).into_owned();
-    }
-    match serde_json::from_str(line.trim()) {
+    let line = match child.stdout.take() {
+        None => Vec::new(),
+        Some(out) => first_line(out, Duration::from_millis(START_TIMEOUT_MS))
+            .map_err(|error| unreachable(error.to_string()))?
+            .ok_or_else(|| {
+                let pid = child.pid();
+                unreachable(format!("process {pid} doesn't say a word within {START_TIMEOUT_MS} ms"))
+                    .hint(format!("end it by force: `kill -9 {pid}`; nothing on disk is lost"))
+            })?,
+    };
+    match serde_json::from_slice(line.trim_ascii()) {
         Ok(Word::Ready) => Ok(()),
         Ok(Word::Failed(fault)) if fault.code == Code::DaemonRunning => Ok(()),
         Ok(Word::Failed(fault)) => Err(fault),
         Err(_) => Err(unreachable("it ended without a word".into())),
     }
+}
+
+/// Opens the log for appending. One that has grown large is put aside first.
+fn open_log(path: &Path) -> Result<File, Fault> {
+    let fault = |error: std::io::Error| Fault::io("write", path, &error);
+    let large = |about: std::fs::Metadata| about.len() > LOG_BYTES_MAX;
+    if std::fs::metadata(path).is_ok_and(large) {
+        match std::fs::rename(path, path.with_extension("log.old")) {
+            // Another command that starts a daemon did it just now.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            put_aside => put_aside.map_err(fault)?,
+        }
+    }
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(fault)
+}
+
+/// What comes until the first line's end or the end of all; `None` when neither comes in time.
+fn first_line(mut out: impl Read + AsFd, timeout: Duration) -> std::io::Result<Option<Vec<u8>>> {
+    let started = Instant::now();
+    let mut bytes = Vec::new();
+    let mut chunk = [0_u8; 4096];
+    while !bytes.contains(&b'\n') {
+        let left = Timespec::try_from(timeout.saturating_sub(started.elapsed())).ok();
+        match poll(&mut [PollFd::new(&out, PollFlags::IN)], left.as_ref()) {
+            Ok(0) => return Ok(None),
+            Err(rustix::io::Errno::INTR) => continue,
+            Ok(_) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        match out.read(&mut chunk) {
+            Ok(0) => break,
+            Ok(read) => bytes.extend_from_slice(&chunk[..read]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Some(bytes))
 }
 
 /// The daemon gets no environment but this: settings that the command has already read.
@@ -240,4 +280,63 @@ fn daemon_env(settings: &Settings) -> Vec<(String, String)> {
         env.push(("FREEHOLD_CONTEXT".into(), context.to_string()));
     }
     env
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_daemon_that_says_nothing_is_waited_for_within_bounds() {
+        let short = Duration::from_millis(20);
+        let (reader, mut writer) = std::io::pipe().expect("a pipe");
+        let other = || reader.try_clone().expect("another handle");
+        assert_eq!(first_line(other(), short).expect("readable"), None);
+        writer.write_all(b"half a wo").expect("written");
+        assert_eq!(first_line(other(), short).expect("readable"), None, "half a line is no word");
+        writer.write_all(b"\"ready\"\n").expect("written");
+        assert_eq!(first_line(other(), Duration::MAX).expect("readable"), Some(b"\"ready\"\n".to_vec()));
+        drop(writer);
+        assert_eq!(first_line(other(), Duration::MAX).expect("readable"), Some(Vec::new()), "it ended");
+    }
+
+    #[test]
+    fn a_large_log_is_put_aside_and_one_old_one_is_kept() {
+        let home = tempfile::tempdir().expect("tempdir");
+        let path = home.path().join("daemon.log");
+        let names = || {
+            let mut names: Vec<_> =
+                std::fs::read_dir(home.path()).expect("folder").flatten().map(|entry| entry.file_name()).collect();
+            names.sort();
+            names
+        };
+        open_log(&path).expect("opened").write_all(b"first").expect("written");
+        open_log(&path).expect("opened");
+        assert_eq!(names(), ["daemon.log"], "a small one stays");
+        for _ in 0..3 {
+            File::options().write(true).open(&path).expect("there").set_len(LOG_BYTES_MAX + 1).expect("grown");
+            assert_eq!(open_log(&path).expect("opened").metadata().expect("known").len(), 0);
+            assert_eq!(names(), ["daemon.log", "daemon.log.old"]);
+        }
+    }
+
+    #[test]
+    fn a_folder_is_ones_own_or_refused() {
+        let home = tempfile::tempdir().expect("tempdir");
+        let at = |name: &str| home.path().join(name);
+        private_dir(&at("own")).expect("made");
+        std::os::unix::fs::symlink(at("own"), at("link")).expect("linked");
+        private_dir(&at("link")).expect("one's own link to one's own folder");
+        assert!(private_dir(Path::new("/dev/null")).is_err(), "not a folder");
+        if !rustix::process::geteuid().is_root() {
+            assert_eq!(private_dir(Path::new("/")).expect_err("root's").code, Code::FileUnwritable);
+            return;
+        }
+        for theirs in ["link", "own"] {
+            std::os::unix::fs::lchown(at(theirs), Some(65534), None).expect("given away");
+            let fault = private_dir(&at(theirs)).expect_err("somebody else's");
+            assert!(fault.message.contains("belongs to user 65534"), "{theirs}: {fault}");
+            std::os::unix::fs::lchown(at(theirs), Some(0), None).expect("taken back");
+        }
+    }
 }

@@ -4,12 +4,15 @@
 
 use base::{Code, Fault};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The port on 127.0.0.1 unless told otherwise.
 pub const PORT_DEFAULT: u16 = 7777;
 /// Longest path that fits `sockaddr_un` everywhere (104 bytes on macOS, 108 on Linux).
 const SOCKET_PATH_MAX: usize = 100;
+/// A hundred years: as good as never, and no sum of times overflows with it.
+const IDLE_UNLOAD_MINUTES_MAX: u64 = 100 * 366 * 24 * 60;
 
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -116,6 +119,7 @@ impl Settings {
             idle_unload_ms: number::<u64>(var, "FREEHOLD_IDLE_UNLOAD_MINUTES")?
                 .or(file.idle_unload_minutes)
                 .unwrap_or(30)
+                .min(IDLE_UNLOAD_MINUTES_MAX)
                 * 60_000,
             load_timeout_ms: 600_000,
             confine_required: file.confine != Some(ConfineWord::BestEffort),
@@ -123,6 +127,31 @@ impl Settings {
             no_color: var("NO_COLOR").is_some(),
             home,
         })
+    }
+
+    /// What answers depend on, by the names of `config.toml`: a daemon with other values isn't the one
+    /// that a command with these asked for.
+    ///
+    /// Left out is what a daemon keeps from its start without harm: its port (`serve --port` gives
+    /// one that no other command knows) and its log; what differs from shell to shell (PATH, proxies); and
+    /// secrets.
+    pub fn effective(&self) -> BTreeMap<String, String> {
+        let or_own = |number: Option<u32>| number.map_or_else(|| "automatic".to_string(), |number| number.to_string());
+        let confine = if self.confine_required { "required" } else { "best-effort" };
+        [
+            ("offline", self.offline.to_string()),
+            ("hub", self.hub.clone()),
+            ("mirror", self.mirror.to_string()),
+            ("worker", self.worker.display().to_string()),
+            ("threads", or_own(self.threads)),
+            ("context_tokens", or_own(self.context_tokens)),
+            ("sequences_max", self.sequences_max.to_string()),
+            ("idle_unload_minutes", (self.idle_unload_ms / 60_000).to_string()),
+            ("confine", confine.to_string()),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.to_string(), value))
+        .collect()
     }
 
     pub fn run_dir(&self) -> PathBuf {
@@ -286,6 +315,55 @@ mod tests {
         let fault = read(&[("FREEHOLD_HOME", at)]).expect_err("unknown key");
         assert_eq!(fault.code, Code::ConfigInvalid);
         assert!(fault.cause.expect("cause").contains("prot"));
+    }
+
+    #[test]
+    fn a_huge_time_is_as_good_as_never_and_survives_the_way_to_the_daemon() {
+        let home = tempfile::tempdir().expect("tempdir");
+        let at = home.path().to_str().expect("utf-8");
+        for minutes in [u64::MAX, u64::MAX / 60_000 + 1, IDLE_UNLOAD_MINUTES_MAX] {
+            std::fs::write(home.path().join("config.toml"), "").expect("write");
+            let text = minutes.to_string();
+            let settings = read(&[("FREEHOLD_HOME", at), ("FREEHOLD_IDLE_UNLOAD_MINUTES", &text)]).expect("settings");
+            assert_eq!(settings.idle_unload_ms, IDLE_UNLOAD_MINUTES_MAX * 60_000);
+            let told = (settings.idle_unload_ms / 60_000).to_string();
+            let again = read(&[("FREEHOLD_HOME", at), ("FREEHOLD_IDLE_UNLOAD_MINUTES", &told)]).expect("settings");
+            assert_eq!(settings.effective(), again.effective());
+        }
+    }
+
+    #[test]
+    fn only_what_answers_depend_on_tells_daemons_apart() {
+        let home = tempfile::tempdir().expect("tempdir");
+        let at = home.path().to_str().expect("utf-8");
+        let plain = read(&[("FREEHOLD_HOME", at)]).expect("settings").effective();
+        for (name, value) in [
+            ("FREEHOLD_PORT", "0"),
+            ("FREEHOLD_PORT", "8000"),
+            ("FREEHOLD_LOG", "debug"),
+            ("NO_COLOR", "1"),
+            ("PATH", "/elsewhere"),
+            ("FREEHOLD_OFFLINE", "0"),
+            ("HTTPS_PROXY", "http://me:secret@proxy"),
+            ("HF_TOKEN", "secret"),
+        ] {
+            let other = read(&[("FREEHOLD_HOME", at), (name, value)]).expect("settings").effective();
+            assert_eq!(other, plain, "{name}");
+        }
+        for (name, value, key) in [
+            ("FREEHOLD_OFFLINE", "1", "offline"),
+            ("FREEHOLD_MIRROR", "0", "mirror"),
+            ("FREEHOLD_HUB", "https://hub.example", "hub"),
+            ("FREEHOLD_WORKER", "/w", "worker"),
+            ("FREEHOLD_THREADS", "3", "threads"),
+            ("FREEHOLD_CONTEXT", "512", "context_tokens"),
+            ("FREEHOLD_SEQUENCES", "9", "sequences_max"),
+            ("FREEHOLD_IDLE_UNLOAD_MINUTES", "9", "idle_unload_minutes"),
+        ] {
+            let other = read(&[("FREEHOLD_HOME", at), (name, value)]).expect("settings").effective();
+            let differ: Vec<_> = plain.keys().filter(|key| plain[*key] != other[*key]).collect();
+            assert_eq!(differ, [key], "{name}");
+        }
     }
 
     #[test]

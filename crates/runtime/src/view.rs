@@ -4,6 +4,7 @@
 
 use base::{Bytes, Citation, Fault, Millis, Place, Usage};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Answer to the first call of every command: who is running?
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +14,9 @@ pub struct Hello {
     pub build: String,
     pub pid: u32,
     pub home: String,
+    /// What the daemon runs with, by the names of `config.toml`; no secrets are among it.
+    #[serde(default)]
+    pub settings: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,6 +34,19 @@ pub struct Status {
     /// Bytes that Freehold has sent off this machine, ever, by its ledger.
     pub bytes_sent_total: Bytes,
     pub bytes_received_total: Bytes,
+    /// Crossings whose sent bytes are not among the total: another program's, and those that were cut short.
+    #[serde(default)]
+    pub crossings_uncounted: u64,
+}
+
+/// What a count of sent bytes leaves out, to stand after it; empty when that is nothing.
+pub fn uncounted(crossings: u64) -> String {
+    let which = "whose sent bytes were not counted here (another program's, or cut short)";
+    match crossings {
+        0 => String::new(),
+        1 => format!(", plus 1 crossing {which}"),
+        more => format!(", plus {more} crossings {which}"),
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -81,6 +98,14 @@ pub struct MapSummary {
     pub bytes_on_disk: Bytes,
     /// RFC 3339, UTC.
     pub indexed_at: Option<String>,
+}
+
+/// What came of adding a file or a folder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Added {
+    pub models: Vec<ModelRow>,
+    /// Files that look like models and can't be used, each with its reason.
+    pub refused: Vec<SkippedFile>,
 }
 
 /// One line of the stream that `pull` answers with.
@@ -259,6 +284,9 @@ pub struct Receipt {
     pub passages_searched: u64,
     /// By the ledger, during this ask.
     pub bytes_sent: Bytes,
+    /// Crossings during this ask whose sent bytes are not among those.
+    #[serde(default)]
+    pub crossings_uncounted: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -7,9 +7,9 @@ use crate::ending::{Ending, Outcome};
 use crate::flow::{Flow, joined, wrapped};
 use crate::link::{Lines, Link};
 use crate::screen::{Screen, clean};
-use crate::words::{count, file_uri, one_line, short_path, span};
+use crate::words::{count, file_uri, one_line, plural, short_path, span};
 use base::Citation;
-use runtime::view::{AskEvent, AskFilesRequest, Receipt};
+use runtime::view::{AskEvent, AskFilesRequest, Receipt, uncounted};
 use serde::Serialize;
 use std::path::Path;
 use unicode_width::UnicodeWidthStr;
@@ -195,11 +195,8 @@ fn closing(receipt: &Receipt) -> Vec<String> {
     }
     parts.push(format!("search {} in {} passages", span(receipt.search_us), count(receipt.passages_searched)));
     parts.push(format!("{} in all", span(receipt.total_us)));
-    parts.push(match receipt.bytes_sent.0 {
-        0 => "0 bytes left this machine".into(),
-        1 => "1 byte left this machine".into(),
-        sent => format!("{} bytes left this machine", count(sent)),
-    });
+    let left = plural(receipt.bytes_sent.0, "byte");
+    parts.push(format!("{left} left this machine{}", uncounted(receipt.crossings_uncounted)));
     parts
 }
 
@@ -239,6 +236,7 @@ mod tests {
             total_us: 1_400_000,
             passages_searched: 1_340,
             bytes_sent: Bytes(0),
+            crossings_uncounted: 0,
         };
         assert_eq!(
             closing(&receipt).join(" · "),
@@ -249,5 +247,8 @@ search 3.1 ms in 1,340 passages · 1.4 s in all · 0 bytes left this machine"
         receipt.bytes_sent = Bytes(2048);
         let parts = closing(&receipt);
         assert_eq!((parts[0].as_str(), parts[3].as_str()), ("no language model", "2,048 bytes left this machine"));
+        (receipt.bytes_sent, receipt.crossings_uncounted) = (Bytes(0), 1);
+        let last = closing(&receipt).pop().expect("parts");
+        assert!(last.starts_with("0 bytes left this machine, plus 1 crossing whose sent bytes were not"), "{last}");
     }
 }

@@ -1,7 +1,7 @@
 //! `freehold models`
 
-use super::absolute;
 use super::table::columns;
+use super::{absolute, note};
 use crate::Context;
 use crate::ending::Outcome;
 use crate::link::Link;
@@ -76,6 +76,9 @@ pub(crate) async fn run(args: Args, context: Context) -> Outcome {
         return Ok(());
     }
     screen.data(&text(&models.models, screen))?;
+    for refused in &models.refused {
+        screen.talk(&note(screen.err, &format!("`{}` was not added: {}", refused.path, refused.fault)))?;
+    }
     if let Some(said) = said {
         screen.talk(&screen.err.dim(&format!("{} {said}", plural(models.models.len() as u64, "model"))))?;
     }

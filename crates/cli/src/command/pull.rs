@@ -50,7 +50,7 @@ pub(crate) async fn run(args: Args, context: Context) -> Outcome {
             PullEvent::Done { models } => {
                 bar.clear();
                 if args.json {
-                    screen.json(&Models { models })?;
+                    screen.json(&Models::of(models))?;
                 } else {
                     screen.data(&text(&models, screen))?;
                     screen.talk(&screen.err.dim(&format!("{} ready", plural(models.len() as u64, "model"))))?;

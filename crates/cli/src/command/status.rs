@@ -8,7 +8,7 @@ use crate::link::Link;
 use crate::screen::{Screen, clean};
 use crate::words::{count, plural, span};
 use base::{Code, Fault};
-use runtime::view::{LoadedModel, MapSummary, Status};
+use runtime::view::{LoadedModel, MapSummary, Status, uncounted};
 use serde::Serialize;
 
 const EXAMPLES: &str = "\
@@ -84,7 +84,12 @@ fn text(status: &Status, screen: &Screen) -> String {
     rows.push(vec!["  asks".to_string(), asks]);
     rows.push(vec![
         "  off this machine".to_string(),
-        format!("{} sent, {} received, ever (by the ledger)", status.bytes_sent_total, status.bytes_received_total),
+        format!(
+            "{} sent, {} received, ever (by the ledger){}",
+            status.bytes_sent_total,
+            status.bytes_received_total,
+            uncounted(status.crossings_uncounted)
+        ),
     ]);
     lines.extend(columns(&rows, &[]));
     lines.push(String::new());

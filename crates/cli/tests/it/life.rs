@@ -1,13 +1,13 @@
 //! The daemon's life as commands see it: started once, found again, replaced, ended.
 
-use crate::home::{Home, Ran, alive, ended, kill};
+use crate::home::{Home, Ran, alive, ended, kill, until_line};
 use crate::http;
 use rustix::process::Signal;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use testkit::until;
+use testkit::{Gate, Script, Step, TestModel, until};
 
 #[test]
 fn status_and_stop_start_nothing() {
@@ -177,6 +177,143 @@ fn a_daemon_of_another_build_is_named_and_replaced_when_asked() {
     home.done(&["models", "--restart"]);
     stand_in.join();
     assert_ne!(home.status()["hello"]["version"], "0.0.1");
+}
+
+#[test]
+fn a_daemon_with_other_settings_is_named_and_replaced_when_asked() {
+    let home = Home::new();
+    home.done(&["models"]);
+    let pid = home.pid();
+    let with = |args: &[&str], name: &str, value: &str| {
+        ended(home.command(args).env(name, value).output().expect("the program starts"))
+    };
+    let ran = with(&["models"], "FREEHOLD_OFFLINE", "0");
+    let text = &ran.fails(13, "version_mismatch").err;
+    assert!(text.contains("offline is true there and false here"), "{text}");
+    assert!(text.contains("--restart") && text.contains("freehold stop"), "{text}");
+    for (name, value) in [("FREEHOLD_PORT", "7999"), ("FREEHOLD_LOG", "debug"), ("PATH", "/bin"), ("NO_COLOR", "1")] {
+        assert_eq!(with(&["models"], name, value).code, 0, "{name} is no reason for another daemon");
+    }
+    assert_eq!(with(&["status"], "FREEHOLD_OFFLINE", "0").code, 0, "looking is always possible");
+    assert_eq!(home.pid(), pid);
+    assert_eq!(with(&["models", "--restart"], "FREEHOLD_OFFLINE", "0").code, 0);
+    assert_ne!(home.pid(), pid);
+    assert_eq!(home.status()["hello"]["settings"]["offline"], "false");
+}
+
+#[test]
+fn a_daemon_that_does_not_answer_is_named_within_bounds() {
+    let home = Home::new();
+    home.done(&["models"]);
+    let pid = home.pid();
+    home.kill(Signal::STOP);
+    let waiting: Vec<_> = [&["status", "--json"][..], &["stop"], &["models"]].map(|args| home.spawn(args)).into();
+    for child in waiting {
+        let ran = ended(child.wait_with_output().expect("ends"));
+        let text = &ran.fails(13, "daemon_unreachable").err;
+        assert!(text.contains(&format!("(process {pid}) doesn't answer within 5000 ms")), "{text}");
+        assert!(text.contains(&format!("kill -9 {pid}")), "{text}");
+    }
+    kill(pid, Signal::CONT);
+    home.done(&["stop"]);
+}
+
+#[test]
+fn a_socket_of_another_user_is_not_spoken_to() {
+    let Some(mut impostor) = crate::guard::stranger("life::the_stranger_who_listens") else { return };
+    let home = Home::deep(&"a".repeat(120));
+    home.done(&["models"]);
+    let socket = home.socket();
+    let folder = socket.parent().expect("its folder").to_path_buf();
+    home.done(&["stop"]);
+    // For others the folder that all share is where they can be first.
+    std::fs::remove_dir_all(&folder).expect("gone");
+    writeln!(impostor.stdin.as_ref().expect("stdin"), "{}", socket.display()).expect("the path is told");
+    let mut out = BufReader::new(impostor.stdout.take().expect("stdout"));
+    let mut line = String::new();
+    while !line.contains("listening") {
+        line.clear();
+        assert_ne!(out.read_line(&mut line).expect("a line"), 0, "the stranger ended");
+    }
+    for args in [&["status"][..], &["stop"], &["models"]] {
+        let ran = home.run(args);
+        let text = &ran.fails(13, "daemon_unreachable").err;
+        assert!(text.contains("is answered by user 65534, and you are user 0"), "{text}");
+    }
+    drop(impostor.stdin.take());
+    let mut heard = String::new();
+    out.read_to_string(&mut heard).expect("its words");
+    assert!(heard.lines().any(|line| line == "heard 0 bytes"), "{heard}");
+    assert!(impostor.wait().expect("ends").success());
+    // Without a listener the folder itself tells.
+    home.run(&["models"]).fails(9, "file_unwritable");
+    std::fs::remove_dir_all(&folder).expect("removed");
+}
+
+#[test]
+#[ignore = "the other user of the test above"]
+#[expect(clippy::print_stdout, reason = "its words are what the test above reads")]
+fn the_stranger_who_listens() {
+    let mut lines = std::io::stdin().lines();
+    let Some(Ok(socket)) = lines.next() else { return };
+    let socket = Path::new(&socket);
+    std::fs::create_dir(socket.parent().expect("a folder")).expect("made first");
+    std::fs::set_permissions(socket.parent().expect("a folder"), PermissionsExt::from_mode(0o777)).expect("opened");
+    let listener = UnixListener::bind(socket).expect("bind");
+    std::fs::set_permissions(socket, PermissionsExt::from_mode(0o777)).expect("opened");
+    println!("\nlistening");
+    assert!(lines.next().is_none());
+    let mut heard = Vec::new();
+    listener.set_nonblocking(true).expect("set");
+    while let Ok((mut stream, _)) = listener.accept() {
+        stream.read_to_end(&mut heard).expect("read");
+    }
+    println!("heard {} bytes", heard.len());
+}
+
+#[test]
+fn ctrl_c_with_json_is_still_one_object() {
+    let home = Home::new();
+    let (gate, log) = (Gate::new(&home.folder("gates"), "half"), home.path("frames"));
+    let script = Script::default().on("slow", vec![Step::Text("half".into()), Step::Wait(gate.path())]).logged(&log);
+    home.chat_model("small", &script);
+    let child = home.spawn(&["chat", "--json", "-m", "slow"]);
+    until_line(&log, "slow");
+    kill(i32::try_from(child.id()).expect("pid"), Signal::INT);
+    let ran = ended(child.wait_with_output().expect("ends"));
+    assert_eq!((ran.code, ran.json()["fault"]["code"].as_str()), (130, Some("cancelled")), "{ran:?}");
+}
+
+#[test]
+fn what_nobody_counted_is_said_beside_the_sum() {
+    let home = Home::new();
+    let ledger = home.home.join("ledger");
+    std::fs::create_dir_all(&ledger).expect("ledger");
+    let carry =
+        r#"{"entry":"carry","last_id":2,"totals":{"bytes_sent":0,"bytes_received":5,"crossings":2,"uncounted":2}}"#;
+    std::fs::write(ledger.join("ledger.jsonl"), format!("{carry}\n")).expect("ledger");
+    home.done(&["models"]);
+    assert_eq!(home.status()["crossings_uncounted"], 2);
+    let said = home.done(&["status"]).out;
+    assert!(said.contains("0 B sent, 5 B received") && said.contains("plus 2 crossings whose sent bytes"), "{said}");
+    let said = home.run(&["doctor"]).out;
+    assert!(said.contains("plus 2 crossings"), "{said}");
+}
+
+#[test]
+fn what_a_folder_held_beside_models_is_told() {
+    let home = Home::new();
+    let models = home.folder("models");
+    TestModel::chat(&models, "good", &Script::default());
+    std::fs::write(models.join("broken.gguf"), "not a model").expect("written");
+    let folder = models.to_str().expect("utf-8");
+    let ran = home.done(&["models", "add", folder]);
+    assert!(ran.out.contains("good") && ran.err.contains("broken.gguf` was not added: "), "{ran:?}");
+    let reply = home.json(&["models", "add", folder, "--json"]);
+    assert_eq!(reply["refused"][0]["fault"]["code"], "model_invalid", "{reply}");
+    assert!(reply["refused"][0]["path"].as_str().is_some_and(|path| path.ends_with("broken.gguf")), "{reply}");
+    std::fs::remove_file(models.join("good.gguf")).expect("removed");
+    home.run(&["models", "add", folder]).fails(5, "model_invalid");
 }
 
 /// Answers like the daemon of another version, until it is asked to stop.
