@@ -15,6 +15,8 @@ type Read<'a> = &'a dyn Fn(&Path) -> Option<String>;
 pub struct Processors {
     /// As the processor names itself; empty when it isn't said.
     pub name: String,
+    /// The instructions that it has, as the system lists them; empty when it doesn't.
+    pub features: String,
     pub kernel: String,
     /// Processors that we may run on.
     pub allowed: u32,
@@ -88,8 +90,11 @@ fn kernel() -> String {
 
 fn decide_processors(read: Read<'_>, allowed: &BTreeSet<u32>) -> Processors {
     let info = read(Path::new("/proc/cpuinfo")).unwrap_or_default();
-    let named = info.lines().find(|line| line.starts_with("model name") || line.starts_with("Model"));
-    let name = named.and_then(|line| line.split_once(':')).map_or(String::new(), |(_, name)| name.trim().to_owned());
+    let first = |keys: [&str; 2]| {
+        let fields = info.lines().filter_map(|line| line.split_once(':'));
+        fields.map(|(key, value)| (key.trim(), value.trim())).find(|(key, _)| keys.contains(key))
+    };
+    let said = |keys| first(keys).map_or(String::new(), |(_, value)| value.to_owned());
     let siblings = |cpu: &u32| {
         let path = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
         // Unknown siblings: a core of its own.
@@ -98,7 +103,8 @@ fn decide_processors(read: Read<'_>, allowed: &BTreeSet<u32>) -> Processors {
     let cores: BTreeSet<String> = allowed.iter().map(siblings).collect();
     let count = |items: usize| u32::try_from(items).unwrap_or(u32::MAX).max(1);
     Processors {
-        name,
+        name: said(["model name", "Model"]),
+        features: said(["flags", "Features"]),
         kernel: String::new(),
         allowed: count(allowed.len()),
         cores: count(cores.len()),
@@ -246,6 +252,16 @@ mod tests {
         check_threads(&v1, &[0, 1, 2, 3], 3);
         let unlimited = [v1[0], v1[1], ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "-1\n"), v1[3]];
         check_threads(&unlimited, &[0, 1, 2, 3], 4);
+    }
+
+    #[test]
+    fn a_processor_is_known_by_its_name_and_its_instructions() {
+        let x86 = "processor\t: 0\nmodel\t\t: 17\nmodel name\t: AMD EPYC\nflags\t\t: fpu avx2\n\nmodel name\t: other\n";
+        let arm = "processor\t: 0\nFeatures\t: fp asimd sve\nCPU part\t: 0xd40\n";
+        for (info, name, features) in [(x86, "AMD EPYC", "fpu avx2"), (arm, "", "fp asimd sve"), ("", "", "")] {
+            let found = decide_processors(&files(&[("/proc/cpuinfo", info)]), &BTreeSet::new());
+            assert_eq!((found.name.as_str(), found.features.as_str()), (name, features));
+        }
     }
 
     #[test]

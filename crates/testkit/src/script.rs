@@ -74,8 +74,12 @@ pub enum Step {
     MemoryShort(String),
     /// Confinement failed, in these words.
     Unconfined(String),
-    /// Waits for a cancel and takes no notice of it.
-    IgnoreCancel(PathBuf),
+    /// In a load only: this step, unless a backend of that name is to be loaded first.
+    Unless(String, Box<Step>),
+    /// The backend can't be used, in these words.
+    BackendFailed(String),
+    /// Half a frame of text, then the end by this signal.
+    DieMidFrame(i32),
 }
 
 impl Script {

@@ -5,7 +5,7 @@ mod stage;
 use crate::gguf;
 use crate::model::SCRIPT_KEY;
 use crate::program::HELLO_FILE;
-use crate::script::{Hello, Script, SelfTestScript};
+use crate::script::{Hello, Script, SelfTestScript, Step};
 use stage::Stage;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -61,8 +61,14 @@ fn serve() -> ExitCode {
         }
     };
     let log = Log::open(&script);
-    log.line(&format!("load embed={} context={} threads={}", load.embed, load.context_tokens, load.threads));
+    let wire::Load { embed, context_tokens, threads, backends, .. } = &load;
+    log.line(&format!("load embed={embed} context={context_tokens} threads={threads} backends={backends:?}"));
     for step in &script.load.steps {
+        let step = match step {
+            Step::Unless(name, _) if backends.first() == Some(name) => continue,
+            Step::Unless(_, step) => step,
+            step => step,
+        };
         if let Err(fault) = stage.play(None, step) {
             stage.report(&Report::Failed { job: None, fault });
             return ExitCode::from(1);
@@ -149,7 +155,7 @@ fn begin_job(stage: &Stage, script: &Script, begin: Begin) {
     let prompt = begin.prompt.concat();
     let steps = match script.asks.iter().find(|rule| prompt.contains(&rule.when)) {
         Some(rule) => rule.steps.clone(),
-        None => ["one", " two", " three"].map(|word| crate::Step::Text(word.to_owned())).to_vec(),
+        None => ["one", " two", " three"].map(|word| Step::Text(word.to_owned())).to_vec(),
     };
     let cancelled = stage.admit(begin.job);
     let stage = stage.clone();

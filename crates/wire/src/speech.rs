@@ -29,7 +29,8 @@ pub enum Directive {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Load {
-    /// Path of the ggml backend file to load, then the CPU backend beside it when they differ.
+    /// Name of the ggml backend file to load, then the CPU backend's when they differ; both lie beside the
+    /// worker.
     pub backends: Vec<String>,
     pub embed: bool,
     /// Context window in tokens for the whole pool; 0: the model's own, bounded by the daemon's plan.

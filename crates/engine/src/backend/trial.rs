@@ -1,6 +1,6 @@
 //! Running self-tests in children, and remembering what they said while nothing has changed.
 
-use super::{BackendChoice, Candidate, Outcome, Verdict, candidates, choose, merge};
+use super::{BackendChoice, Candidate, Kind, Outcome, Verdict, candidates, choose, merge};
 use crate::locked;
 use crate::machine;
 use base::{Code, Fault};
@@ -45,6 +45,8 @@ pub(crate) struct Backends {
 struct Circumstances {
     wire_version: u32,
     processor: String,
+    /// A machine that moves to another host keeps its name and may lose instructions.
+    features: String,
     kernel: String,
     worker: FileMark,
     backend: FileMark,
@@ -67,6 +69,13 @@ struct Test {
     circumstances: Circumstances,
     candidate: Candidate,
     outcome: Outcome,
+}
+
+impl Test {
+    fn lasts(&self) -> bool {
+        let tried = matches!(&self.outcome, Outcome::Reply(reply) if !reply.products.is_empty());
+        tried && self.candidate.kind != Kind::Gpu
+    }
 }
 
 impl Backends {
@@ -109,6 +118,7 @@ impl Backends {
             let circumstances = Circumstances {
                 wire_version: wire::VERSION,
                 processor: processors.name.clone(),
+                features: processors.features.clone(),
                 kernel: processors.kernel.clone(),
                 worker: worker.clone(),
                 backend,
@@ -207,18 +217,40 @@ impl Backends {
         text.ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
     }
 
+    /// Lets go of a choice that failed while a model was loaded, with all that is remembered of its files:
+    /// the next choice tests them anew.
+    pub(crate) fn doubt(&self, failed: &BackendChoice) {
+        let mut chosen = locked(&self.chosen);
+        if chosen.as_ref() != Some(failed) {
+            // Somebody else has doubted it, and it was chosen again or given up.
+            return;
+        }
+        *chosen = None;
+        let of_failed = |mark: &FileMark| {
+            [&failed.chosen, &failed.cpu].iter().any(|file| file.file_name().is_some_and(|name| *name == *mark.name))
+        };
+        let mut known = self.recall();
+        known.results.retain(|(then, _)| !of_failed(&then.backend));
+        self.keep(&known);
+    }
+
     /// Keeps what a product said. What hung, died or was slow may have been the machine's doing (memory
-    /// that ran out, other programs): it is tried again next time.
+    /// that ran out, other programs): it is tried again next time. So is a GPU's backend, as devices and
+    /// drivers come and go, and what found nothing to multiply with.
     fn remember(&self, before: &Remembered, tests: &[Test], choice: &BackendChoice) {
         let lasting = names_of(choice, &[Verdict::Chosen, Verdict::Right, Verdict::Wrong]);
-        let lasting = tests.iter().filter(|test| lasting.contains(&test.candidate.file.as_str()));
+        let lasting = tests.iter().filter(|test| lasting.contains(&test.candidate.file.as_str()) && test.lasts());
         let now =
             Remembered { results: lasting.map(|test| (test.circumstances.clone(), test.outcome.clone())).collect() };
         if now == *before {
             return;
         }
+        self.keep(&now);
+    }
+
+    fn keep(&self, results: &Remembered) {
         // Without it the tests are run again next time: slower, not wrong.
-        if let Err(error) = self.write(&now) {
+        if let Err(error) = self.write(results) {
             tracing::warn!(%error, "results of backend tests can't be kept");
         }
     }

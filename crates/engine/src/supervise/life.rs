@@ -15,7 +15,7 @@ use jail::{Command, Io, JailError};
 use std::collections::HashMap;
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver as Inbox, sync_channel};
 use std::sync::{Arc, Mutex, TryLockError};
 use std::time::{Duration, SystemTime};
-use wire::{Begin, Directive, Load, Receiver, Report, Sender, WireError, WireSampling};
+use wire::{Begin, Directive, Load, Receiver, Report, Sender, WireError, WireFault, WireSampling};
 
 /// What the owner thread and a worker's threads share.
 #[derive(Debug, Default)]
@@ -127,12 +127,37 @@ impl Life {
             }
         }
         let mut last = Last(&self, None);
+        let mut orders = Some(orders);
+        let mut end = self.run(&mut orders);
+        // A backend that fails here was tested when this machine was another one: without the device, say.
+        // It is tested again, and the model gets what is chosen then.
+        if let End::Backend { choice, .. } = &end
+            && !self.process.was_killed()
+        {
+            tracing::warn!(backend = %choice.chosen.display(), "a backend that passed its test fails: testing again");
+            self.backends.doubt(choice);
+            end = self.run(&mut orders);
+        }
+        let (End::Backend { fault, .. } | End::Refused(fault) | End::Other(fault)) = &end;
+        if !matches!(end, End::Other(_)) {
+            self.tell(News::LoadFailed(fault.clone()));
+        }
+        last.1 = Some(fault.clone());
+    }
+
+    /// One process from its start to its end. The orders stay when it never came to be ready.
+    fn run(&self, orders: &mut Option<Inbox<Order>>) -> End {
+        let found = self.open_parts().and_then(|files| Ok((files, self.backends.choice()?)));
+        let (files, choice) = match found {
+            Ok(found) => found,
+            Err(fault) => return End::Refused(fault),
+        };
         let mut tail = None;
-        let why = match self.start_process(&mut tail) {
+        let why = match self.start_process(&files, &choice, &mut tail) {
             Ok((sender, receiver)) => self.converse(sender, receiver, orders),
             Err(why) => why,
         };
-        last.1 = Some(self.collect(why, tail));
+        self.collect(why, tail, orders.is_some(), choice)
     }
 
     fn tell(&self, news: News) {
@@ -140,11 +165,14 @@ impl Life {
         let _ = self.door.tell(Message::News(self.key, news));
     }
 
-    /// Chooses what to load, starts the process, and hands it the model.
-    fn start_process(&self, tail: &mut Option<Inbox<Vec<u8>>>) -> Result<(Sender, Receiver), Ended> {
-        let files = self.open_parts()?;
-        let choice = self.backends.choice()?;
-        let load = self.load(&choice)?;
+    /// Starts the process and hands it the model.
+    fn start_process(
+        &self,
+        files: &[File],
+        choice: &BackendChoice,
+        tail: &mut Option<Inbox<Vec<u8>>>,
+    ) -> Result<(Sender, Receiver), Ended> {
+        let load = self.load(choice)?;
         if self.process.was_killed() {
             return Err(Ended::Closed);
         }
@@ -190,12 +218,13 @@ impl Life {
         let facts = &self.source.facts;
         let wish = Wish { context_tokens: self.config.context_tokens, sequences_max: self.config.sequences_max };
         let plan = plan::fit(&self.source.name.0, facts, wish, machine::memory())?;
-        let mut backends = vec![choice.chosen.to_string_lossy().into_owned()];
-        if choice.cpu != choice.chosen {
-            backends.push(choice.cpu.to_string_lossy().into_owned());
-        }
+        // Names only: the worker looks beside itself, and knows that place by another path when it was
+        // started through a link.
+        let mut backends = vec![&choice.chosen, &choice.cpu];
+        backends.dedup();
+        let names = backends.into_iter().filter_map(|file| file.file_name());
         Ok(Load {
-            backends,
+            backends: names.map(|name| name.to_string_lossy().into_owned()).collect(),
             embed: facts.modality == Modality::Embed,
             context_tokens: plan.context_tokens,
             sequences_max: plan.sequences_max,
@@ -207,8 +236,8 @@ impl Life {
         })
     }
 
-    fn converse(&self, sender: Sender, mut receiver: Receiver, orders: Inbox<Order>) -> Ended {
-        let mut orders = Some((sender, orders));
+    fn converse(&self, sender: Sender, mut receiver: Receiver, orders: &mut Option<Inbox<Order>>) -> Ended {
+        let mut sender = Some(sender);
         let mut loaded = 0;
         loop {
             let report = match receiver.recv::<Report>() {
@@ -223,14 +252,16 @@ impl Life {
                     }
                 }
                 Report::Ready(ready) => {
-                    let Some((sender, orders)) = orders.take() else {
+                    let (Some(sender), Some(orders)) = (sender.take(), orders.take()) else {
                         return Ended::Garbled("it said twice that it is ready".into());
                     };
                     self.start_writer(sender, orders);
                     self.tell(News::Ready(ready));
                 }
                 Report::Failed { job: None, fault } => {
-                    return Ended::Refused(fault::from_wire(&self.source.name.0, fault));
+                    let by_backend = matches!(fault, WireFault::BackendFailed(_));
+                    let fault = fault::from_wire(&self.source.name.0, fault);
+                    return if by_backend { Ended::Backend(fault) } else { Ended::Refused(fault) };
                 }
                 Report::Hello { .. } => return Ended::Garbled("it greeted twice".into()),
                 other => self.pass_on(other),
@@ -290,15 +321,13 @@ impl Life {
     }
 
     /// Waits for the process to end, and says how and why it did.
-    fn collect(&self, why: Ended, tail: Option<Inbox<Vec<u8>>>) -> Fault {
-        if let Ended::Refused(fault) = &why {
-            self.tell(News::LoadFailed(fault.clone()));
-        }
+    fn collect(&self, why: Ended, tail: Option<Inbox<Vec<u8>>>, loading: bool, choice: BackendChoice) -> End {
         let status = self.await_end(if matches!(why, Ended::Closed) { END_GRACE } else { Duration::ZERO });
         let said = tail.and_then(|tail| tail.recv_timeout(END_GRACE).ok()).unwrap_or_default();
         let name = &self.source.name.0;
         let fault = match (why, status) {
-            (Ended::Refused(fault), _) => return fault,
+            (Ended::Refused(fault), _) => return End::Refused(fault),
+            (Ended::Backend(fault), _) => return End::Backend { fault, choice },
             (Ended::Garbled(words), _) => {
                 let what = format!("the worker of `{name}` sent what can't be read, and was ended");
                 Fault::new(Code::WorkerDied, what).cause(words)
@@ -306,6 +335,9 @@ impl Life {
             (Ended::Closed, Some(status)) if !self.process.was_killed() => {
                 let how = backend::describe(status, &String::from_utf8_lossy(&said));
                 let fault = Fault::new(Code::WorkerDied, format!("the worker of `{name}` {how}"));
+                if loading && status.signal() == Some(rustix::process::Signal::ILL.as_raw()) {
+                    return End::Backend { fault, choice };
+                }
                 if status.signal() == Some(rustix::process::Signal::KILL.as_raw()) {
                     fault.hint("the system does that when memory runs out: a smaller model or window may help")
                 } else {
@@ -314,7 +346,7 @@ impl Life {
             }
             (Ended::Closed, _) => Fault::new(Code::WorkerDied, format!("the worker of `{name}` was ended")),
         };
-        fault.hint("send the ask again: a new worker is started")
+        End::Other(fault.hint("send the ask again: a new worker is started"))
     }
 
     /// `None` when there is no process, or the system doesn't tell.
@@ -330,6 +362,18 @@ impl Life {
     }
 }
 
+/// What came of a process.
+enum End {
+    /// The backend can't be used here, though its test said so.
+    Backend {
+        fault: Fault,
+        choice: BackendChoice,
+    },
+    /// It couldn't serve, and would most likely say so again.
+    Refused(Fault),
+    Other(Fault),
+}
+
 /// Why a conversation is over.
 enum Ended {
     /// The other side is gone.
@@ -338,6 +382,8 @@ enum Ended {
     Garbled(String),
     /// It can't serve: said by itself, or found before it was started.
     Refused(Fault),
+    /// Its backend fails, as it says itself.
+    Backend(Fault),
 }
 
 impl From<Fault> for Ended {
@@ -350,6 +396,8 @@ impl From<WireError> for Ended {
     fn from(error: WireError) -> Self {
         match error {
             WireError::Closed => Ended::Closed,
+            // Killed in the middle of a frame: how it ended says more than what is missing.
+            WireError::Io(error) if error.kind() == ErrorKind::UnexpectedEof => Ended::Closed,
             other => Ended::Garbled(other.to_string()),
         }
     }

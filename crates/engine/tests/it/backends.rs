@@ -1,11 +1,13 @@
 //! Choosing a backend by self-tests in child processes.
 
-use crate::bench::{Bench, config};
+use crate::bench::{Bench, DEFAULT, config};
 use base::Code;
 use engine::{Engine, Verdict};
 use std::fs::File;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use testkit::{Script, SelfTestScript, TempHome};
+use std::path::Path;
+use testkit::{Script, SelfTestScript, Step, TempHome};
 
 const SIGILL: i32 = 4;
 
@@ -76,6 +78,64 @@ fn the_signal_stands_in_the_detail_and_the_load_names_the_chosen_file() {
     assert!(choice.tried[1].detail.contains("SIGILL"), "{choice:?}");
     assert!(choice.chosen.ends_with(BASELINE) && !choice.gpu);
     assert_eq!(choice.devices, ["CPU"]);
+}
+
+/// Another script in a backend's file, which looks the same from outside.
+fn swap_in_secret(file: &Path, script: &SelfTestScript) {
+    let facts = std::fs::metadata(file).expect("it is there");
+    script.write(file);
+    let written = std::fs::metadata(file).expect("it is there").len();
+    let padding = usize::try_from(facts.len() - written).expect("it is shorter");
+    let mut open = File::options().append(true).open(file).expect("it can be written to");
+    open.write_all(&vec![b' '; padding]).expect("it can be written to");
+    open.set_modified(facts.modified().expect("a time")).expect("a time can be set");
+}
+
+#[track_caller]
+fn check_retest(fails: Step) {
+    let fast = "libggml-cpu-a.so";
+    let bench = Bench::with(|config, _| SelfTestScript::right(90.0).write(&config.backends_dir.join(fast)));
+    assert!(bench.engine.backends().expect("both pass").chosen.ends_with(fast));
+    let script = Script::default().loading(vec![Step::Unless(BASELINE.into(), Box::new(fails))]).logged(&bench.log());
+    let model = bench.chat("m", &script);
+    swap_in_secret(&bench.home.join("backends").join(fast), &SelfTestScript::Die(SIGILL));
+    // The ask that meets it is answered all the same.
+    bench.say(&model, "hello").is_well(DEFAULT);
+    assert!(bench.engine.backends().expect("one passes").chosen.ends_with(BASELINE));
+    let loads: Vec<String> = bench.frames().into_iter().filter(|line| line.starts_with("load")).collect();
+    // Names, and no paths: what lies beside the worker is known there by another path at times.
+    assert_eq!(loads.len(), 2);
+    assert!(loads[0].ends_with("backends=[\"libggml-cpu-a.so\"]"), "{loads:?}");
+    assert!(loads[1].ends_with("backends=[\"libggml-cpu-baseline.so\"]"), "{loads:?}");
+}
+
+#[test]
+fn a_backend_that_fails_at_a_load_is_tested_again() {
+    check_retest(Step::BackendFailed("no CUDA device".into()));
+    check_retest(Step::Die(SIGILL));
+}
+
+#[test]
+fn a_backend_that_keeps_failing_is_a_fault() {
+    let bench = Bench::new();
+    let script = Script::default().loading(vec![Step::BackendFailed("no such thing".into())]).logged(&bench.log());
+    let said = bench.say(&bench.chat("m", &script), "hello");
+    assert_eq!(said.fault().code, Code::BackendFailed);
+    assert_eq!(bench.frames().len(), 2, "{:?}", bench.frames());
+}
+
+/// Devices come and go: what a GPU's test said counts for this daemon's life only.
+#[test]
+fn a_gpu_is_tested_anew_in_every_life() {
+    let home = TempHome::new();
+    let config = config(&home);
+    let gpu = SelfTestScript::Right { device: "CUDA0".into(), features: Vec::new(), f32_gops: 1.0, int8_gops: 5000.0 };
+    let file = config.backends_dir.join("libggml-cuda.so");
+    gpu.write(&file);
+    let uses_gpu = || Engine::start(config.clone()).expect("a thread is to be had").backends().expect("one passes").gpu;
+    assert!(uses_gpu());
+    swap_in_secret(&file, &SelfTestScript::Exit(1));
+    assert!(!uses_gpu());
 }
 
 #[test]

@@ -40,6 +40,15 @@ fn a_kill_from_outside_is_the_same() {
 }
 
 #[test]
+fn a_worker_killed_in_the_middle_of_a_frame_is_named_with_its_signal() {
+    let bench = Bench::new();
+    let model = bench.chat("m", &Script::default().on("crash", vec![text("x"), Step::DieMidFrame(SIGSEGV)]));
+    let said = bench.say(&model, "crash");
+    assert_eq!(said.fault().code, Code::WorkerDied);
+    assert!(said.fault().message.contains("SIGSEGV"), "{said:?}");
+}
+
+#[test]
 fn another_models_asks_live_on() {
     let bench = Bench::new();
     let gate = Gate::new(bench.home.path(), "g");

@@ -67,6 +67,13 @@ impl Stage {
         drop(held);
     }
 
+    /// A header that promises more than comes.
+    fn half_a_frame(&self) {
+        let held = locked(&self.sender);
+        let _ = (&*self.raw).write_all(&[200, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3]);
+        drop(held);
+    }
+
     /// Makes a job known; what is returned ends when the job is cancelled.
     pub(super) fn admit(&self, job: JobId) -> UnixStream {
         let (ours, theirs) = UnixStream::pair().expect("the system gives a socket pair");
@@ -154,7 +161,12 @@ impl Stage {
                     wait_at(path);
                 }
             }
-            Step::IgnoreCancel(path) => wait_at(path),
+            Step::Unless(..) => {}
+            Step::BackendFailed(words) => return Err(WireFault::BackendFailed(words.clone())),
+            Step::DieMidFrame(signal) => {
+                self.half_a_frame();
+                die(*signal)
+            }
             Step::Die(signal) => die(*signal),
             Step::Exit(status) => leave(*status),
             Step::Hang => {
