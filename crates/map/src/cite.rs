@@ -8,8 +8,8 @@ use crate::evidence;
 use crate::search::Hit;
 use crate::sentence;
 use crate::words;
-use base::Citation;
-use std::collections::{BTreeSet, HashSet};
+use base::{Citation, Place};
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 
 /// Longer sentences are quoted in part.
@@ -18,16 +18,65 @@ const QUOTE_BYTES_MAX: usize = 400;
 const SUPPORT_MIN: f32 = 0.6;
 const MARKS_MAX: usize = 2;
 
+/// LIMIT: bytes of a quotation that was made to hold what the marks rest on.
+const RESTED_ON_BYTES_MAX: usize = 600;
+
 /// A verified quotation with the passage that it was taken from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Quoted {
+    /// Of the sentence that says most about the question.
     pub citation: Citation,
     /// Index of its hit.
     pub hit: usize,
-    /// The whole passage, with its title and headings: what a sentence of the answer may rest on.
+    /// All of the passage that stands in the file now, with its title and headings: what a sentence of the
+    /// answer may rest on.
     pub title: String,
     pub heading: String,
     pub passage: String,
+    /// The sentences of `passage`, in order.
+    pub sentences: Vec<Standing>,
+    /// Nothing is missing between them, so that several can be quoted as one stretch.
+    pub whole: bool,
+}
+
+/// A sentence with its place in the file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Standing {
+    /// Bytes of [`Quoted::passage`].
+    pub range: Range<usize>,
+    pub place: Place,
+}
+
+impl Quoted {
+    /// The bytes of the passage that some of its sentences span.
+    fn bytes(&self, sentences: &Range<usize>) -> Range<usize> {
+        let all = &self.sentences[sentences.clone()];
+        all.first().map_or(0, |first| first.range.start)..all.last().map_or(0, |last| last.range.end)
+    }
+
+    /// The citation with these sentences as its quotation.
+    fn citing(&self, sentences: &Range<usize>) -> Citation {
+        let quote = &self.passage[self.bytes(sentences)];
+        let (Some(first), Some(last)) = (self.sentences.get(sentences.start), self.sentences[..sentences.end].last())
+        else {
+            return self.citation.clone();
+        };
+        // The sentence before may say of what these speak.
+        if self.citation.quote.contains(quote) {
+            return self.citation.clone();
+        }
+        let place = match (&first.place, &last.place) {
+            (Place::Lines { first, byte_start, .. }, Place::Lines { last, byte_end, .. }) => {
+                Place::Lines { first: *first, last: *last, byte_start: *byte_start, byte_end: *byte_end }
+            }
+            (place, _) => place.clone(),
+        };
+        Citation { place, quote: quote.to_owned(), quote_hash: quote_hash(quote), ..self.citation.clone() }
+    }
+}
+
+pub(crate) fn quote_hash(quote: &str) -> String {
+    blake3::hash(quote.as_bytes()).to_hex().to_string()
 }
 
 /// The sentence of a hit that says most about its question; bytes of the hit's text.
@@ -321,6 +370,40 @@ pub fn attach(sentence: &str, quoted: &[Quoted]) -> Vec<u32> {
     found.into_iter().filter(|(support, _)| *support >= best * 0.95).take(MARKS_MAX).map(|(_, number)| number).collect()
 }
 
+/// The sentences of a passage, side by side, that a sentence of the answer rests on: the fewest that support it,
+/// or those within the limit that hold most of its words. `None` when that would be too long a quotation.
+fn rests_on(sentence: &str, quoted: &Quoted) -> Option<Range<usize>> {
+    let claim = claim(sentence);
+    let said: Vec<String> = words::words(sentence).into_iter().map(|word| word.stem).collect();
+    let above: HashSet<String> = [&quoted.title, &quoted.heading].into_iter().flat_map(|text| stems(text)).collect();
+    let mut best: Option<((bool, usize), Range<usize>)> = None;
+    let most = if quoted.whole { quoted.sentences.len() } else { 1 };
+    for count in 1..=most {
+        let mut fits = false;
+        for start in 0..=quoted.sentences.len().saturating_sub(count) {
+            let sentences = start..(start + count).min(quoted.sentences.len());
+            let bytes = quoted.bytes(&sentences);
+            if bytes.is_empty() || bytes.len() > RESTED_ON_BYTES_MAX {
+                continue;
+            }
+            fits = true;
+            let own: Vec<String> = words::words(&quoted.passage[bytes]).into_iter().map(|word| word.stem).collect();
+            let verbatim = said.len() >= 2 && own.windows(said.len()).any(|words| words == said);
+            let words: HashSet<&String> = own.iter().collect();
+            let holds = claim.words.iter().filter(|stem| words.contains(stem)).count();
+            let held = words.into_iter().chain(&above).collect();
+            let supports = verbatim || support(&claim, &held) >= SUPPORT_MIN;
+            if holds > 0 && best.as_ref().is_none_or(|(most, _)| (supports, holds) > *most) {
+                best = Some(((supports, holds), sentences));
+            }
+        }
+        if !fits || best.as_ref().is_some_and(|((supports, _), _)| *supports) {
+            break;
+        }
+    }
+    best.map(|(_, sentences)| sentences)
+}
+
 /// Share of a claim's words that are held; 0 when there are too few, or a number or name isn't.
 fn support(claim: &Claim, held: &HashSet<&String>) -> f32 {
     let few = claim.words.is_empty() || (claim.words.len() < 2 && claim.firm.is_empty());
@@ -340,12 +423,55 @@ pub struct Marker<'a> {
     white: String,
     /// `[` and digits that may turn out to be the model's own mark.
     bracket: String,
-    cited: BTreeSet<u32>,
+    supported: Supported,
+}
+
+/// The marks that an answer earned, with the sentences of the passages that they rest on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Supported(BTreeMap<u32, Option<Range<usize>>>);
+
+impl Supported {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Numbers of the marks.
+    pub fn numbers(&self) -> impl Iterator<Item = u32> {
+        self.0.keys().copied()
+    }
+
+    /// The citation to show: its quotation holds what the marks rest on. Without a mark, or when that would be
+    /// too long, it is the sentence that says most about the question.
+    pub fn citation(&self, quoted: &Quoted) -> Citation {
+        match self.0.get(&quoted.citation.number) {
+            Some(Some(sentences)) => quoted.citing(sentences),
+            Some(None) | None => quoted.citation.clone(),
+        }
+    }
+
+    /// Takes in what another sentence of the answer rests on, while one quotation can hold all of it.
+    fn add(&mut self, quoted: &Quoted, sentences: Option<Range<usize>>) {
+        let before = self.0.entry(quoted.citation.number).or_default();
+        *before = match (before.take(), sentences) {
+            (Some(before), Some(more)) => {
+                let both = before.start.min(more.start)..before.end.max(more.end);
+                let fits = quoted.whole && quoted.bytes(&both).len() <= RESTED_ON_BYTES_MAX;
+                Some(if fits { both } else { before })
+            }
+            (before, more) => before.or(more),
+        };
+    }
 }
 
 impl<'a> Marker<'a> {
     pub fn new(quoted: &'a [Quoted]) -> Self {
-        Self { quoted, sentence: String::new(), white: String::new(), bracket: String::new(), cited: BTreeSet::new() }
+        Self {
+            quoted,
+            sentence: String::new(),
+            white: String::new(),
+            bracket: String::new(),
+            supported: Supported::default(),
+        }
     }
 
     /// Takes a piece of the answer and returns what can be shown now.
@@ -374,16 +500,11 @@ impl<'a> Marker<'a> {
     }
 
     /// The end of the answer: what was held back, and the last sentence's mark.
-    pub fn finish(mut self) -> (String, BTreeSet<u32>) {
+    pub fn finish(mut self) -> (String, Supported) {
         let mut out = String::new();
         self.release(&mut out);
         self.mark(&mut out);
-        (out, self.cited)
-    }
-
-    /// Numbers that were put so far.
-    pub fn cited(&self) -> &BTreeSet<u32> {
-        &self.cited
+        (out, self.supported)
     }
 
     fn release(&mut self, out: &mut String) {
@@ -422,7 +543,9 @@ impl<'a> Marker<'a> {
         let sentence = std::mem::take(&mut self.sentence);
         for number in attach(&sentence, self.quoted) {
             out.push_str(&format!(" [{number}]"));
-            self.cited.insert(number);
+            if let Some(quoted) = self.quoted.iter().find(|quoted| quoted.citation.number == number) {
+                self.supported.add(quoted, rests_on(&sentence, quoted));
+            }
         }
     }
 }

@@ -6,7 +6,7 @@
 //! PDF, DOCX and encoded e-mail: the whole file must be the one that the passage was read from, byte for
 //! byte (BLAKE3); the passage is a function of those bytes.
 
-use crate::cite::{self, Quoted};
+use crate::cite::{self, Quoted, Standing};
 use crate::document::Format;
 use crate::extract::{FILE_BYTES_MAX, unescape, unquote};
 use crate::search::{Hit, Source};
@@ -26,19 +26,20 @@ pub struct Cited {
 }
 
 /// Quotes each used hit by the sentence that says most about the question, if it stands in its file now.
+/// Of its passage, only what stands there now is handed on.
 pub fn cite(question: &str, hits: &[Hit], used: &[usize]) -> Cited {
     let mut cited = Cited::default();
     for (at, hit) in used.iter().filter_map(|at| Some((*at, hits.get(*at)?))) {
-        let range = cite::best(question, hit);
-        let quote = hit.text[range.clone()].to_owned();
-        match verify(hit, range) {
-            Ok(place) => {
-                let number = cited.quoted.len() as u32 + 1;
-                let quote_hash = blake3::hash(quote.as_bytes()).to_hex().to_string();
-                let path = hit.path.display().to_string();
-                let citation = Citation { number, path, place, title: hit.title.clone(), quote, quote_hash };
-                let (title, heading, passage) = (hit.title.clone(), hit.heading.clone(), hit.text.clone());
-                cited.quoted.push(Quoted { citation, hit: at, title, heading, passage });
+        let number = cited.quoted.len() as u32 + 1;
+        match quote(question, hit, at, number) {
+            Ok(quoted) => {
+                if !quoted.whole {
+                    cited.notices.push(format!(
+                        "a part of `{}` has changed since it was indexed, so only the rest is used; `freehold index` its folder again",
+                        hit.path.display()
+                    ));
+                }
+                cited.quoted.push(quoted);
             }
             Err(why) => cited.notices.push(format!(
                 "`{}` {why} since it was indexed, so it isn't cited; `freehold index` its folder again",
@@ -49,22 +50,82 @@ pub fn cite(question: &str, hits: &[Hit], used: &[usize]) -> Cited {
     cited
 }
 
+fn quote(question: &str, hit: &Hit, at: usize, number: u32) -> Result<Quoted, &'static str> {
+    let now = Now::of(hit)?;
+    let best = cite::best(question, hit);
+    let place = now.place(hit, best.clone()).ok_or("has changed")?;
+    let quote = hit.text[best].to_owned();
+    let sentences = cite::sentences(hit);
+    let standing: Vec<Standing> = sentences
+        .iter()
+        .filter_map(|range| Some(Standing { range: range.clone(), place: now.place(hit, range.clone())? }))
+        .collect();
+    let whole = standing.len() == sentences.len() && now.place(hit, 0..hit.text.len()).is_some();
+    let (passage, sentences) =
+        if whole { (hit.text.clone(), standing) } else { rest(&hit.text, standing, &quote, &place) };
+    let quote_hash = cite::quote_hash(&quote);
+    let path = hit.path.display().to_string();
+    let citation = Citation { number, path, place, title: hit.title.clone(), quote, quote_hash };
+    let (title, heading) = (hit.title.clone(), hit.heading.clone());
+    Ok(Quoted { citation, hit: at, title, heading, passage, sentences, whole })
+}
+
+/// What is left of a passage in which something has changed: its sentences, each on a line of its own.
+fn rest(text: &str, standing: Vec<Standing>, quote: &str, place: &Place) -> (String, Vec<Standing>) {
+    let mut passage = String::new();
+    let mut sentences = Vec::new();
+    let mut add = |words: &str, place: Place| {
+        let start = passage.len() + usize::from(!passage.is_empty());
+        if start > 0 {
+            passage.push('\n');
+        }
+        passage.push_str(words);
+        sentences.push(Standing { range: start..passage.len(), place });
+    };
+    // The quotation may be a part of a sentence that doesn't stand as a whole.
+    if !standing.iter().any(|one| text[one.range.clone()].contains(quote) || quote.contains(&text[one.range.clone()])) {
+        add(quote, place.clone());
+    }
+    for one in standing {
+        add(&text[one.range], one.place);
+    }
+    (passage, sentences)
+}
+
 /// The place where a range of a hit's text stands in its file now.
 ///
 /// # Errors
 /// What has happened to the file, as a part of a sentence (`has changed`).
 pub fn verify(hit: &Hit, range: Range<usize>) -> Result<Place, &'static str> {
-    let bytes = read(&hit.path)?;
-    let unchanged = *blake3::hash(&bytes).as_bytes() == hit.source.hash;
-    match &hit.place {
-        Place::Lines { byte_start, .. } => {
-            let start = usize::try_from(*byte_start).map_err(|_| "has changed")?;
-            let place = stands(&hit.text, &hit.source, start, &bytes, range, unchanged).ok_or("has changed")?;
-            let (first, last) = Lines::new(&bytes, hit.source.encoding).of(&place);
-            Ok(Place::Lines { first, last, byte_start: place.start.into(), byte_end: place.end.into() })
+    Now::of(hit)?.place(hit, range).ok_or("has changed")
+}
+
+/// A hit's file as it is now, read once for all that is cited from it.
+struct Now {
+    bytes: Vec<u8>,
+    unchanged: bool,
+    lines: Lines,
+}
+
+impl Now {
+    fn of(hit: &Hit) -> Result<Self, &'static str> {
+        let bytes = read(&hit.path)?;
+        let unchanged = *blake3::hash(&bytes).as_bytes() == hit.source.hash;
+        let lines =
+            Lines::new(if matches!(hit.place, Place::Lines { .. }) { &bytes } else { &[] }, hit.source.encoding);
+        Ok(Self { bytes, unchanged, lines })
+    }
+
+    fn place(&self, hit: &Hit, range: Range<usize>) -> Option<Place> {
+        match &hit.place {
+            Place::Lines { byte_start, .. } => {
+                let start = usize::try_from(*byte_start).ok()?;
+                let place = stands(&hit.text, &hit.source, start, &self.bytes, range, self.unchanged)?;
+                let (first, last) = self.lines.of(&place);
+                Some(Place::Lines { first, last, byte_start: place.start.into(), byte_end: place.end.into() })
+            }
+            place @ (Place::Page { .. } | Place::Paragraph { .. }) => self.unchanged.then(|| place.clone()),
         }
-        place @ (Place::Page { .. } | Place::Paragraph { .. }) if unchanged => Ok(place.clone()),
-        Place::Page { .. } | Place::Paragraph { .. } => Err("has changed"),
     }
 }
 

@@ -317,7 +317,7 @@ fn answer(
             text: "no sentence of this answer could be matched with your files; rely on the quotations".into(),
         });
     }
-    quoted.iter().for_each(|quoted| events.send(AskEvent::Citation { citation: quoted.citation.clone() }));
+    quoted.iter().for_each(|quoted| events.send(AskEvent::Citation { citation: supported.citation(quoted) }));
     Ok(usage)
 }
 

@@ -43,7 +43,19 @@ fn quoted(number: u32, passage: &str) -> Quoted {
         quote: passage.into(),
         quote_hash: String::new(),
     };
-    Quoted { citation, hit: 0, title: "House book".into(), heading: "Boiler".into(), passage: passage.into() }
+    let standing = |range: Range<usize>| {
+        let (byte_start, byte_end) = (range.start as u64, range.end as u64);
+        Standing { range, place: Place::Lines { first: 1, last: 1, byte_start, byte_end } }
+    };
+    Quoted {
+        citation,
+        hit: 0,
+        title: "House book".into(),
+        heading: "Boiler".into(),
+        passage: passage.into(),
+        sentences: sentence::ranges(passage).into_iter().map(standing).collect(),
+        whole: true,
+    }
 }
 
 #[test]
@@ -125,6 +137,53 @@ fn marks_come_at_sentence_ends_however_the_text_is_split() {
         let (rest, cited) = marker.finish();
         shown.push_str(&rest);
         assert_eq!(shown.replace(" .", "."), expected, "pieces of {size}");
-        assert_eq!(cited.into_iter().collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(cited.numbers().collect::<Vec<_>>(), [1, 2]);
     }
+}
+
+/// What is quoted for an answer to a passage whose citation names another of its sentences.
+fn quoted_for(answer: &str, quoted: &Quoted) -> String {
+    let mut marker = Marker::new(std::slice::from_ref(quoted));
+    marker.push(answer);
+    let (_, supported) = marker.finish();
+    let citation = supported.citation(quoted);
+    assert_eq!(citation.quote_hash, quote_hash(&citation.quote));
+    if let Place::Lines { byte_start, byte_end, .. } = citation.place {
+        assert_eq!(quoted.passage[byte_start as usize..byte_end as usize], citation.quote);
+    }
+    citation.quote
+}
+
+#[test]
+fn the_quotation_holds_what_the_marks_rest_on() {
+    let passage = "The cellar is dry. The boiler was serviced on 3 March. Anna Weber did the work. \
+                   The pressure was 1.4 bar. Bring a lamp.";
+    let mut one = quoted(1, passage);
+    one.citation.quote = "The pressure was 1.4 bar.".into();
+    one.citation.quote_hash = quote_hash(&one.citation.quote);
+    for (answer, expected) in [
+        ("The boiler was serviced on 3 March.", "The boiler was serviced on 3 March."),
+        (
+            "The boiler was serviced on 3 March by Anna Weber.",
+            "The boiler was serviced on 3 March. Anna Weber did the work.",
+        ),
+        (
+            "Anna Weber did the work. The cellar is dry.",
+            "The cellar is dry. The boiler was serviced on 3 March. Anna Weber did the work.",
+        ),
+        // Held already, or supported by nothing: as it was.
+        ("The pressure was 1.4 bar.", "The pressure was 1.4 bar."),
+        ("Bananas grow in warm countries.", "The pressure was 1.4 bar."),
+    ] {
+        assert_eq!(quoted_for(answer, &one), expected, "{answer}");
+    }
+    // Sentences between which something is missing are never joined.
+    one.whole = false;
+    let answer = "Anna Weber did the work. The cellar is dry.";
+    assert_eq!(quoted_for(answer, &one), "Anna Weber did the work.");
+    // Nor are those that lie too far apart for one quotation.
+    let mut far =
+        quoted(1, &format!("The cellar is dry. {}Anna Weber did the work.", "Some more of it follows. ".repeat(40)));
+    (far.citation.quote, far.citation.quote_hash) = ("Some more of it follows.".into(), String::new());
+    assert_eq!(quoted_for(answer, &far), "Anna Weber did the work.");
 }

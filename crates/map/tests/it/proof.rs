@@ -86,11 +86,20 @@ fn a_changed_quotation_is_dropped_and_a_moved_one_is_not_trusted() {
     let question = "when is the gate code changed";
     let hits = [first(&map, question)];
     let cited = |hits: &[freehold_map::Hit]| cite(question, hits, &[0]);
-    assert_eq!(cited(&hits).quoted.len(), 1);
+    let before = cited(&hits);
+    assert_eq!((before.quoted[0].passage.as_str(), before.quoted[0].whole), (hits[0].text.as_str(), true));
+    assert!(before.quoted.len() == 1 && before.notices.is_empty());
 
-    // Another sentence of the same file changed: the quotation still stands where it stood.
+    // Another sentence of the same passage changed: the quotation still stands where it stood, and nothing
+    // but what stands is handed on.
     std::fs::write(&path, "The gate code is changed in May.\n\nThe bell is broken.\n").expect("written");
-    assert_eq!(cited(&hits).quoted.len(), 1);
+    let partly = cited(&hits);
+    assert_eq!(partly.quoted[0].citation.quote, "The gate code is changed in May.");
+    assert_eq!(
+        (partly.quoted[0].passage.as_str(), partly.quoted[0].whole),
+        ("The gate code is changed in May.", false)
+    );
+    assert!(partly.notices[0].contains("a part of") && partly.notices[0].contains("freehold index"), "{partly:?}");
 
     for (text, why) in [
         ("The gate code is changed in June.\n\nThe bell works.\n", "has changed"),
