@@ -62,8 +62,6 @@ pub enum Step {
     Exit(u8),
     /// From now on nothing is answered, pings included.
     Hang,
-    /// From now on pings aren't answered, but this ask goes on.
-    Deaf,
     /// Bytes that are no frame.
     Garbage,
     /// The prompt doesn't fit: requested, available.

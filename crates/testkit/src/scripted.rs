@@ -122,15 +122,15 @@ fn attend(stage: &Stage, script: &Script, receiver: &mut Receiver, log: &Log) ->
                 stage.report(&Report::Failed { job: None, fault });
             }
             Directive::Begin(begin) => begin_job(stage, script, *begin),
-            Directive::Embed { job, texts } => embed(stage, script, job, &texts),
+            Directive::Embed { job, texts } => embed(stage, script, job, texts),
             Directive::Count { job, prompt } => {
                 let tokens = count_words(&prompt.concat());
-                stage.answer(&Report::Counted { job, tokens });
+                stage.report(&Report::Counted { job, tokens });
             }
             Directive::Cancel { job } => stage.cancel(job),
-            Directive::Ping { nonce } => stage.answer(&Report::Pong { nonce }),
+            Directive::Ping { nonce } => stage.report(&Report::Pong { nonce }),
             // A scripted worker is under no confinement, and says so by what it answers.
-            Directive::Probe { job, .. } => stage.answer(&Report::Probed { job, errno: 0 }),
+            Directive::Probe { job, .. } => stage.report(&Report::Probed { job, errno: 0 }),
             Directive::Shutdown => return ExitCode::SUCCESS,
         }
     }
@@ -162,18 +162,20 @@ fn begin_job(stage: &Stage, script: &Script, begin: Begin) {
     std::thread::spawn(move || stage.perform(&begin, count_words(&prompt), &steps, &cancelled));
 }
 
-fn embed(stage: &Stage, script: &Script, job: u64, texts: &[String]) {
-    for rule in script.asks.iter().filter(|rule| texts.iter().any(|text| text.contains(&rule.when))) {
-        for step in &rule.steps {
-            if let Err(fault) = stage.play(Some(job), step) {
-                stage.report(&Report::Failed { job: Some(job), fault });
-                return;
-            }
+fn embed(stage: &Stage, script: &Script, job: u64, texts: Vec<String>) {
+    let rules = script.asks.iter().filter(|rule| texts.iter().any(|text| text.contains(&rule.when)));
+    let steps: Vec<Step> = rules.flat_map(|rule| rule.steps.clone()).collect();
+    let cancelled = stage.admit(job);
+    let stage = stage.clone();
+    // As a real worker, which answers questions in between.
+    std::thread::spawn(move || {
+        if stage.prepare(job, &steps, &cancelled).is_none() {
+            return;
         }
-    }
-    let values = texts.iter().flat_map(|text| embedding(text)).collect();
-    let tokens = texts.iter().map(|text| count_words(text)).collect();
-    stage.answer(&Report::Vectors { job, dimensions: DIMENSIONS, values, tokens });
+        let values = texts.iter().flat_map(|text| embedding(text)).collect();
+        let tokens = texts.iter().map(|text| count_words(text)).collect();
+        stage.report(&Report::Vectors { job, dimensions: DIMENSIONS, values, tokens });
+    });
 }
 
 fn count_words(text: &str) -> u32 {

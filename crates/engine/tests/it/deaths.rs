@@ -1,8 +1,9 @@
 //! Workers that die, hang or talk nonsense cost their own asks a typed fault and nothing else.
 
-use crate::bench::{Bench, DEFAULT, Said, read_text, read_until};
+use crate::bench::{Bench, DEFAULT, Said, lines, read_text, read_until};
 use base::answer::Progress;
 use base::{Code, Delta};
+use std::path::Path;
 use testkit::{Gate, Hello, Script, Step, until, worker_that_says};
 
 const SIGKILL: i32 = 9;
@@ -92,22 +93,34 @@ fn a_worker_that_hangs_is_found_and_replaced() {
     bench.say(&model, "again").is_well(DEFAULT);
 }
 
-/// Pings find it well although its ask takes many times the limit.
+/// A ping is sent again only when the one before was answered in time.
+fn three_pings(log: &Path) {
+    until("three pings", || (lines(log).iter().filter(|line| *line == "ping").count() >= 3).then_some(()));
+}
+
+/// Pings find it well although its ask takes longer than the limit.
 #[test]
 fn a_worker_that_answers_is_left_alone_however_long_it_takes() {
     let bench = Bench::with(|_, tuning| {
         tuning.ping_after_ms = 10;
-        tuning.hang_ms = 20_000;
+        tuning.hang_ms = 700;
     });
     let gate = Gate::new(bench.home.path(), "g");
     let model =
         bench.chat("m", &Script::default().on("slow", vec![text("x"), Step::Wait(gate.path())]).logged(&bench.log()));
     let mut answer = bench.submit(&model, "slow");
     read_text(&mut answer, "x");
-    // A ping is sent again only when the one before was answered and noticed.
-    bench.until_frame("ping");
+    three_pings(&bench.log());
     gate.release(1);
     Said::all(&mut answer).is_well("");
+
+    let log = bench.home.join("of-embedder.log");
+    let script = Script::default().on("slow", vec![Step::Wait(gate.path())]).logged(&log);
+    let (model, engine) = (bench.embedder("e", &script), bench.engine.clone());
+    let vectors = std::thread::spawn(move || engine.embed_blocking(model, vec!["slow".into()]));
+    three_pings(&log);
+    gate.release(1);
+    assert_eq!(vectors.join().expect("it ends").expect("vectors").vectors.len(), 1);
 }
 
 #[test]

@@ -21,8 +21,6 @@ pub(super) struct Stage {
     sender: Arc<Mutex<Sender>>,
     /// For bytes that are no frame.
     raw: Arc<UnixStream>,
-    /// Pings and other questions stay unanswered.
-    deaf: Arc<AtomicBool>,
     /// Nothing at all is said any more.
     hung: Arc<AtomicBool>,
     /// Dropping a job's end tells its thread of the cancel.
@@ -40,7 +38,6 @@ impl Stage {
         let stage = Self {
             sender: Arc::new(Mutex::new(sender)),
             raw: Arc::new(raw),
-            deaf: Arc::default(),
             hung: Arc::default(),
             cancels: Arc::default(),
         };
@@ -51,13 +48,6 @@ impl Stage {
         if !self.hung.load(Ordering::SeqCst) {
             // The daemon may be gone; then the receiving side ends this process.
             let _ = locked(&self.sender).send(report);
-        }
-    }
-
-    /// As `report`, from the thread that a deaf worker has lost.
-    pub(super) fn answer(&self, report: &Report) {
-        if !self.deaf.load(Ordering::SeqCst) {
-            self.report(report);
         }
     }
 
@@ -83,6 +73,24 @@ impl Stage {
 
     pub(super) fn cancel(&self, job: JobId) {
         locked(&self.cancels).remove(&job);
+    }
+
+    /// Plays what comes before the vectors; `None` when the job has ended over it.
+    pub(super) fn prepare(&self, job: JobId, steps: &[Step], cancelled: &UnixStream) -> Option<()> {
+        for step in steps {
+            let end = if is_over(cancelled) || self.play_cancellable(step, cancelled).is_break() {
+                Report::Done { job, finish: WireFinish::Cancelled, spent: Spent::default() }
+            } else if let Err(fault) = self.play(Some(job), step) {
+                Report::Failed { job: Some(job), fault }
+            } else {
+                continue;
+            };
+            self.cancel(job);
+            self.report(&end);
+            return None;
+        }
+        self.cancel(job);
+        Some(())
     }
 
     /// Plays an ask to its end and reports that end.
@@ -169,11 +177,7 @@ impl Stage {
             }
             Step::Die(signal) => die(*signal),
             Step::Exit(status) => leave(*status),
-            Step::Hang => {
-                self.deaf.store(true, Ordering::SeqCst);
-                self.hung.store(true, Ordering::SeqCst);
-            }
-            Step::Deaf => self.deaf.store(true, Ordering::SeqCst),
+            Step::Hang => self.hung.store(true, Ordering::SeqCst),
             Step::Garbage => self.garbage(),
             Step::Overflow(requested, available) => {
                 return Err(WireFault::ContextOverflow { requested: *requested, available: *available });
