@@ -7,7 +7,9 @@ use super::build::Builder;
 use super::{html, text};
 use crate::document::{BlockKind, Document, Format, Origin};
 use crate::source::{Decoded, Encoding};
-use mail_parser::{Encoding as Transfer, HeaderName, Message, MessageParser, MessagePart, MimeHeaders, PartType};
+use mail_parser::{
+    Encoding as Transfer, Header, HeaderName, Message, MessageParser, MessagePart, MimeHeaders, PartType,
+};
 use std::ops::Range;
 
 /// Headers that are kept, as they stand in the message.
@@ -18,57 +20,98 @@ fn kept(name: &HeaderName<'_>) -> bool {
 pub(crate) fn read(bytes: &[u8]) -> Option<Document> {
     let message = MessageParser::default().parse(bytes)?;
     let title = message.subject().map(|subject| subject.trim().to_owned()).filter(|subject| !subject.is_empty());
-    let body = body(&message);
-    let mapped = body.is_none_or(|part| maps(part));
-    let encoding = match body {
-        Some(part) if std::str::from_utf8(raw(bytes, part)).is_err() => Encoding::Windows1252,
-        _ => Encoding::Utf8,
-    };
-    let mut reading = Reading { bytes, builder: Builder::new(encoding), encoding, part: 1 };
+    let bodies = bodies(&message);
+    let encoding = encoding(bytes, &bodies);
+    let mut reading = Reading { bytes, builder: Builder::new(encoding.unwrap_or(Encoding::Utf8)), part: 1 };
     reading.headers(&message);
-    if let Some(part) = body {
-        reading.body(part, mapped);
+    // What is attached may stand between two parts of the body, and runs go through a file in its order.
+    let done = |part: &MessagePart<'_>| {
+        let mut told = bodies.iter().copied().chain([message.root_part()]);
+        told.any(|told| told.offset_header == part.offset_header)
+    };
+    let mut parts: Vec<_> = message.attachments().filter(|part| !done(part)).map(|part| (part, true)).collect();
+    parts.extend(bodies.iter().map(|part| (*part, false)));
+    parts.sort_by_key(|(part, _)| part.offset_header);
+    for (part, attached) in parts {
+        if attached {
+            reading.attachment(part);
+        } else {
+            reading.body(part, encoding);
+        }
     }
-    for part in message.attachments() {
-        reading.attachment(part);
-    }
-    Some(if mapped {
+    Some(if encoding.is_some() {
         reading.builder.into_source(Format::Mail, title)
     } else {
         reading.builder.into_parts(Format::Mail, title, Origin::Paragraphs)
     })
 }
 
-/// The part that holds the message's words: plain text before HTML.
-fn body<'a>(message: &'a Message<'_>) -> Option<&'a MessagePart<'a>> {
-    let parts = || message.text_body.iter().chain(&message.html_body).filter_map(|id| message.parts.get(*id as usize));
-    let plain = parts().find(|part| matches!(part.body, PartType::Text(_)));
-    plain.or_else(|| parts().find(|part| matches!(part.body, PartType::Html(_))))
+/// A plain text of at most so many words beside an HTML of several times as many only says that there is HTML.
+const STUB_WORDS_MAX: usize = 40;
+const STUB_TIMES: usize = 4;
+
+/// The parts that hold the message's words, in order: plain text before HTML, unless it is only a stub of it.
+fn bodies<'a>(message: &'a Message<'_>) -> Vec<&'a MessagePart<'a>> {
+    let parts = |ids: &[u32]| -> Vec<&'a MessagePart<'a>> {
+        let parts = ids.iter().filter_map(|id| message.parts.get(*id as usize));
+        parts.filter(|part| matches!(part.body, PartType::Text(_) | PartType::Html(_))).collect()
+    };
+    let (plain, html) = (parts(&message.text_body), parts(&message.html_body));
+    let written = words(&plain);
+    if written <= STUB_WORDS_MAX && words(&html) > written * STUB_TIMES { html } else { plain }
+}
+
+fn words(parts: &[&MessagePart<'_>]) -> usize {
+    let count = |part: &&MessagePart<'_>| match &part.body {
+        PartType::Text(text) => text.split_whitespace().count(),
+        PartType::Html(markup) => rendered(markup).text.split_whitespace().count(),
+        _ => 0,
+    };
+    parts.iter().map(count).sum()
+}
+
+/// HTML by itself. Its runs name bytes of the decoded HTML, not of the file.
+fn rendered(markup: &str) -> Document {
+    let mut builder = Builder::new(Encoding::Utf8);
+    html::read_into(&mut builder, markup, &|at| at);
+    builder.into_source(Format::Html, None)
 }
 
 fn raw<'a>(bytes: &'a [u8], part: &MessagePart<'_>) -> &'a [u8] {
     bytes.get(part.offset_body as usize..part.offset_end as usize).unwrap_or_default()
 }
 
-/// Whether the body's words can be led back to the file's own bytes.
-fn maps(part: &MessagePart<'_>) -> bool {
+/// The encoding by which the words of all these parts can be led back to the file's own bytes, if there is one.
+fn encoding(bytes: &[u8], parts: &[&MessagePart<'_>]) -> Option<Encoding> {
+    let encodings = parts.iter().map(|part| encoding_of(raw(bytes, part), part)).collect::<Option<Vec<_>>>()?;
+    if !encodings.contains(&Encoding::Windows1252) {
+        return Some(Encoding::Utf8);
+    }
+    let fits = |(part, encoding): (&&MessagePart<'_>, &Encoding)| {
+        *encoding == Encoding::Windows1252 || (part.encoding == Transfer::None && raw(bytes, part).is_ascii())
+    };
+    parts.iter().zip(&encodings).all(fits).then_some(Encoding::Windows1252)
+}
+
+fn encoding_of(raw: &[u8], part: &MessagePart<'_>) -> Option<Encoding> {
     let charset = part.content_type().and_then(|kind| kind.attribute("charset")).unwrap_or("us-ascii");
-    let known = ["us-ascii", "utf-8", "iso-8859-1", "iso-8859-15", "windows-1252"];
-    let known = known.iter().any(|name| charset.eq_ignore_ascii_case(name));
+    let is = |names: &[&str]| names.iter().any(|name| charset.eq_ignore_ascii_case(name));
+    let (unicode, ascii) = (is(&["utf-8", "utf8"]), is(&["us-ascii", "ascii"]));
+    let old = is(&["iso-8859-1", "iso-8859-15", "windows-1252"]);
     match (part.encoding, &part.body) {
-        (Transfer::Base64, _) => false,
+        (Transfer::Base64, _) => None,
         (Transfer::QuotedPrintable, PartType::Text(_)) => {
-            charset.eq_ignore_ascii_case("utf-8") || charset.eq_ignore_ascii_case("us-ascii")
+            ((unicode || ascii) && std::str::from_utf8(&unquote(raw).0).is_ok()).then_some(Encoding::Utf8)
         }
-        (Transfer::QuotedPrintable, _) => false,
-        (Transfer::None, _) => known,
+        (Transfer::QuotedPrintable, _) => None,
+        (Transfer::None, _) if (unicode || ascii || old) && std::str::from_utf8(raw).is_ok() => Some(Encoding::Utf8),
+        (Transfer::None, _) => (ascii || old).then_some(Encoding::Windows1252),
     }
 }
 
 struct Reading<'a> {
     bytes: &'a [u8],
     builder: Builder,
-    encoding: Encoding,
     /// Number of the paragraph that is being written, from 1.
     part: u32,
 }
@@ -81,7 +124,12 @@ impl Reading<'_> {
     }
 
     fn headers(&mut self, message: &Message<'_>) {
-        for header in message.root_part().headers.iter().filter(|header| kept(&header.name)) {
+        // A message may be nothing but what is attached.
+        let attached = |header: &Header<'_>| {
+            header.name == HeaderName::ContentDisposition
+                && header.value.as_content_type().is_some_and(|kind| kind.is_attachment())
+        };
+        for header in message.root_part().headers.iter().filter(|header| kept(&header.name) || attached(header)) {
             let range = header.offset_field as usize..header.offset_end as usize;
             let Some(line) = self.bytes.get(range.clone()) else { continue };
             let value = header.offset_start as usize..header.offset_end as usize;
@@ -104,37 +152,33 @@ impl Reading<'_> {
         self.close(BlockKind::Text);
     }
 
-    fn body(&mut self, part: &MessagePart<'_>, mapped: bool) {
+    /// `None`: the words can't be led back to the file's bytes.
+    fn body(&mut self, part: &MessagePart<'_>, encoding: Option<Encoding>) {
         let start = part.offset_body as usize;
         let slice = raw(self.bytes, part);
-        match (&part.body, mapped) {
-            (PartType::Text(_), true) if part.encoding == Transfer::QuotedPrintable => {
-                self.quoted_printable(slice, start)
-            }
-            (PartType::Text(_), true) => {
-                let Some(decoded) = self.decoded(slice) else { return };
+        let quoted = part.encoding == Transfer::QuotedPrintable;
+        let decoded = encoding.filter(|_| !quoted).and_then(|encoding| Decoded::with(slice, encoding));
+        match (&part.body, decoded) {
+            (PartType::Text(_), Some(decoded)) => {
                 for range in text::paragraphs(&decoded.text) {
                     let source = start + decoded.source(range.start)..start + decoded.source(range.end);
                     self.builder.push(&decoded.text[range], source);
                     self.close(BlockKind::Text);
                 }
             }
-            (PartType::Html(_), true) => {
-                let Some(decoded) = self.decoded(slice) else { return };
+            (PartType::Html(_), Some(decoded)) => {
                 html::read_into(&mut self.builder, &decoded.text, &|at| start + decoded.source(at));
             }
-            (PartType::Text(words), false) => {
+            (PartType::Text(_), None) if encoding.is_some() => self.quoted_printable(slice, start),
+            (PartType::Text(words), None) => {
                 for range in text::paragraphs(words) {
                     self.builder.push_free(&words[range]);
                     self.close(BlockKind::Text);
                 }
             }
-            (PartType::Html(markup), false) => {
-                // Its runs would name bytes of the decoded HTML, not of the file: the builder of a
-                // document without runs drops them.
-                let mut builder = Builder::new(Encoding::Utf8);
-                html::read_into(&mut builder, markup, &|at| at);
-                let page = builder.into_source(Format::Html, None);
+            // The builder of a document without runs drops those of the page.
+            (PartType::Html(markup), None) => {
+                let page = rendered(markup);
                 for block in &page.blocks {
                     self.builder.push_free(page.block_text(block));
                     self.close(block.kind);
@@ -142,10 +186,6 @@ impl Reading<'_> {
             }
             _ => {}
         }
-    }
-
-    fn decoded(&self, slice: &[u8]) -> Option<Decoded> {
-        Decoded::with(slice, self.encoding)
     }
 
     /// Decodes `=XX` while keeping each character's bytes.
@@ -266,5 +306,65 @@ mod tests {
         assert!(document.text.contains("filename=\"bill.pdf\""));
         let parts: Vec<u32> = document.blocks.iter().map(|block| block.part).collect();
         assert_eq!(parts, [1, 2, 3]);
+    }
+
+    #[test]
+    fn one_broken_byte_costs_no_words() {
+        for encoded in ["7bit", "8bit", "quoted-printable"] {
+            let mut message = format!(
+                "{HEAD}Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: {encoded}\r\n\r\nThe t"
+            )
+            .into_bytes();
+            if encoded == "quoted-printable" {
+                message.extend(b"=FF");
+            } else {
+                message.push(0xff);
+            }
+            message.extend("p is fixed, Küche also.\r\n".as_bytes());
+            let document = read(&message).expect("a message");
+            assert_eq!(document.check(message.len()), Ok(()), "{document:#?}");
+            assert!(document.text.contains("p is fixed, Küche also."), "{encoded}: {}", document.text);
+        }
+    }
+
+    #[test]
+    fn every_part_of_the_body_is_read() {
+        let message = format!(
+            "{HEAD}Content-Type: multipart/mixed; boundary=zz\r\n\r\n--zz\r\nContent-Type: text/plain\r\n\r\n\
+             The first part.\r\n--zz\r\nContent-Type: image/png\r\nContent-Disposition: inline; filename=\"a.png\"\r\n\
+             Content-Transfer-Encoding: base64\r\n\r\nAAAA\r\n--zz\r\nContent-Type: text/plain; charset=utf-8\r\n\
+             Content-Transfer-Encoding: quoted-printable\r\n\r\nThe caf=C3=A9 part.\r\n--zz--\r\n"
+        );
+        let document = document(&message);
+        assert!(document.text.contains("The first part.") && document.text.contains("The café part."));
+        assert!(matches!(document.origin, Origin::Source { .. }), "all of it has lines");
+    }
+
+    #[test]
+    fn a_message_that_is_only_an_attachment_names_it() {
+        let message = format!(
+            "Content-Disposition: attachment; filename=\"bill.pdf\"\r\nContent-Type: application/pdf\r\n\
+             Content-Transfer-Encoding: base64\r\n{HEAD}\r\nAAAA\r\n"
+        );
+        let document = document(&message);
+        assert_eq!(document.text.matches("bill.pdf").count(), 1, "{}", document.text);
+        assert!(document.text.contains("Subject: Küche plan"));
+    }
+
+    #[test]
+    fn a_stub_beside_real_html_is_passed_over() {
+        let message = |plain: &str, html: &str| {
+            format!(
+                "{HEAD}Content-Type: multipart/alternative; boundary=zz\r\n\r\n--zz\r\nContent-Type: text/plain\r\n\r\n\
+                 {plain}\r\n--zz\r\nContent-Type: text/html\r\n\r\n{html}\r\n--zz--\r\n"
+            )
+        };
+        let html = format!("<p>The invoice of June is due. {}</p>", "It can be paid by transfer. ".repeat(8));
+        for stub in ["", " \r\n\r\n ", "Your program can't show this message."] {
+            let document = document(&message(stub, &html));
+            assert!(document.text.contains("The invoice of June is due."), "{}", document.text);
+        }
+        let document = document(&message("The invoice of June is due.", "<p>The invoice of <b>June</b> is due.</p>"));
+        assert!(document.text.contains("The invoice of June is due.") && document.blocks.len() == 2, "{document:?}");
     }
 }
