@@ -5,18 +5,18 @@
 
 use crate::embedder::Embedder;
 use crate::maps::Card;
+use crate::prompt::prompt;
 use crate::stream::{EventSender, Reader};
 use crate::view::{
     AskEvent, AskFilesRequest, IndexEvent, IndexReport, Receipt, SEARCH_LIMIT_MAX, SearchHit, SearchReply,
     SearchRequest, SkippedFile,
 };
 use crate::{Inner, own_app};
-use base::{Ask, Bytes, Code, Delta, Fault, Finish, Limits, Message, Millis, Modality, Role, Sampling, Usage};
+use base::{Ask, Bytes, Code, Delta, Fault, Finish, Limits, Millis, Modality, Sampling, Usage};
 use engine::ModelSource;
 use map::cite::{Marker, Quoted};
 use map::evidence::Verdict;
 use map::{Embed, Hit, IndexStep, Query};
-use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::{MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
@@ -288,7 +288,7 @@ fn answer(
 ) -> Result<Option<Usage>, Fault> {
     let sampling = Sampling { temperature: 0.0, repeat_penalty: 1.05, ..Sampling::default() };
     let limits = Limits { tokens_max: Some(request.tokens_max.unwrap_or(ANSWER_TOKENS_MAX)), deadline_ms: None };
-    let messages = prompt(&request.question, quoted);
+    let messages = prompt(&request.question, quoted, source.facts.parameters);
     let ask = Ask::new(own_app(), request.model.clone(), messages, sampling, Vec::new(), limits)?;
     let mut answer = inner.engine.submit(source, ask);
     let mut marker = Marker::new(quoted);
@@ -325,22 +325,4 @@ fn send_text(events: &EventSender<AskEvent>, text: String) {
     if !text.is_empty() {
         events.send(AskEvent::Text { text });
     }
-}
-
-/// What the model sees: the passages that the evidence rests on, the strongest last, next to the
-/// question, because small models attend to what they read last.
-fn prompt(question: &str, quoted: &[Quoted]) -> Vec<Message> {
-    let mut text = String::from("Notes:\n");
-    for one in quoted.iter().rev() {
-        let title = if one.heading.is_empty() { &one.title } else { &one.heading };
-        let _ = write!(text, "\n{title}\n{}\n", one.passage.trim());
-    }
-    let _ = write!(text, "\nAnswer in one sentence from these notes: {}", question.trim());
-    vec![
-        Message::new(
-            Role::System,
-            "You answer questions from the user's notes, briefly and exactly, in the notes' own words.",
-        ),
-        Message::new(Role::User, text),
-    ]
 }

@@ -11,6 +11,7 @@ mod files;
 pub mod life;
 mod logs;
 mod maps;
+mod prompt;
 pub mod settings;
 mod stream;
 pub mod view;
