@@ -88,12 +88,21 @@ struct Printer<'a> {
     bar: Bar,
     flow: Flow,
     whole: Whole,
+    /// Notes that came when the answer had begun; shown after it.
+    late: Vec<String>,
 }
 
 impl<'a> Printer<'a> {
     fn new(screen: &'a Screen, json: bool) -> Self {
         let flow = Flow::new(screen.out_terminal.then_some(screen.width));
-        Self { screen, json, bar: Bar::new(screen), flow, whole: Whole { found: true, ..Whole::default() } }
+        Self {
+            screen,
+            json,
+            bar: Bar::new(screen),
+            flow,
+            whole: Whole { found: true, ..Whole::default() },
+            late: Vec::new(),
+        }
     }
 
     async fn follow(&mut self, mut lines: Lines) -> Outcome {
@@ -102,7 +111,13 @@ impl<'a> Printer<'a> {
                 AskEvent::Progress { progress } => show_progress(&mut self.bar, &progress, "reading the passages"),
                 AskEvent::Text { text } => self.text(&text)?,
                 AskEvent::Notice { text } => {
-                    self.bar.say(&note(self.screen.err, &text));
+                    let words = note(self.screen.err, &text);
+                    // In the middle of the answer it would stand in the answer's own line.
+                    if self.whole.answer.is_empty() {
+                        self.bar.say(&words)
+                    } else {
+                        self.late.push(words)
+                    }
                     self.whole.notices.push(text);
                 }
                 AskEvent::Citation { citation } => self.whole.citations.push(citation),
@@ -143,6 +158,9 @@ impl<'a> Printer<'a> {
 
     fn finish(&self) -> Outcome {
         let screen = self.screen;
+        for words in &self.late {
+            screen.talk(words)?;
+        }
         if self.json {
             screen.json(&self.whole)?;
         } else {
