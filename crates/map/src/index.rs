@@ -7,7 +7,7 @@ use crate::chunk;
 use crate::document::{Document, Format, Origin};
 use crate::embedding::{self, Embedded};
 use crate::map::{Embed, Map, locked};
-use crate::reader::{Session, Unread};
+use crate::reader::{Session, Stops, Unread};
 use crate::record::{self, Change, FileRow, Hash, Known, PassageRow, READING};
 use crate::source::{Encoding, Lines, Run, locate, straight};
 use crate::walk::{self, Found, Stamp};
@@ -20,7 +20,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use crate::extract::FILE_BYTES_MAX;
@@ -31,6 +31,8 @@ const STEP_FILES_MAX: usize = 64;
 const STEP_TEXT_BYTES_MAX: usize = 8 << 20;
 /// A finished file waits at most this long for its transaction.
 const STEP_AGE_MAX: Duration = Duration::from_secs(2);
+/// Between two looks at whether the run was cancelled.
+const CANCEL_CHECK: Duration = Duration::from_millis(100);
 /// A long run makes what it has read searchable this often.
 const FOLLOW_EVERY: Duration = Duration::from_secs(15);
 const EMBED_TEXTS: usize = 32;
@@ -110,7 +112,7 @@ enum Outcome {
         change: Change,
         fault: Fault,
     },
-    /// Not read: nothing is kept of it.
+    /// Not read: nothing is kept of it, and the next run tries again.
     Skipped(Fault),
     Stopped(Fault),
 }
@@ -261,17 +263,21 @@ impl Indexing<'_> {
         let threads =
             std::thread::available_parallelism().map_or(1, usize::from).clamp(1, READERS_MAX).min(tasks.len());
         let (next, tasks) = (AtomicUsize::new(0), tasks);
-        let stop = AtomicBool::new(false);
+        let (stop, stops) = (AtomicBool::new(false), Stops::default());
         let protection = Mutex::new(Vec::new());
         std::thread::scope(|scope| -> Result<(), Fault> {
             let (sender, receiver) = sync_channel(threads * 2);
             for _ in 0..threads {
                 let (sender, work) = (sender.clone(), Work { tasks: &tasks, next: &next, orphans: &orphans });
-                let (stop, protection, reader) = (&stop, &protection, &self.map.reader);
+                let (stop, stops, protection, reader) = (&stop, &stops, &protection, &self.map.reader);
                 scope.spawn(move || {
-                    let mut session = reader.session();
+                    let mut session = reader.session(stops);
                     while !stop.load(Ordering::Relaxed) && !cancel.load(Ordering::Relaxed) {
                         let Some((at, outcome)) = work.next(&mut session) else { break };
+                        // Its reader may have been ended in the middle of it.
+                        if cancel.load(Ordering::Relaxed) {
+                            break;
+                        }
                         if sender.send((at, outcome)).is_err() {
                             break;
                         }
@@ -282,8 +288,9 @@ impl Indexing<'_> {
                 });
             }
             drop(sender);
-            let result = self.collect(&receiver, &tasks, done, cancel);
+            let result = self.collect(&receiver, &tasks, done, cancel, &stops);
             stop.store(true, Ordering::Relaxed);
+            stops.stop();
             // A thread that waits to send is let go.
             drop(receiver);
             result
@@ -302,8 +309,19 @@ impl Indexing<'_> {
         tasks: &[Task],
         mut done: u64,
         cancel: &AtomicBool,
+        stops: &Stops,
     ) -> Result<(), Fault> {
-        for (at, outcome) in receiver {
+        loop {
+            let (at, outcome) = match receiver.recv_timeout(CANCEL_CHECK) {
+                Ok(next) => next,
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    if cancel.load(Ordering::Relaxed) {
+                        stops.stop();
+                    }
+                    continue;
+                }
+            };
             let task = &tasks[at];
             let path = &task.found.path;
             done += 1;
@@ -528,6 +546,7 @@ impl Work<'_> {
                 let file = row(Format::Text, None, Encoding::Utf8, Some(fault.clone()));
                 Outcome::Refused { change: Change::Put(file, Vec::new()), fault }
             }
+            Err(Unread::Lost(fault)) => Outcome::Skipped(fault),
             Err(Unread::Stopped(fault)) => Outcome::Stopped(fault),
         }
     }

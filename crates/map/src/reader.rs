@@ -11,7 +11,7 @@ use jail::{Command, Io, KillOnDrop, Limits, Protection};
 use std::io::{BufReader, BufWriter};
 use std::path::PathBuf;
 use std::process::{ChildStdin, ChildStdout};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// How to start a reader child: `PROGRAM extract`, with these bounds.
@@ -50,11 +50,12 @@ impl Reader {
     /// # Errors
     /// [`Code::ConfinementFailed`] when it doesn't start or can't be confined.
     pub fn protection(&self) -> Result<Protection, Fault> {
-        Running::start(self).map(|(_, protection)| protection)
+        Running::start(self, &Stops::default()).map(|(_, protection)| protection)
     }
 
-    pub(crate) fn session(&self) -> Session<'_> {
-        Session { reader: self, running: None, protection: Vec::new() }
+    /// `stops` reaches its children, whatever they are doing.
+    pub(crate) fn session<'a>(&'a self, stops: &'a Stops) -> Session<'a> {
+        Session { reader: self, stops, running: None, protection: Vec::new() }
     }
 }
 
@@ -63,6 +64,8 @@ impl Reader {
 pub(crate) enum Unread {
     /// This document can't be read; others can.
     Skipped(Fault),
+    /// Its reader died, hung or lied. That needn't be the document's fault, so it is worth another try later.
+    Lost(Fault),
     /// No document can be read: the child doesn't start or can't be confined.
     Stopped(Fault),
 }
@@ -71,6 +74,7 @@ pub(crate) enum Unread {
 #[derive(Debug)]
 pub(crate) struct Session<'a> {
     reader: &'a Reader,
+    stops: &'a Stops,
     running: Option<Running>,
     /// What the last child said that it runs under.
     pub(crate) protection: Vec<String>,
@@ -83,46 +87,67 @@ impl Session<'_> {
             let running = match &mut self.running {
                 Some(running) => running,
                 none => {
-                    let (running, protection) = Running::start(self.reader).map_err(Unread::Stopped)?;
+                    let (running, protection) = Running::start(self.reader, self.stops).map_err(Unread::Stopped)?;
                     self.protection = protection.lines();
                     none.insert(running)
                 }
             };
             let served_before = running.served;
             let reply = running.exchange(name, bytes, self.reader.limits.document_ms);
-            let Ok(reply) = reply else {
-                let end = self.running.take().map(|running| running.end(&self.reader.limits));
-                if served_before == 0 {
-                    let message = end.unwrap_or_else(|| "its reader ended without a word".into());
-                    return Err(Unread::Skipped(
-                        Fault::new(Code::DocumentInvalid, message)
-                            .hint("the rest of the folder is indexed; this file is left out"),
-                    ));
-                }
-                continue;
-            };
             if running.served >= self.reader.limits.documents_max {
                 self.running = None;
             }
-            return match reply {
-                Reply::Document(document) => match checked(&document, name, bytes) {
-                    Ok(()) => Ok(*document),
-                    Err(wrong) => {
-                        // A child that says impossible things isn't asked again.
-                        self.running = None;
-                        Err(Unread::Skipped(Fault::new(
-                            Code::DocumentInvalid,
-                            format!("its reader gave an impossible answer: {wrong}"),
-                        )))
-                    }
+            let impossible = |wrong: &str| format!("its reader gave an impossible answer: {wrong}");
+            let lost = match reply {
+                Ok(Reply::Document(document)) => match checked(&document, name, bytes) {
+                    Ok(()) => return Ok(*document),
+                    Err(wrong) => impossible(wrong),
                 },
-                Reply::Refused(refused) => Err(Unread::Skipped(fault(refused))),
-                Reply::Ready(_) | Reply::Unconfined(_) => {
-                    self.running = None;
-                    Err(Unread::Skipped(Fault::new(Code::DocumentInvalid, "its reader gave an impossible answer")))
+                Ok(Reply::Refused(refused)) => return Err(Unread::Skipped(fault(refused))),
+                Ok(Reply::Ready(_) | Reply::Unconfined(_)) => impossible("it speaks of itself"),
+                Err(_) => {
+                    let end = self.running.take().map(|running| running.end(&self.reader.limits));
+                    end.unwrap_or_else(|| "its reader ended without a word".into())
                 }
             };
+            // A child that says impossible things isn't asked again.
+            self.running = None;
+            // Another document that it read before may have made it so.
+            if served_before == 0 || self.stops.stopped() {
+                return Err(Unread::Lost(Fault::new(Code::DocumentInvalid, lost).hint(
+                    "the rest of the folder is indexed; this file is tried again when the folder is indexed again",
+                )));
+            }
         }
+    }
+}
+
+/// Ends the children of all sessions of a run at once.
+#[derive(Debug, Default)]
+pub(crate) struct Stops(Mutex<(bool, Vec<Weak<Watch>>)>);
+
+impl Stops {
+    fn state(&self) -> MutexGuard<'_, (bool, Vec<Weak<Watch>>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, watch: &Arc<Watch>) {
+        let mut state = self.state();
+        state.1.retain(|watch| watch.strong_count() > 0);
+        state.1.push(Arc::downgrade(watch));
+        if state.0 {
+            watch.end();
+        }
+    }
+
+    fn stopped(&self) -> bool {
+        self.state().0
+    }
+
+    pub(crate) fn stop(&self) {
+        let mut state = self.state();
+        state.0 = true;
+        state.1.iter().filter_map(Weak::upgrade).for_each(|watch| watch.end());
     }
 }
 
@@ -155,7 +180,7 @@ struct Running {
 }
 
 impl Running {
-    fn start(reader: &Reader) -> Result<(Self, Protection), Fault> {
+    fn start(reader: &Reader, stops: &Stops) -> Result<(Self, Protection), Fault> {
         let failed = |cause: String| {
             Fault::new(
                 Code::ConfinementFailed,
@@ -191,6 +216,7 @@ impl Running {
             .name("reader-watch".into())
             .spawn(move || watcher.run())
             .map_err(|error| failed(error.to_string()))?;
+        stops.add(&watch);
         let mut running = Self { watch, input: BufWriter::new(input), output: BufReader::new(output), served: 0 };
         running.watch.set(Some(Duration::from_millis(reader.limits.document_ms)));
         let ready = extract::reply(&mut running.output);
@@ -288,6 +314,11 @@ impl Watch {
         self.changed.notify_all();
     }
 
+    /// Whoever waits for the child sees its pipe close.
+    fn end(&self) {
+        let _ = self.child().kill();
+    }
+
     fn run(&self) {
         let mut state = self.state();
         while !state.closed {
@@ -296,8 +327,8 @@ impl Watch {
                 None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(left) if left.is_zero() => {
                     (state.over, state.deadline) = (true, None);
-                    // The reading thread sees the pipe close; what it then says comes from `over`.
-                    let _ = self.child().kill();
+                    // What the reading thread then says comes from `over`.
+                    self.end();
                     state
                 }
                 Some(left) => self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,

@@ -1,11 +1,12 @@
 //! Bad input: each file that can't be indexed is a sentence with a hint, and the rest goes on.
 
-use super::{PROBE, Place, index, names, reader, search};
+use super::{HOSTILE, PROBE, Place, index, names, reader, search};
 use base::{Code, Fault};
 use freehold_map::{FILE_BYTES_MAX, Map, Reader, ReaderLimits};
 use std::fs::File;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 fn says(fault: &Fault, code: Code, part: &str) {
     assert_eq!(fault.code, code, "{fault:?}");
@@ -126,7 +127,7 @@ fn invalid_utf8_is_read_as_what_it_most_likely_is() {
 }
 
 #[test]
-fn a_child_that_dies_hangs_or_lies_costs_one_file() {
+fn a_document_that_needs_too_much_costs_itself() {
     let place = Place::new();
     for name in ["a.txt", "b.txt", "c.txt"] {
         place.write(name, format!("the words of {name} are about pears"));
@@ -143,17 +144,50 @@ fn a_child_that_dies_hangs_or_lies_costs_one_file() {
     let map = Map::open(&place.files().with_file_name("small"), Reader { limits, ..reader() }).expect("it opens");
     let ran = index(&map, &place.files(), None);
     says(ran.skipped("huge.txt"), Code::DocumentInvalid, "64 MiB");
+    assert!(ran.skipped("huge.txt").hints[0].contains("tried again"));
     assert!(ran.report().documents >= 3, "{:?}", ran.report().skipped);
     assert!(names(&search(&map, "pears")).contains(&"a.txt".to_owned()));
+}
 
-    // No time at all: a document is stopped, and the run still ends.
-    let limits = ReaderLimits { document_ms: 1, ..ReaderLimits::default() };
-    let map = Map::open(&place.files().with_file_name("hasty"), Reader { limits, ..reader() }).expect("it opens");
-    let ran = index(&map, &place.files(), None);
-    match &ran.result {
-        Ok(report) => assert!(report.skipped.iter().all(|(_, fault)| fault.message.contains("took longer"))),
-        Err(fault) => assert!(matches!(fault.code, Code::MapEmpty | Code::ConfinementFailed), "{fault:?}"),
+#[test]
+fn a_child_that_dies_hangs_or_lies_costs_one_file() {
+    let place = Place::new();
+    for name in ["a", "die", "e", "hang", "i", "lie-wrap", "lie-pages", "lie-places", "m"] {
+        place.write(&format!("{name}.txt"), format!("the words of {name} are about pears"));
     }
+    let limits = ReaderLimits { document_ms: 2_000, ..ReaderLimits::default() };
+    let hostile = Reader { program: HOSTILE.into(), limits };
+    let ran = index(&place.map_with(hostile), &place.files(), None);
+    assert_eq!((ran.report().documents, ran.report().skipped_count), (4, 5), "{:?}", ran.report().skipped);
+    for (name, part) in [
+        ("die.txt", "its reader died"),
+        ("hang.txt", "took longer than 2"),
+        ("lie-wrap.txt", "runs overlap or leave the text"),
+        ("lie-pages.txt", "another format"),
+        ("lie-places.txt", "no such places"),
+    ] {
+        says(ran.skipped(name), Code::DocumentInvalid, part);
+    }
+    // None of it was the files' fault, and the next run reads them.
+    let ran = index(&place.map(), &place.files(), None);
+    assert_eq!((ran.report().added, ran.report().unchanged, ran.report().skipped_count), (5, 4, 0));
+}
+
+#[test]
+fn a_cancelled_run_does_not_wait_for_the_document_that_is_being_read() {
+    let place = Place::new();
+    let socket = place.write("hang.txt", "words").with_extension("sock");
+    let listener = std::os::unix::net::UnixListener::bind(socket).expect("a socket");
+    let (map, cancel) = (place.map_with(Reader::new(HOSTILE.into())), AtomicBool::new(false));
+    let fault = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            listener.accept().expect("the reader hangs now");
+            cancel.store(true, Ordering::Relaxed);
+        });
+        map.index(&place.files(), None, &mut |_| {}, &cancel).expect_err("it was cancelled")
+    });
+    // Long before the minute that a document may take.
+    assert_eq!(fault.code, Code::Cancelled);
 }
 
 #[test]

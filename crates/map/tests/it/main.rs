@@ -16,6 +16,9 @@ use std::sync::atomic::AtomicBool;
 /// The program that holds the hidden `extract` command for these tests.
 pub(crate) const PROBE: &str = env!("CARGO_BIN_EXE_freehold-map-probe");
 
+/// A reader that was taken over; see there for what it does with which file.
+pub(crate) const HOSTILE: &str = env!("CARGO_BIN_EXE_freehold-map-hostile");
+
 /// A folder to index and a place for its map.
 pub(crate) struct Place {
     dir: tempfile::TempDir,
