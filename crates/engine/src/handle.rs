@@ -16,6 +16,8 @@ use wire::Attempt;
 /// What the engine must be told; everything else it finds out.
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
+    /// This very program; it answers to the hidden command `render` with [`crate::run_renderer`].
+    pub program: PathBuf,
     pub worker: PathBuf,
     /// Folder of ggml's backend files.
     pub backends_dir: PathBuf,

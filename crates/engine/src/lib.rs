@@ -13,11 +13,13 @@ pub mod template;
 
 mod answer;
 mod handle;
+mod render;
 mod supervise;
 
 pub use answer::{Answer, Embedded};
 pub use backend::{BackendChoice, Tried, Verdict};
 pub use handle::{Engine, EngineConfig, Loaded, ModelSource, Tuning};
+pub use render::run_renderer;
 pub use wire::Attempt;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

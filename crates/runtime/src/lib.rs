@@ -72,6 +72,7 @@ impl Runtime {
         let store = Store::open(&home)?;
         let gateway = Gateway::open(&home, daemon::policy(&settings))?;
         let engine = Engine::start(EngineConfig {
+            program: settings.program.clone(),
             worker: settings.worker.clone(),
             backends_dir: settings.backends_dir.clone(),
             state_dir: settings.run_dir(),

@@ -7,7 +7,8 @@ use crate::answer::Sink;
 use crate::backend::{BackendChoice, Backends};
 use crate::handle::{Door, EngineConfig, ModelSource};
 use crate::plan::{self, Wish};
-use crate::template::{self, Moment};
+use crate::render::Renderer;
+use crate::template::Moment;
 use crate::{backend, locked, machine};
 use base::answer::Progress;
 use base::{AskId, Code, Fault, Message as Turn, Modality, Sampling};
@@ -312,7 +313,11 @@ impl Life {
     }
 
     fn start_writer(&self, sender: Sender, orders: Inbox<Order>) {
-        let writer = Writer { key: self.key, source: self.source.clone(), door: Arc::clone(&self.door), sender };
+        let ModelSource { name, facts, .. } = &self.source;
+        let EngineConfig { program, confine_required, .. } = &*self.config;
+        let renderer = Renderer::new(program.clone(), *confine_required, name.0.clone(), Arc::clone(facts));
+        let add_bos = facts.add_bos;
+        let writer = Writer { key: self.key, add_bos, renderer, door: Arc::clone(&self.door), sender };
         let thread = std::thread::Builder::new().name(format!("orders-{}", self.key.0));
         if thread.spawn(move || writer.write(&orders)).is_err() {
             // Without a writer the worker is of no use: its end brings a new one.
@@ -423,7 +428,8 @@ fn greet(receiver: &mut Receiver) -> Result<(), Ended> {
 /// Turns orders into frames. Rendering a template may take its time: it holds up this model alone.
 struct Writer {
     key: WorkerKey,
-    source: ModelSource,
+    add_bos: bool,
+    renderer: Renderer,
     door: Arc<Door>,
     sender: Sender,
 }
@@ -463,13 +469,13 @@ impl Writer {
         }
     }
 
-    fn directive(&self, task: Task) -> Result<Directive, Fault> {
+    fn directive(&mut self, task: Task) -> Result<Directive, Fault> {
         let job = task.ask.0;
         Ok(match task.job {
             Job::Generate { messages, sampling, stop, tokens_max } => Directive::Begin(Box::new(Begin {
                 job,
                 prompt: self.prompt(&messages)?,
-                add_bos: self.source.facts.add_bos,
+                add_bos: self.add_bos,
                 sampling: to_wire(sampling),
                 stop,
                 tokens_max,
@@ -481,10 +487,10 @@ impl Writer {
         })
     }
 
-    fn prompt(&self, messages: &[Turn]) -> Result<Vec<String>, Fault> {
+    fn prompt(&mut self, messages: &[Turn]) -> Result<Vec<String>, Fault> {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let unix_seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
-        template::render(&self.source.facts, messages, Moment { unix_seconds, offset_minutes: 0 })
+        self.renderer.render(messages, Moment { unix_seconds, offset_minutes: 0 })
     }
 }
 

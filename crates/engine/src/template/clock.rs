@@ -1,9 +1,10 @@
 //! Dates for templates that tell the model what day it is.
 
+use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 
 /// A point in time, given by the caller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moment {
     pub unix_seconds: i64,
     /// Minutes to add for local time.

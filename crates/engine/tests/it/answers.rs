@@ -3,6 +3,7 @@
 use crate::bench::{Bench, DEFAULT, Said, ask, next, read_text, read_until};
 use base::answer::Progress;
 use base::{AppId, Code, Delta, Finish, Limits, Message, Role};
+use engine::ModelSource;
 use testkit::{Gate, Script, Step, until};
 
 fn text(words: &str) -> Step {
@@ -61,18 +62,35 @@ fn the_worker_gets_the_rendered_prompt() {
 #[test]
 fn a_failing_template_fails_its_own_ask_only() {
     let bench = Bench::new();
-    let mut model = bench.chat("refuser", &Script::default());
-    let mut facts = (*model.facts).clone();
-    facts.chat_template = Some(
-        "{% for m in messages %}{% if m.content == 'bad' %}{{ raise_exception('not that') }}{% endif %}\
-         {{ m.content }}{% endfor %}"
-            .into(),
-    );
-    model.facts = facts.into();
+    let refuser = "{% for m in messages %}{% if m.content == 'bad' %}{{ raise_exception('not that') }}{% endif %}\
+                   {{ m.content }}{% endfor %}";
+    let model = with_template(&bench, "refuser", refuser);
     let said = bench.say(&model, "bad");
     assert_eq!(said.fault().code, Code::TemplateFailed);
     assert!(said.fault().message.contains("not that"), "{said:?}");
     bench.say(&model, "good").is_well(DEFAULT);
+}
+
+fn with_template(bench: &Bench, name: &str, template: &str) -> ModelSource {
+    let mut model = bench.chat(name, &Script::default());
+    let mut facts = (*model.facts).clone();
+    facts.chat_template = Some(template.into());
+    model.facts = facts.into();
+    model
+}
+
+/// A text doubled forty times has a million times a million letters; no step of that is a long one.
+#[test]
+fn a_template_that_takes_all_memory_costs_its_own_ask() {
+    let bench = Bench::new();
+    let greedy = "{% for m in messages %}{{ m.content }}{% if m.content == 'grow' %}{% set ns = namespace(x='a' * 1000000) %}\
+                  {% for i in range(40) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}{% endif %}{% endfor %}";
+    let model = with_template(&bench, "greedy", greedy);
+    bench.say(&model, "hello").is_well(DEFAULT);
+    let said = bench.say(&model, "grow");
+    assert_eq!(said.fault().code, Code::TemplateFailed);
+    assert!(said.fault().message.contains("1.0 GiB of memory") && !said.fault().hints.is_empty(), "{said:?}");
+    bench.say(&model, "hello").is_well(DEFAULT);
 }
 
 #[test]

@@ -19,6 +19,7 @@ pub(crate) fn config(home: &TempHome) -> EngineConfig {
     let backends_dir = home.folder("backends");
     SelfTestScript::right(50.0).write(&backends_dir.join("libggml-cpu-baseline.so"));
     EngineConfig {
+        program: env!("CARGO_BIN_EXE_freehold-engine-probe").into(),
         worker: testkit::worker_path(),
         backends_dir,
         state_dir: home.folder("state"),

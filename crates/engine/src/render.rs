@@ -1,0 +1,188 @@
+//! Running a model's chat template in a process of its own, `freehold render`.
+//!
+//! A template is a program that somebody else wrote. Its steps and its output are bounded where it runs,
+//! but what it holds in between is not: a text that is doubled forty times would take all of the daemon's
+//! memory. So it runs in a child that is confined, has an address space of bounded size, and is given up
+//! after a bounded time. The child is started at the first prompt and lives as long as its worker.
+
+use crate::template::{self, Moment};
+use base::{Bytes, Code, Fault, Message, Millis, ModelFacts};
+use jail::{Command, Filter, Io, KillOnDrop, Limits, Rules};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use wire::{Link, Receiver, Sender, WireError};
+
+/// LIMIT: address space of the child. A prompt of the largest size takes a few hundred megabytes.
+const MEMORY_BYTES_MAX: u64 = 1 << 30;
+/// LIMIT: for one prompt. What is usual takes well below a millisecond.
+const RENDER_MS_MAX: u64 = 20_000;
+
+/// What the child says: `Ready` once, then one prompt for each question.
+#[derive(Debug, Serialize, Deserialize)]
+enum Word {
+    /// What of its confinement isn't in force; nothing when it is whole.
+    Ready(Vec<String>),
+    Prompt(Result<Vec<String>, Fault>),
+}
+
+/// Renders the prompts of one model.
+#[derive(Debug)]
+pub(crate) struct Renderer {
+    program: PathBuf,
+    confine_required: bool,
+    name: String,
+    facts: Arc<ModelFacts>,
+    running: Option<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    sender: Sender,
+    receiver: Receiver,
+    has_served: bool,
+    /// Ended when this is let go.
+    _child: KillOnDrop,
+}
+
+impl Renderer {
+    pub(crate) fn new(program: PathBuf, confine_required: bool, name: String, facts: Arc<ModelFacts>) -> Self {
+        Self { program, confine_required, name, facts, running: None }
+    }
+
+    /// As [`template::render`].
+    ///
+    /// # Errors
+    /// As there; [`Code::TemplateFailed`] too when the template takes more memory or time than it may, and
+    /// [`Code::ConfinementFailed`] when there is no child to run it in.
+    pub(crate) fn render(&mut self, messages: &[Message], now: Moment) -> Result<Vec<String>, Fault> {
+        loop {
+            let mut running = match self.running.take() {
+                Some(running) => running,
+                None => self.start()?,
+            };
+            let had_served = running.has_served;
+            match running.ask(messages, now) {
+                Ok(prompt) => {
+                    self.running = Some(running);
+                    return prompt;
+                }
+                Err(WireError::TooLarge(bytes)) => {
+                    let most = Bytes(wire::FRAME_BYTES_MAX as u64);
+                    let words = format!("the messages take {}; {most} is the most", Bytes(bytes as u64));
+                    return Err(Fault::new(Code::InvalidAsk, words).hint("send less text"));
+                }
+                // It may have ended for a reason of its own, before this prompt: one more chance.
+                Err(WireError::Closed) if had_served => {}
+                Err(error) => return Err(self.broken(&error)),
+            }
+        }
+    }
+
+    fn start(&self) -> Result<Running, Fault> {
+        let failed = |cause: String| {
+            let words = format!("`{} render`, which runs chat templates, doesn't start", self.program.display());
+            Fault::new(Code::ConfinementFailed, words)
+                .cause(cause)
+                .hint("run `freehold doctor`: it says what confinement this system allows")
+        };
+        let said = |error: WireError| failed(error.to_string());
+        let (ours, theirs) = wire::pair().map_err(said)?;
+        let limits = Limits {
+            memory_bytes: Some(MEMORY_BYTES_MAX),
+            files_max: Some(16),
+            file_bytes_max: Some(0),
+            ..Limits::default()
+        };
+        let child = Command::new(&self.program)
+            .arg("render")
+            .stdin(Io::File(File::from(theirs.into_fd())))
+            .limits(limits)
+            .die_with_parent()
+            .spawn()
+            .map_err(|error| failed(error.to_string()))?;
+        let child = KillOnDrop(child);
+        let ours = ours.into_fd();
+        for side in [Timeout::Recv, Timeout::Send] {
+            set_socket_timeout(&ours, side, Some(Duration::from_millis(RENDER_MS_MAX)))
+                .map_err(|errno| failed(errno.to_string()))?;
+        }
+        let (mut sender, mut receiver) = Link::new(ours).split().map_err(said)?;
+        match receiver.recv::<Word>().map_err(said)? {
+            (Word::Ready(missing), _) if missing.is_empty() || !self.confine_required => {}
+            (Word::Ready(missing), _) => return Err(failed(missing.join("; "))),
+            (Word::Prompt(_), _) => return Err(failed("it isn't Freehold's".into())),
+        }
+        sender.send(&*self.facts).map_err(said)?;
+        Ok(Running { sender, receiver, has_served: false, _child: child })
+    }
+
+    fn broken(&self, error: &WireError) -> Fault {
+        let (name, memory) = (&self.name, Bytes(MEMORY_BYTES_MAX));
+        let words = match error {
+            WireError::Io(error) if error.kind() == ErrorKind::WouldBlock => {
+                format!("the chat template of `{name}` took more than {}", Millis(RENDER_MS_MAX))
+            }
+            WireError::Closed => format!("the chat template of `{name}` took more than {memory} of memory, or crashed"),
+            _ => format!("the chat template of `{name}` gave no prompt"),
+        };
+        Fault::new(Code::TemplateFailed, words)
+            .cause(error)
+            .hint("nothing else was harmed; use another file of this model, as this one's template isn't sound")
+    }
+}
+
+impl Running {
+    fn ask(&mut self, messages: &[Message], now: Moment) -> Result<Result<Vec<String>, Fault>, WireError> {
+        self.sender.send(&(messages, now))?;
+        match self.receiver.recv::<Word>() {
+            Ok((Word::Prompt(prompt), _)) => {
+                self.has_served = true;
+                Ok(prompt)
+            }
+            Ok((Word::Ready(_), _)) => Err(WireError::BadHeader),
+            // It died while it wrote.
+            Err(WireError::Io(error)) if error.kind() == ErrorKind::UnexpectedEof => Err(WireError::Closed),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Entry of the hidden command `render`: confines this process before it reads a byte, then makes prompts
+/// until its daemon lets go of it.
+pub fn run_renderer() -> ExitCode {
+    let link = std::io::stdin().as_fd().try_clone_to_owned().map_err(WireError::from);
+    let served = link.and_then(|descriptor| Link::new(descriptor).split()).and_then(|(sender, receiver)| {
+        let missing = match jail::apply(&Rules::default().with_filter(Filter::WorkerCpu)) {
+            Ok(protection) => protection.missing,
+            Err(error) => vec![error.to_string()],
+        };
+        serve(sender, receiver, missing)
+    });
+    match served {
+        Err(WireError::Closed) => ExitCode::SUCCESS,
+        Ok(()) | Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn serve(mut sender: Sender, mut receiver: Receiver, missing: Vec<String>) -> Result<(), WireError> {
+    sender.send(&Word::Ready(missing))?;
+    let (facts, _) = receiver.recv::<ModelFacts>()?;
+    loop {
+        let ((messages, now), _) = receiver.recv::<(Vec<Message>, Moment)>()?;
+        let prompt = Word::Prompt(template::render(&facts, &messages, now));
+        match sender.send(&prompt) {
+            Err(WireError::TooLarge(bytes)) => {
+                let words = format!("the prompt grew to {}", Bytes(bytes as u64));
+                sender.send(&Word::Prompt(Err(Fault::new(Code::TemplateFailed, words))))?;
+            }
+            sent => sent?,
+        }
+    }
+}
