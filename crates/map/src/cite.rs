@@ -1,7 +1,7 @@
 //! Quotations and the marks that lead to them. Pure: `verify` looks at the files.
 //!
 //! A mark `[n]` is attached to a sentence of an answer only when passage n supports it: its words, its
-//! numbers and its names must stand there. What the model itself puts in brackets is dropped.
+//! numbers and its names must stand there. Marks that the model itself puts are dropped.
 
 use crate::document::Format;
 use crate::evidence;
@@ -489,7 +489,7 @@ impl<'a> Marker<'a> {
             let digits = self.bracket.len() - 1;
             match c {
                 '0'..='9' | ',' | ' ' if digits < 12 => self.bracket.push(c),
-                ']' if digits > 0 => self.bracket.clear(),
+                ']' if self.is_own_mark() => self.bracket.clear(),
                 _ => {
                     self.release(&mut out);
                     if c == '[' { self.bracket.push(c) } else { self.take(c, &mut out) }
@@ -505,6 +505,17 @@ impl<'a> Marker<'a> {
         self.release(&mut out);
         self.mark(&mut out);
         (out, self.supported)
+    }
+
+    /// Whether the model put a mark of its own: numbers of sources where a mark can stand. Anything else in
+    /// brackets (`argv[1]`, `- [ ] task`) is what the answer says.
+    fn is_own_mark(&self) -> bool {
+        let before = self.sentence.chars().next_back().filter(|_| self.white.is_empty());
+        let free = before.is_none_or(|c| matches!(c, '.' | ',' | ';' | ':' | '!' | '?' | '"' | '”' | '’' | '…'));
+        let mut numbers = self.bracket[1..].split([',', ' ']).filter(|number| !number.is_empty()).peekable();
+        let sources = 1..=self.quoted.len();
+        free && numbers.peek().is_some()
+            && numbers.all(|number| number.parse().is_ok_and(|number: usize| sources.contains(&number)))
     }
 
     fn release(&mut self, out: &mut String) {

@@ -152,7 +152,7 @@ impl Lexical {
             for file in &files {
                 delete(&writer, file.id);
                 let (path, title) = (path_words(&file.path), file.title.clone().unwrap_or_default());
-                for (id, text, heading) in &file.passages {
+                record.each_passage(file.id, &mut |id, text, heading| {
                     let mut document = TantivyDocument::default();
                     document.add_u64(self.fields.id, id.cast_unsigned());
                     document.add_u64(self.fields.file, file.id.cast_unsigned());
@@ -162,14 +162,15 @@ impl Lexical {
                     document.add_text(self.fields.body, text);
                     writer.add_document(document).map_err(wrong)?;
                     uncommitted += 1;
+                    Ok(())
+                })?;
+                if uncommitted >= PASSAGES_PER_COMMIT {
+                    // Not all of it yet: the generation stays, so that a crash from here replays the rest.
+                    let mut commit = writer.prepare_commit().map_err(wrong)?;
+                    commit.set_payload(&has.to_string());
+                    commit.commit().map_err(wrong)?;
+                    uncommitted = 0;
                 }
-            }
-            if uncommitted >= PASSAGES_PER_COMMIT {
-                // Not all of it yet: the generation stays, so that a crash from here replays the rest.
-                let mut commit = writer.prepare_commit().map_err(wrong)?;
-                commit.set_payload(&has.to_string());
-                commit.commit().map_err(wrong)?;
-                uncommitted = 0;
             }
         }
         let mut commit = writer.prepare_commit().map_err(wrong)?;

@@ -80,6 +80,14 @@ impl Map {
         locked(&self.reading).summary()
     }
 
+    /// How many passages can be found; cheaper than [`Map::summary`].
+    ///
+    /// # Errors
+    /// When the record can't be read.
+    pub fn passages(&self) -> Result<u64, Fault> {
+        locked(&self.reading).passage_count()
+    }
+
     /// Whoever holds the guard is the only one that changes the record.
     pub(crate) fn begin(&self) -> Result<Alone<'_>, Fault> {
         if self.indexing.swap(true, Ordering::Acquire) {

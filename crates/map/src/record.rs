@@ -257,33 +257,37 @@ impl Record {
         run().map_err(|error| fault(&dir, error))
     }
 
-    /// Files that changed after a generation, with their passages' ids and words: at most `limit` files
-    /// whose ids follow `after`.
+    /// Files that changed after a generation: at most `limit` whose ids follow `after`.
     pub(crate) fn changed(&self, generation: u64, after: i64, limit: u32) -> Result<Vec<ChangedFile>, Fault> {
         let read = || -> rusqlite::Result<Vec<ChangedFile>> {
             let mut files = self.db.prepare_cached(
                 "SELECT id, path, title FROM file WHERE generation > ?1 AND id > ?2 ORDER BY id LIMIT ?3",
             )?;
-            let mut passages =
-                self.db.prepare_cached("SELECT id, text, heading FROM passage WHERE file = ?1 ORDER BY id")?;
             let rows = files.query_map(params![generation.cast_signed(), after, limit], |row| {
-                Ok(ChangedFile {
-                    id: row.get(0)?,
-                    path: path_from(row.get(1)?),
-                    title: row.get(2)?,
-                    passages: Vec::new(),
-                })
+                Ok(ChangedFile { id: row.get(0)?, path: path_from(row.get(1)?), title: row.get(2)? })
             })?;
-            let mut found = Vec::new();
-            for row in rows {
-                let mut file = row?;
-                let rows = passages.query_map([file.id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-                file.passages = rows.collect::<rusqlite::Result<_>>()?;
-                found.push(file);
-            }
-            Ok(found)
+            rows.collect()
         };
         read().map_err(|error| self.fault(error))
+    }
+
+    /// Hands over a file's passages one by one (id, words, headings), so that no file is in memory as a whole.
+    pub(crate) fn each_passage(
+        &self,
+        file: i64,
+        on: &mut dyn FnMut(i64, &str, &str) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        let wrong = |error| self.fault(error);
+        let mut passages = self
+            .db
+            .prepare_cached("SELECT id, text, heading FROM passage WHERE file = ?1 ORDER BY id")
+            .map_err(wrong)?;
+        let mut rows = passages.query([file]).map_err(wrong)?;
+        while let Some(row) = rows.next().map_err(wrong)? {
+            let text = |at| row.get_ref(at).and_then(|value| Ok(value.as_str()?));
+            on(row.get(0).map_err(wrong)?, text(1).map_err(wrong)?, text(2).map_err(wrong)?)?;
+        }
+        Ok(())
     }
 
     /// Files that went after a generation.
@@ -414,11 +418,15 @@ impl Record {
         run().map_err(|error| fault(&dir, error))
     }
 
+    pub(crate) fn passage_count(&self) -> Result<u64, Fault> {
+        Ok(self.get("SELECT COUNT(*) FROM passage")?.cast_unsigned())
+    }
+
     pub(crate) fn summary(&self) -> Result<Summary, Fault> {
         let count = |sql: &str| self.get(sql).map(i64::cast_unsigned);
         Ok(Summary {
             documents: count("SELECT COUNT(*) FROM file WHERE fault IS NULL")?,
-            passages: count("SELECT COUNT(*) FROM passage")?,
+            passages: self.passage_count()?,
             embedded: count(
                 "SELECT COALESCE(MAX(n), 0) FROM (SELECT COUNT(*) AS n FROM vector v JOIN passage p ON p.key = v.key
                  WHERE length(v.value) > 0 GROUP BY v.model)",
@@ -440,8 +448,6 @@ pub(crate) struct ChangedFile {
     pub(crate) id: i64,
     pub(crate) path: PathBuf,
     pub(crate) title: Option<String>,
-    /// Id, text, headings.
-    pub(crate) passages: Vec<(i64, String, String)>,
 }
 
 #[derive(Debug)]

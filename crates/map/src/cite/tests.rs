@@ -124,7 +124,7 @@ fn marks_come_at_sentence_ends_however_the_text_is_split() {
         quoted(2, "The rent is 1,150 a month for the flat."),
     ];
     let answer =
-        "The boiler must be serviced approx. every 12 months [7]. The rent is 1,150 a month.\n\nAsk me more! [a]";
+        "The boiler must be serviced approx. every 12 months [2]. The rent is 1,150 a month.\n\nAsk me more! [a]";
     let expected =
         "The boiler must be serviced approx. every 12 months. [1] The rent is 1,150 a month. [2]\n\nAsk me more! [a]";
     for size in 1..=answer.len() {
@@ -138,6 +138,29 @@ fn marks_come_at_sentence_ends_however_the_text_is_split() {
         shown.push_str(&rest);
         assert_eq!(shown.replace(" .", "."), expected, "pieces of {size}");
         assert_eq!(cited.numbers().collect::<Vec<_>>(), [1, 2]);
+    }
+}
+
+#[test]
+fn brackets_that_are_no_marks_stay() {
+    let passages = [quoted(1, "The first argument is read."), quoted(2, "The list is open.")];
+    for (answer, shown) in [
+        ("Read argv[1] and a[0][2].", "Read argv[1] and a[0][2]."),
+        ("- [ ] task and [x] done", "- [ ] task and [x] done"),
+        ("[], [,] and [ 3 ] stay.", "[], [,] and [ 3 ] stay."),
+        ("In [2019] and [3] so.", "In [2019] and [3] so."),
+        ("So it is. [1] And so. [1, 2] Yes [2][1]", "So it is. And so. Yes"),
+        ("[1] So it is.", "So it is."),
+        ("So it is.[1]", "So it is."),
+    ] {
+        for size in 1..=answer.len() {
+            let mut marker = Marker::new(&passages);
+            let pieces: Vec<String> =
+                answer.as_bytes().chunks(size).map(|piece| String::from_utf8_lossy(piece).into()).collect();
+            let mut out: String = pieces.iter().map(|piece| marker.push(piece)).collect();
+            out.push_str(&marker.finish().0);
+            assert_eq!(out.split_whitespace().collect::<Vec<_>>().join(" "), shown, "pieces of {size}");
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use super::build::Builder;
 use crate::document::{BlockKind, Document, Format};
 use crate::source::Decoded;
 use html5gum::emitters::default::DefaultEmitter;
-use html5gum::{Token, Tokenizer};
+use html5gum::{State, Token, Tokenizer};
 
 pub(crate) fn read(decoded: &Decoded) -> Document {
     let mut builder = Builder::new(decoded.encoding);
@@ -20,13 +20,20 @@ pub(crate) fn read_into(builder: &mut Builder, html: &str, source: &dyn Fn(usize
     let mut emitter = DefaultEmitter::<usize>::new_with_span();
     emitter.naively_switch_states(true);
     let mut page = Page { builder, html, source, dropped: Vec::new(), pre: 0, block: BlockKind::Text, title: None };
-    for token in Tokenizer::new_with_emitter(html, emitter) {
+    let mut tokens = Tokenizer::new_with_emitter(html, emitter);
+    while let Some(token) = tokens.next() {
         let Ok(token) = token;
         if page.builder.is_full() {
             break;
         }
         match token {
-            Token::StartTag(tag) => page.open(&tag.name, tag.self_closing),
+            Token::StartTag(tag) => {
+                // XHTML's `<script src="x.js"/>` holds nothing, so what follows isn't a script.
+                if tag.self_closing {
+                    tokens.set_state(State::Data);
+                }
+                page.open(&tag.name, tag.self_closing);
+            }
             Token::EndTag(tag) => page.close(&tag.name),
             Token::String(text) => page.text(text.span.start, text.span.end),
             Token::Comment(_) | Token::Doctype(_) | Token::Error(_) => {}
@@ -117,7 +124,9 @@ impl Page<'_> {
             return;
         }
         if name == b"title" {
-            self.dropped.push(name.to_vec());
+            if !self_closing {
+                self.dropped.push(name.to_vec());
+            }
             return;
         }
         if !self.dropped.is_empty() {
@@ -282,6 +291,21 @@ mod tests {
     fn depth_costs_nothing() {
         let text = format!("{}deep{}", "<div>".repeat(200_000), "</div>".repeat(200_000));
         assert_eq!(document(&text).text.trim(), "deep");
+    }
+
+    #[test]
+    fn elements_that_close_themselves_hold_nothing() {
+        for tag in
+            ["script src=\"x.js\"", "style", "iframe src=\"a.html\"", "title", "textarea", "noscript", "svg", "xmp"]
+        {
+            let text = format!(
+                "<html><body><h1>Shed</h1><{tag}/><p>The roof was &lt;tarred&gt;.</p><p>In May.</p></body></html>"
+            );
+            let document = document(&text);
+            let words: Vec<&str> = document.blocks.iter().map(|block| document.block_text(block)).collect();
+            assert_eq!(words, ["Shed", "The roof was <tarred>.", "In May."], "{tag}");
+            assert_eq!(document.title.as_deref(), Some("Shed"), "{tag}");
+        }
     }
 
     #[test]

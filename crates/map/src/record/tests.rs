@@ -34,8 +34,15 @@ fn what_goes_in_comes_out_and_generations_count() {
     let changed = record.changed(1, 0, 10).expect("read");
     assert_eq!(changed.len(), 1);
     assert_eq!(record.gone(1).expect("read").len(), 1, "the old row of x.txt is gone");
-    let (id, text, heading) = changed[0].passages[0].clone();
+    let mut passages = Vec::new();
+    let mut take = |id, text: &str, heading: &str| {
+        passages.push((id, text.to_owned(), heading.to_owned()));
+        Ok(())
+    };
+    record.each_passage(changed[0].id, &mut take).expect("read");
+    let [(id, text, heading)] = &passages[..] else { panic!("{passages:?}") };
     assert_eq!((text.as_str(), heading.as_str()), ("three", "A > B"));
+    let id = *id;
     let stored = record.passages(&[id, 999]).expect("read");
     assert_eq!(stored.len(), 1);
     assert_eq!(stored[&id].passage.place, Place::Lines { first: 1, last: 1, byte_start: 0, byte_end: 5 });
