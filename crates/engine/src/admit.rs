@@ -12,7 +12,7 @@ mod queue;
 
 use base::{AppId, AskId, Code, Fault, Millis, Priority};
 use queue::Queue;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A model that the engine knows; the rim hands these out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,7 +56,8 @@ pub(crate) enum Event<T> {
         worker: WorkerKey,
         slots: u32,
     },
-    /// The worker can't serve; it is ended if it hasn't ended itself.
+    /// The worker can't serve; it is ended if it hasn't ended itself. When memory was short and an idle
+    /// model can make room, another is started for those who wait.
     LoadFailed {
         worker: WorkerKey,
         fault: Fault,
@@ -137,6 +138,13 @@ pub(crate) struct Bounds {
     pub(crate) stop_ms: u64,
 }
 
+impl Bounds {
+    /// When a model that is idle since then is let go.
+    fn unload_at(&self, idle_since: Option<u64>) -> Option<u64> {
+        idle_since.filter(|_| self.idle_unload_ms > 0).map(|since| since + self.idle_unload_ms)
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Admission<T> {
     bounds: Bounds,
@@ -163,6 +171,8 @@ struct Model {
     running: BTreeMap<AskId, Need>,
     /// Unload at the first idle moment.
     leave: bool,
+    /// Start only when this worker, which was let go to make room, is gone.
+    after: Option<WorkerKey>,
 }
 
 #[derive(Debug, Default)]
@@ -178,7 +188,8 @@ enum Phase {
         worker: WorkerKey,
         slots: usize,
         watch: Option<Watch>,
-        idle_until: Option<u64>,
+        /// Since when nothing runs on it.
+        idle_since: Option<u64>,
     },
     Ending {
         worker: WorkerKey,
@@ -253,7 +264,7 @@ impl<T> Admission<T> {
             Phase::Absent => None,
             Phase::Starting { until, .. } | Phase::Ending { until, .. } => Some(until),
             Phase::Ready { watch: Some(Watch::Quiet { ping_at: at } | Watch::Asked { dead_at: at }), .. } => Some(at),
-            Phase::Ready { watch: None, idle_until, .. } => idle_until,
+            Phase::Ready { watch: None, idle_since, .. } => self.bounds.unload_at(idle_since),
         });
         phases.chain(self.asks.values().filter_map(|live| live.deadline)).min()
     }
@@ -338,7 +349,7 @@ impl<T> Admission<T> {
         let Some(model) = self.model_of(worker) else { return };
         if matches!(model.phase, Phase::Starting { .. }) {
             let slots = usize::try_from(slots).unwrap_or(usize::MAX).max(1);
-            model.phase = Phase::Ready { worker, slots, watch: None, idle_until: None };
+            model.phase = Phase::Ready { worker, slots, watch: None, idle_since: None };
         }
     }
 
@@ -349,9 +360,28 @@ impl<T> Admission<T> {
             return;
         }
         model.phase = Phase::Ending { worker, until, killed: true };
-        let waiting = model.queue.drain();
         self.actions.push(Action::Kill(worker));
-        self.fail(waiting, fault);
+        let is_wanted = self.model_of(worker).is_some_and(|model| !model.queue.is_empty());
+        let after = if is_wanted && fault.code == Code::MemoryShort { self.make_room(until) } else { None };
+        let Some(model) = self.model_of(worker) else { return };
+        model.after = after;
+        if after.is_none() {
+            let waiting = model.queue.drain();
+            self.fail(waiting, fault);
+        }
+    }
+
+    /// Lets the model go that has been idle for longest; whoever needs its memory starts after it.
+    fn make_room(&mut self, until: u64) -> Option<WorkerKey> {
+        let idle = self.models.values_mut().filter(|model| model.running.is_empty() && model.queue.is_empty());
+        let by_age = idle.filter_map(|model| match model.phase {
+            Phase::Ready { worker, idle_since: Some(since), .. } => Some((since, worker, model)),
+            _ => None,
+        });
+        let (_, worker, model) = by_age.min_by_key(|(since, worker, _)| (*since, *worker))?;
+        model.phase = Phase::Ending { worker, until, killed: false };
+        self.actions.push(Action::Stop(worker));
+        Some(worker)
     }
 
     fn ended(&mut self, now: u64, worker: WorkerKey, ask: AskId, result: Result<T, Fault>) {
@@ -441,7 +471,8 @@ impl<T> Admission<T> {
     }
 
     fn expire_model(&mut self, now: u64, key: ModelKey) {
-        let Bounds { load_timeout_ms, hang_ms, stop_ms, ping_after_ms, .. } = self.bounds;
+        let bounds = self.bounds;
+        let Bounds { load_timeout_ms, hang_ms, stop_ms, ping_after_ms, .. } = bounds;
         let Some(model) = self.models.get_mut(&key) else { return };
         match &mut model.phase {
             Phase::Starting { worker, until, .. } if *until <= now => {
@@ -481,7 +512,9 @@ impl<T> Admission<T> {
                 }
                 Watch::Quiet { .. } | Watch::Asked { .. } => {}
             },
-            Phase::Ready { worker, watch: None, idle_until: Some(until), .. } if *until <= now => {
+            Phase::Ready { worker, watch: None, idle_since, .. }
+                if bounds.unload_at(*idle_since).is_some_and(|at| at <= now) =>
+            {
                 let worker = *worker;
                 model.phase = Phase::Ending { worker, until: now + stop_ms, killed: false };
                 model.leave = false;
@@ -494,8 +527,11 @@ impl<T> Admission<T> {
     /// Starts what is wanted, fills free slots, and sets the timers that follow from it.
     fn settle(&mut self, now: u64) {
         let bounds = self.bounds;
+        let alive: BTreeSet<WorkerKey> = self.models.values().filter_map(|model| model.phase.worker()).collect();
         for (key, model) in &mut self.models {
-            if matches!(model.phase, Phase::Absent) && !model.queue.is_empty() && !self.closing {
+            let waits = model.after.is_some_and(|worker| alive.contains(&worker));
+            if matches!(model.phase, Phase::Absent) && !model.queue.is_empty() && !self.closing && !waits {
+                model.after = None;
                 self.workers_made += 1;
                 let worker = WorkerKey(self.workers_made);
                 model.phase = Phase::Starting { worker, until: now + bounds.load_timeout_ms, percent: 0 };
@@ -512,9 +548,9 @@ impl<T> Admission<T> {
                 self.actions.push(Action::Begin { worker, ask, deadline_left_ms });
             }
             let busy = !model.running.is_empty();
-            let Phase::Ready { watch, idle_until, .. } = &mut model.phase else { continue };
+            let Phase::Ready { watch, idle_since, .. } = &mut model.phase else { continue };
             if busy {
-                *idle_until = None;
+                *idle_since = None;
                 watch.get_or_insert(Watch::Quiet { ping_at: now + bounds.ping_after_ms });
                 continue;
             }
@@ -523,8 +559,8 @@ impl<T> Admission<T> {
                 model.phase = Phase::Ending { worker, until: now + bounds.stop_ms, killed: false };
                 model.leave = false;
                 self.actions.push(Action::Stop(worker));
-            } else if bounds.idle_unload_ms > 0 {
-                idle_until.get_or_insert(now + bounds.idle_unload_ms);
+            } else {
+                idle_since.get_or_insert(now);
             }
         }
     }

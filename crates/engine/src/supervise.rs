@@ -11,7 +11,7 @@ use crate::answer::{Item, Promise};
 use crate::backend::Backends;
 use crate::handle::{Door, EngineConfig, Loaded, ModelSource, Row, Tuning};
 use base::answer::Progress;
-use base::{AppId, AskId, Code, Delta, Fault, Finish, Message as Turn, Priority, Sampling, Usage};
+use base::{AppId, AskId, Code, Delta, Fault, Finish, Message as Turn, Modality, Priority, Sampling, Usage};
 use life::{Life, Order, Process, Task};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -72,6 +72,9 @@ pub(crate) enum Finished {
 
 /// Orders that a worker's writer has not sent yet: more than slots and counts together.
 const ORDERS_MAX: usize = 512;
+/// Lists of texts that an embedder has at a time: it works on one after the other, and finds the next
+/// when it ends one. All others wait here, where the interactive ones come first and apps take turns.
+const EMBED_SLOTS: u32 = 2;
 
 pub(crate) fn start(
     config: EngineConfig,
@@ -225,14 +228,18 @@ impl Owner {
         let event = match news {
             News::Loading(percent) => Event::Loading { worker: key, percent },
             News::Ready(ready) => {
-                let slots = ready.sequences_max;
+                let mut slots = ready.sequences_max;
                 if let Some(worker) = self.workers.get_mut(&key) {
+                    let model = self.models.get(worker.model.0 as usize);
+                    if model.is_some_and(|model| model.facts.modality == Modality::Embed) {
+                        slots = EMBED_SLOTS;
+                    }
                     worker.ready = Some((*ready, Instant::now()));
                     worker.idle_since = Some(Instant::now());
                 }
                 Event::Ready { worker: key, slots }
             }
-            News::LoadFailed(fault) => Event::LoadFailed { worker: key, fault },
+            News::LoadFailed(fault) => Event::LoadFailed { worker: key, fault: self.with_busy(key, fault) },
             News::Ended { ask, result } => {
                 if let Some(worker) = self.workers.get(&key) {
                     worker.process.forget(ask);
@@ -245,6 +252,22 @@ impl Owner {
             }
         };
         self.step(event);
+    }
+
+    /// When memory is short, who has it: models that are idle have been let go before this is told.
+    fn with_busy(&self, key: WorkerKey, fault: Fault) -> Fault {
+        if fault.code != Code::MemoryShort {
+            return fault;
+        }
+        let others = self.workers.iter().filter(|(other, worker)| **other != key && worker.ready.is_some());
+        let busy = others.filter(|(_, worker)| self.admission.load_of(worker.model).0 > 0);
+        let names = busy.filter_map(|(_, worker)| self.models.get(worker.model.0 as usize));
+        let mut names: Vec<String> = names.map(|model| format!("`{}`", model.name.0)).collect();
+        names.sort();
+        if names.is_empty() {
+            return fault;
+        }
+        fault.hint(format!("memory is held by {}, busy now: ask again when that is done", names.join(", ")))
     }
 
     /// Frames that came since the last time count as answers to a ping.

@@ -74,6 +74,8 @@ pub enum Step {
     Unconfined(String),
     /// In a load only: this step, unless a backend of that name is to be loaded first.
     Unless(String, Box<Step>),
+    /// In a load only: this step, unless that file is there; it is made then.
+    Once(PathBuf, Box<Step>),
     /// The backend can't be used, in these words.
     BackendFailed(String),
     /// Half a frame of text, then the end by this signal.

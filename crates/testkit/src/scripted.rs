@@ -67,6 +67,8 @@ fn serve() -> ExitCode {
         let step = match step {
             Step::Unless(name, _) if backends.first() == Some(name) => continue,
             Step::Unless(_, step) => step,
+            Step::Once(path, _) if File::create_new(path).is_err() => continue,
+            Step::Once(_, step) => step,
             step => step,
         };
         if let Err(fault) = stage.play(None, step) {

@@ -131,6 +131,35 @@ fn a_dead_worker_fails_what_ran_on_it_and_nothing_else() {
 }
 
 #[test]
+fn idle_models_make_room_the_longest_unused_first() {
+    let mut admission = machine();
+    let mut loaded = Vec::new();
+    for (at, model) in [(0, 0), (10, 1), (20, 2)] {
+        let worker = started(&mut admission, at, entry(u64::from(model), model, "a"));
+        admission.step(at, Event::Ready { worker, slots: 1 });
+        loaded.push(worker);
+    }
+    // The first is used again after the second; the third stays busy.
+    done(&mut admission, 30, loaded[1], 1);
+    done(&mut admission, 40, loaded[0], 0);
+    let short = || Fault::new(Code::MemoryShort, "it takes more than there is");
+    let mut worker = started(&mut admission, 50, entry(9, 3, "a"));
+    for victim in [loaded[1], loaded[0]] {
+        let actions = admission.step(50, Event::LoadFailed { worker, fault: short() });
+        assert_eq!(actions, [Action::Kill(worker), Action::Stop(victim)]);
+        // Nothing is started before the room is there.
+        assert_eq!(admission.step(51, Event::Gone { worker, fault: death() }), []);
+        let actions = admission.step(52, Event::Gone { worker: victim, fault: death() });
+        let [Action::Start { model: ModelKey(3), worker: next }] = actions[..] else { panic!("{actions:?}") };
+        worker = next;
+    }
+    // Nobody is idle any more.
+    let actions = admission.step(60, Event::LoadFailed { worker, fault: short() });
+    assert_eq!(failed(&actions, Code::MemoryShort), [9]);
+    assert_eq!(done(&mut admission, 61, loaded[2], 2), [Action::End { ask: AskId(2), ending: Ending::Done(()) }]);
+}
+
+#[test]
 fn a_death_while_loading_fails_those_who_wait() {
     let mut admission = machine();
     let worker = started(&mut admission, 0, entry(1, 0, "a"));
@@ -273,7 +302,7 @@ enum Op {
     Drop(usize),
     Load(usize, u8),
     Ready(usize, u32),
-    FailLoad(usize),
+    FailLoad(usize, bool),
     Finish(usize, bool),
     Die(usize),
     Reap(usize),
@@ -290,7 +319,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => any::<usize>().prop_map(Op::Drop),
         1 => (any::<usize>(), 0..100_u8).prop_map(|(which, percent)| Op::Load(which, percent)),
         4 => (any::<usize>(), 0..4_u32).prop_map(|(which, slots)| Op::Ready(which, slots)),
-        1 => any::<usize>().prop_map(Op::FailLoad),
+        2 => (any::<usize>(), any::<bool>()).prop_map(|(which, short)| Op::FailLoad(which, short)),
         6 => (any::<usize>(), prop::bool::weighted(0.8)).prop_map(|(which, well)| Op::Finish(which, well)),
         1 => any::<usize>().prop_map(Op::Die),
         3 => any::<usize>().prop_map(Op::Reap),
@@ -425,9 +454,10 @@ impl World {
                     self.step(Event::Ready { worker, slots });
                 }
             }
-            Op::FailLoad(which) => {
+            Op::FailLoad(which, short) => {
                 if let Some(worker) = self.pick(which, loading) {
-                    self.step(Event::LoadFailed { worker, fault: Fault::new(Code::ModelLoadFailed, "no") });
+                    let code = if short { Code::MemoryShort } else { Code::ModelLoadFailed };
+                    self.step(Event::LoadFailed { worker, fault: Fault::new(code, "no") });
                 }
             }
             Op::Finish(which, well) => {

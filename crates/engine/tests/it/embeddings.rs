@@ -4,7 +4,7 @@ use crate::bench::Bench;
 use base::Code;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
-use testkit::{Script, Step, until};
+use testkit::{Gate, Script, Step, until};
 
 /// Runs a future with the bound of `until`.
 pub(crate) fn wait<F: Future>(what: &str, future: F) -> F::Output {
@@ -33,6 +33,31 @@ fn many_texts_come_back_in_order_from_bounded_frames() {
     let sizes = frames.iter().filter_map(|line| line.split("texts=").nth(1)?.parse::<usize>().ok());
     assert_eq!(sizes.clone().sum::<usize>(), 150);
     assert!(sizes.clone().all(|size| size <= 32) && sizes.count() >= 5, "{frames:?}");
+}
+
+#[test]
+fn a_question_goes_before_an_index_in_the_making() {
+    let bench = Bench::new();
+    let gate = Gate::new(bench.home.path(), "g");
+    let script = Script::default().on("bulk", vec![Step::Wait(gate.path())]).logged(&bench.log());
+    let model = bench.embedder("embedder", &script);
+    let embed = |texts: Vec<String>| {
+        let (engine, model) = (bench.engine.clone(), model.clone());
+        std::thread::spawn(move || engine.embed_blocking(model, texts))
+    };
+    let waiting = |queued| until("asks", || bench.engine.loaded().into_iter().find(|loaded| loaded.queued == queued));
+    // Each keeps two lists under way.
+    let bulk = [embed(vec!["bulk".into(); 100]), embed(vec!["bulk".into(); 100])];
+    assert_eq!(waiting(2).running, 2);
+    let question = embed(vec!["a question".into()]);
+    waiting(3);
+    gate.release(8);
+    question.join().expect("it ends").expect("a vector");
+    for bulk in bulk {
+        assert_eq!(bulk.join().expect("it ends").expect("vectors").vectors.len(), 100);
+    }
+    let lists: Vec<String> = bench.frames().into_iter().filter(|line| line.starts_with("embed")).collect();
+    assert!(lists[2].ends_with("texts=1"), "{lists:?}");
 }
 
 #[test]

@@ -44,6 +44,30 @@ fn an_idle_model_is_let_go_and_comes_back() {
 }
 
 #[test]
+fn idle_models_make_room_for_one_that_is_asked() {
+    let bench = Bench::new();
+    let short = Step::MemoryShort("2 GiB wanted, 1 there".into());
+    let idle = bench.chat("idle", &Script::default());
+    bench.say(&idle, "hello").is_well(DEFAULT);
+    let once = Step::Once(bench.home.join("tried"), Box::new(short.clone()));
+    let wanted = bench.chat("wanted", &Script::default().loading(vec![once]));
+    bench.say(&wanted, "hello").is_well(DEFAULT);
+    let names = || bench.engine.loaded().into_iter().map(|loaded| loaded.name).collect::<Vec<_>>();
+    assert_eq!(names(), ["wanted"]);
+
+    let gate = Gate::new(bench.home.path(), "g");
+    let busy = bench.chat("busy", &Script::default().on("wait", vec![Step::Text("x".into()), Step::Wait(gate.path())]));
+    let mut answer = bench.submit(&busy, "wait");
+    read_text(&mut answer, "x");
+    let said = bench.say(&bench.chat("greedy", &Script::default().loading(vec![short])), "hello");
+    assert_eq!(said.fault().code, Code::MemoryShort);
+    assert!(said.fault().hints.iter().any(|hint| hint.contains("`busy`")), "{said:?}");
+    assert_eq!(names(), ["busy"]);
+    gate.release(1);
+    Said::all(&mut answer).is_well("");
+}
+
+#[test]
 fn unload_waits_for_what_runs() {
     let bench = Bench::new();
     let gate = Gate::new(bench.home.path(), "g");

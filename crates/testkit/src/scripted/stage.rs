@@ -169,7 +169,7 @@ impl Stage {
                     wait_at(path);
                 }
             }
-            Step::Unless(..) => {}
+            Step::Unless(..) | Step::Once(..) => {}
             Step::BackendFailed(words) => return Err(WireFault::BackendFailed(words.clone())),
             Step::DieMidFrame(signal) => {
                 self.half_a_frame();
