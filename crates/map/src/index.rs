@@ -168,6 +168,9 @@ impl Map {
             let files = if walked.secrets == 1 { "file was" } else { "files were" };
             on(IndexStep::Notice(format!("{} {files} left out because the name says keys or secrets", walked.secrets)));
         }
+        if let Some(text) = left_out(&walked.left_out) {
+            on(IndexStep::Notice(text));
+        }
         let known = locked(&self.record).known(&root)?;
         let mut run = Indexing {
             map: self,
@@ -201,6 +204,21 @@ impl Map {
         report.took_ms = Millis(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
         if under_root { Ok(report) } else { Err(empty(&root, &report)) }
     }
+}
+
+/// A sentence about folders that nobody may expect to be left out.
+fn left_out(folders: &[PathBuf]) -> Option<String> {
+    const NAMED_MAX: usize = 3;
+    let named: Vec<String> = folders.iter().take(NAMED_MAX).map(|folder| format!("`{}`", folder.display())).collect();
+    let more = match folders.len().saturating_sub(NAMED_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    (!named.is_empty()).then(|| {
+        let were = count(folders.len() as u64, "folder was", "folders were");
+        let what = "because a file in it says that it is a cache (CACHEDIR.TAG) or one of this program's maps";
+        format!("{were} left out, {what}: {}{more}", named.join(", "))
+    })
 }
 
 fn empty(root: &Path, report: &Report) -> Fault {

@@ -1,12 +1,13 @@
 //! Which files of a folder are looked at: ignore rules like git's, and what is never indexed.
 
 use crate::extract;
+use crate::map::locked;
 use base::{Code, Fault};
 use ignore::{DirEntry, WalkBuilder};
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::UNIX_EPOCH;
 
 /// A file as the system describes it, before it is opened.
@@ -39,6 +40,8 @@ pub(crate) struct Walked {
     pub(crate) skipped: Vec<(PathBuf, Fault)>,
     /// Files left out because they hold keys or secrets, by their names.
     pub(crate) secrets: u64,
+    /// Folders left out because they say that they are caches, or are maps of this program.
+    pub(crate) left_out: Vec<PathBuf>,
     pub(crate) cancelled: bool,
 }
 
@@ -88,26 +91,42 @@ pub(crate) fn is_private_key(bytes: &[u8]) -> bool {
         && head.windows(17).any(|window| window == b"PRIVATE KEY-----\n" || window == b"PRIVATE KEY-----\r")
 }
 
-fn is_never(entry: &DirEntry, own: &Path) -> bool {
-    let path = entry.path();
-    if entry.file_type().is_some_and(|kind| kind.is_dir()) {
-        let name = entry.file_name().to_string_lossy();
-        return NEVER_FOLDERS.contains(&&*name)
-            || SYSTEM.iter().any(|system| path == Path::new(system))
-            || path.starts_with(own)
-            // Caches that say so themselves (build outputs among them), virtual environments, our own indexes.
-            || path.join("CACHEDIR.TAG").exists()
-            || path.join("pyvenv.cfg").exists()
-            || path.join(crate::record::FILE).exists()
-            || (name == "target" && path.parent().is_some_and(|parent| parent.join("Cargo.toml").exists()));
-    }
-    false
+/// Why a folder isn't looked into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Never {
+    /// Everybody expects it.
+    Silently,
+    /// By what lies in it, which its owner may not know.
+    Told,
 }
+
+fn never(entry: &DirEntry, own: &Path) -> Option<Never> {
+    if !entry.file_type().is_some_and(|kind| kind.is_dir()) {
+        return None;
+    }
+    let path = entry.path();
+    let name = entry.file_name().to_string_lossy();
+    let holds = |file: &str| path.join(file).exists();
+    if NEVER_FOLDERS.contains(&&*name)
+        || SYSTEM.iter().any(|system| path == Path::new(system))
+        || path.starts_with(own)
+        || holds("pyvenv.cfg")
+        || (name == "target" && path.parent().is_some_and(|parent| parent.join("Cargo.toml").exists()))
+    {
+        return Some(Never::Silently);
+    }
+    // Somebody's own `map.db` alone makes no map of ours.
+    (holds("CACHEDIR.TAG") || (holds(crate::record::FILE) && holds(CARD))).then_some(Never::Told)
+}
+
+/// What stands beside the record of every map of this program.
+const CARD: &str = "map.json";
 
 /// Lists the files under `root`, in the order of their names. `own` is the map's own folder.
 pub(crate) fn walk(root: &Path, own: &Path, cancel: &AtomicBool, seen: &mut dyn FnMut(u64)) -> Walked {
     let secrets = Arc::new(AtomicU64::new(0));
-    let (counter, own) = (Arc::clone(&secrets), own.to_path_buf());
+    let left_out = Arc::new(Mutex::new(Vec::new()));
+    let (counter, own, leaving) = (Arc::clone(&secrets), own.to_path_buf(), Arc::clone(&left_out));
     let mut walked = Walked::default();
     let walk = WalkBuilder::new(root)
         .follow_links(false)
@@ -122,7 +141,14 @@ pub(crate) fn walk(root: &Path, own: &Path, cancel: &AtomicBool, seen: &mut dyn 
             if secret {
                 counter.fetch_add(1, Ordering::Relaxed);
             }
-            !secret && (entry.depth() == 0 || !is_never(entry, &own))
+            if secret || entry.depth() == 0 {
+                return !secret;
+            }
+            let never = never(entry, &own);
+            if never == Some(Never::Told) {
+                locked(&leaving).push(entry.path().to_path_buf());
+            }
+            never.is_none()
         })
         .build();
     for entry in walk {
@@ -139,6 +165,7 @@ pub(crate) fn walk(root: &Path, own: &Path, cancel: &AtomicBool, seen: &mut dyn 
         seen(walked.files.len() as u64);
     }
     walked.secrets = secrets.load(Ordering::Relaxed);
+    walked.left_out = std::mem::take(&mut *locked(&left_out));
     walked
 }
 

@@ -85,6 +85,26 @@ fn ignore_rules_and_hidden_files_hold() {
     let ran = index(&map, &place.files(), None);
     assert_eq!(ran.report().documents, 3, "{:#?}", ran.steps);
     assert!(search(&map, "zebra").hits.is_empty());
+    let [notice] = ran.notices()[..] else { panic!("{:?}", ran.notices()) };
+    assert!(notice.starts_with("1 folder was left out") && notice.contains("files/cache`"), "{notice}");
+}
+
+#[test]
+fn only_maps_of_this_program_are_left_out_and_that_is_said() {
+    let place = Place::new();
+    house(&place);
+    place.write("roads/map.db", "somebody's own");
+    place.write("roads/ways.md", "The zebra crossing is painted white.");
+    for name in ["a", "b", "c", "d"] {
+        place.write(&format!("maps/{name}/map.db"), "the record");
+        place.write(&format!("maps/{name}/map.json"), "{\"zebra\": 1}");
+    }
+    let map = place.map();
+    let ran = index(&map, &place.files(), None);
+    assert_eq!((ran.report().documents, names(&search(&map, "zebra"))), (4, vec!["ways.md".to_owned()]));
+    let [notice] = ran.notices()[..] else { panic!("{:?}", ran.notices()) };
+    assert!(notice.starts_with("4 folders were left out"), "{notice}");
+    assert!(notice.contains("maps/c`") && notice.ends_with(" and 1 more"), "{notice}");
 }
 
 #[test]
