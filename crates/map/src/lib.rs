@@ -16,6 +16,7 @@ mod half;
 mod index;
 mod lexical;
 mod map;
+pub mod merge;
 mod reader;
 mod record;
 mod search;

@@ -63,7 +63,7 @@ pub struct Hit {
     pub heading: String,
     /// The passage as it stands in the document, without markup.
     pub text: String,
-    /// 0 to 1 within one search.
+    /// 0 to 1: within one search, or what speaks for it when the hits of several maps were merged.
     pub score: f32,
     /// BM25, when this arm found it.
     pub lexical: Option<f32>,

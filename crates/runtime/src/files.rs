@@ -156,7 +156,7 @@ struct Retrieved {
     passages: u64,
 }
 
-/// Searches the chosen maps and merges their hits by score.
+/// Searches the chosen maps and merges their hits.
 fn retrieve(
     inner: &Inner,
     cards: &[Card],
@@ -166,17 +166,21 @@ fn retrieve(
 ) -> Result<Retrieved, Fault> {
     let started = Instant::now();
     let mut found = Retrieved { hits: Vec::new(), arms: String::new(), notices: Vec::new(), took_us: 0, passages: 0 };
+    let (mut searched, mut arms) = (Vec::with_capacity(cards.len()), Vec::new());
     for card in cards {
         let map = inner.maps.open(&card.name)?;
         let query = Query { text: text.to_string(), limit: limit as usize };
-        let result = map.search(&query, embedder.as_ref().map(|embedder| embedder as &dyn Embed))?;
-        found.hits.extend(result.hits);
-        found.arms = result.arms;
-        found.notices.extend(result.notices);
-        found.passages += map.summary()?.passages;
+        let mut result = map.search(&query, embedder.as_ref().map(|embedder| embedder as &dyn Embed))?;
+        if !arms.contains(&result.arms) {
+            arms.push(std::mem::take(&mut result.arms));
+        }
+        found.notices.append(&mut result.notices);
+        let passages = map.passages()?;
+        found.passages += passages;
+        searched.push((result, passages));
     }
-    found.hits.sort_by(|a, b| b.score.total_cmp(&a.score));
-    found.hits.truncate(limit as usize);
+    found.hits = map::merge::merge(searched, limit as usize);
+    found.arms = arms.join("; ");
     found.took_us = micros(started);
     Ok(found)
 }
