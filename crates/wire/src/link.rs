@@ -17,6 +17,8 @@ pub const FRAME_BYTES_MAX: usize = 64 << 20;
 pub const FDS_MAX: usize = 32;
 
 const HEADER_BYTES: usize = 8;
+/// A single large frame shouldn't keep its memory for ever.
+const BUFFER_BYTES_KEPT: usize = 1 << 20;
 
 #[derive(Debug, Error)]
 pub enum WireError {
@@ -98,18 +100,22 @@ impl Sender {
         if fds.len() > FDS_MAX {
             return Err(WireError::TooManyFds(fds.len()));
         }
-        self.buffer.clear();
-        self.buffer.resize(HEADER_BYTES, 0);
-        let buffer = std::mem::take(&mut self.buffer);
-        self.buffer = postcard::to_extend(frame, buffer)?;
-        let payload_bytes = self.buffer.len() - HEADER_BYTES;
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        buffer.resize(HEADER_BYTES, 0);
+        let mut buffer = postcard::to_extend(frame, buffer)?;
+        let payload_bytes = buffer.len() - HEADER_BYTES;
         if payload_bytes > FRAME_BYTES_MAX {
             return Err(WireError::TooLarge(payload_bytes));
         }
         let length = u32::try_from(payload_bytes).map_err(|_| WireError::TooLarge(payload_bytes))?;
-        self.buffer[..4].copy_from_slice(&length.to_le_bytes());
-        self.buffer[4] = u8::try_from(fds.len()).map_err(|_| WireError::TooManyFds(fds.len()))?;
-        send_all(self.stream.as_fd(), &self.buffer, fds)
+        buffer[..4].copy_from_slice(&length.to_le_bytes());
+        buffer[4] = u8::try_from(fds.len()).map_err(|_| WireError::TooManyFds(fds.len()))?;
+        send_all(self.stream.as_fd(), &buffer, fds)?;
+        if buffer.capacity() <= BUFFER_BYTES_KEPT {
+            self.buffer = buffer;
+        }
+        Ok(())
     }
 
     /// Wakes a [`Receiver`] of the other side with `Closed`, and our own too.
@@ -167,8 +173,7 @@ impl Receiver {
             return Err(WireError::FdsLost { promised, brought: fds.len() });
         }
         let frame = postcard::from_bytes(&self.buffer)?;
-        // A single large frame shouldn't keep its memory for ever.
-        if self.buffer.capacity() > 1 << 20 {
+        if self.buffer.capacity() > BUFFER_BYTES_KEPT {
             self.buffer = Vec::new();
         }
         Ok((frame, fds))

@@ -17,6 +17,22 @@ fn load() -> Load {
 }
 
 #[test]
+fn a_large_frame_leaves_no_large_buffer() {
+    let (a, b) = pair().expect("pair");
+    let (mut tx, _keep) = a.split().expect("split");
+    let (_keep2, mut rx) = b.split().expect("split");
+    let large = Directive::Embed { job: 1, texts: vec!["x".repeat(8 << 20)] };
+    let reader = std::thread::spawn(move || {
+        let bytes = rx.recv::<Directive>().map(|(frame, _)| format!("{frame:?}").len());
+        (bytes.expect("it comes"), rx.buffer.capacity())
+    });
+    tx.send(&large).expect("send");
+    let (bytes, kept) = reader.join().expect("it ends");
+    assert!(bytes > 8 << 20 && kept <= BUFFER_BYTES_KEPT && tx.buffer.capacity() <= BUFFER_BYTES_KEPT);
+    tx.send(&Directive::Ping { nonce: 1 }).expect("a small one goes after it");
+}
+
+#[test]
 fn descriptors_arrive_with_their_frame() {
     let (a, b) = pair().expect("pair");
     let (mut tx, _keep) = a.split().expect("split");
