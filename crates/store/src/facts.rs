@@ -2,7 +2,7 @@
 
 use crate::gguf::{self, Array, GgufError, Header, TensorKind, Value, ValueKind};
 use base::{Modality, ModelFacts, TokenText};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{Read, Seek};
 use thiserror::Error;
 
@@ -14,8 +14,75 @@ const TOKEN_BYTES_MAX: u64 = 4_096;
 const TEMPLATE_SEARCH_MAX: usize = 1 << 28;
 
 /// `tokenizer.ggml.token_type`
+const UNKNOWN: i32 = 2;
 const CONTROL: i32 = 3;
 const USER_DEFINED: i32 = 4;
+
+/// Tokens of these texts are control tokens to llama.cpp whatever the file says: ends of turns, marks for
+/// filling in code, and a few marks of one family.
+const CONTROL_BY_NAME: [&str; 61] = [
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "<｜end▁of▁sentence｜>",
+    "<end_of_utterance>",
+    "<|eom_id|>",
+    "<|fim_prefix|>",
+    "<fim-prefix>",
+    "<fim_prefix>",
+    "<｜fim▁begin｜>",
+    "<PRE>",
+    "▁<PRE>",
+    "<|code_prefix|>",
+    "<|prefix|>",
+    "<|fim_suffix|>",
+    "<fim-suffix>",
+    "<fim_suffix>",
+    "<｜fim▁hole｜>",
+    "<SUF>",
+    "▁<SUF>",
+    "<|code_suffix|>",
+    "<|suffix|>",
+    "<|fim_middle|>",
+    "<fim-middle>",
+    "<fim_middle>",
+    "<｜fim▁end｜>",
+    "<MID>",
+    "▁<MID>",
+    "<|code_middle|>",
+    "<|middle|>",
+    "<|fim_pad|>",
+    "<fim-pad>",
+    "<fim_pad>",
+    "<PAD>",
+    "[PAD]",
+    "<|fim_repo|>",
+    "<|repo_name|>",
+    "<fim-repo>",
+    "<REPO>",
+    "<reponame>",
+    "<|file_sep|>",
+    "<|return|>",
+    "<|call|>",
+    "<|flush|>",
+    "<|calls|>",
+    "</s>",
+    "[EOS]",
+    "<eos>",
+    "<turn|>",
+    "<|tool_response>",
+    "[e~[",
+    "<|channel|>",
+    "<|message|>",
+    "<|start|>",
+    "<|constrain|>",
+];
 
 /// Architectures that only ever make vectors.
 const ENCODERS: [&str; 11] = [
@@ -213,7 +280,8 @@ struct Special {
 }
 
 impl Special {
-    /// All control tokens; the ends of sentence, turn and message; and of the tokens that the model's
+    /// All control tokens, by their type or by their name; the one for what is unknown; the ends of
+    /// sentence, turn and message; and of the tokens that the model's
     /// maker defined beside the vocabulary those that the chat template uses as marks. The others
     /// (tabs, HTML tags) are ordinary text to a model.
     fn read<R: Read + Seek>(
@@ -229,13 +297,14 @@ impl Special {
         let (mut control, mut defined) = (Vec::new(), Vec::new());
         each_kind(header, source, size, tokens, |place, kind| {
             match kind {
-                CONTROL => control.push(place),
+                CONTROL | UNKNOWN => control.push(place),
                 USER_DEFINED => defined.push(place),
                 _ => {}
             }
             if control.len() + defined.len() > SPECIAL_TOKENS_MAX { Err(FactsError::TooManySpecial) } else { Ok(()) }
         })?;
         control.extend([bos, eos, id("eot"), id("eom")].into_iter().flatten());
+        control.extend(gguf::places(&mut *source, size, tokens, &HashSet::from(CONTROL_BY_NAME))?);
         control.sort_unstable();
         let mut wanted = control.clone();
         wanted.extend(&defined);

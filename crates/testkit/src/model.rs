@@ -126,7 +126,7 @@ pub fn facts(name: &str, modality: Modality) -> ModelFacts {
         special_tokens: TOKENS
             .iter()
             .zip(TOKEN_TYPES)
-            .filter(|(_, kind)| *kind == 3)
+            .filter(|(_, kind)| [2, 3].contains(kind))
             .map(|(text, _)| (*text).to_owned())
             .collect(),
     }

@@ -89,6 +89,18 @@ fn a_plain_header_becomes_facts() {
 }
 
 #[test]
+fn what_llama_cpp_takes_for_a_control_token_is_one_whatever_the_file_says() {
+    let values = with(
+        llama(),
+        &[
+            ("tokenizer.ggml.tokens", texts(&["<unk>", "a", "<|im_end|>", "<b>", "<｜end▁of▁sentence｜>", "im_end"])),
+            ("tokenizer.ggml.token_type", W::I32s(vec![2, 1, 1, 1, 4, 1])),
+        ],
+    );
+    assert_eq!(facts_of(&values).unwrap().special_tokens, ["<unk>", "<|im_end|>", "<｜end▁of▁sentence｜>"]);
+}
+
+#[test]
 fn keys_and_values_per_token_follow_the_attention_s_shape() {
     let heads = |kind: W| ("llama.attention.head_count_kv", kind);
     let length = |name: &'static str, length| (name, W::U32(length));

@@ -217,6 +217,27 @@ pub fn strings<R: Read + Seek>(
     Ok(found)
 }
 
+/// The places of an array of texts where one of `names` stands, in rising order.
+pub fn places<R: Read + Seek>(
+    source: R,
+    size: u64,
+    array: Array,
+    names: &HashSet<&str>,
+) -> Result<Vec<u32>, GgufError> {
+    let longest = names.iter().map(|name| name.len() as u64).max().unwrap_or(0);
+    let mut cursor = Cursor::new(source, size, array.offset)?;
+    let mut found = Vec::new();
+    for place in 0..u32::try_from(array.count).unwrap_or(u32::MAX) {
+        let bytes = cursor.length("a token", HEADER_BYTES_MAX)?;
+        if bytes > longest {
+            cursor.skip("a token", bytes)?;
+        } else if std::str::from_utf8(&cursor.bytes("a token", bytes)?).is_ok_and(|text| names.contains(text)) {
+            found.push(place);
+        }
+    }
+    Ok(found)
+}
+
 /// Calls `each` with place and kind of every element of an array of 32-bit integers.
 pub fn token_kinds<R: Read + Seek>(
     source: R,
