@@ -1,8 +1,9 @@
 //! `index`, `search`, `ask`: a person's own files, as the terminal and `--json` show them.
 
 use crate::home::Home;
+use rustix::process::Signal;
 use serde_json::{Value, json};
-use testkit::{Script, Step};
+use testkit::{Script, Step, until};
 
 /// A home that has read a small folder.
 fn read(home: &Home) -> std::path::PathBuf {
@@ -52,6 +53,64 @@ fn folders_that_hold_nothing_are_said() {
     let missing = home.run(&["index", "nowhere"]);
     missing.fails(9, "file_missing");
     home.run(&["search", "--folder", "nowhere", "boiler"]).fails(10, "map_missing");
+}
+
+/// What a first run read before it was killed is that folder's, whichever folder is indexed next.
+#[test]
+fn an_interrupted_first_run_stays_its_folders_own() {
+    let home = Home::new();
+    let (first, second) = (home.folder("first/house"), home.folder("second/house"));
+    for number in 0..4_000 {
+        std::fs::write(first.join(format!("{number}.txt")), "The cellar is full of quinces.\n").expect("write");
+    }
+    std::fs::write(second.join("a.txt"), "The attic is full of walnuts.\n").expect("write");
+    home.done(&["status"]);
+    let mut run = home.spawn(&["index", "first/house"]);
+    let map = |name: &str| {
+        let status = home.status();
+        status["maps"].as_array().and_then(|maps| maps.iter().find(|map| map["name"] == name)).cloned()
+    };
+    until("something of the first run is safe", || {
+        map("house").filter(|map| map["documents"].as_u64().is_some_and(|documents| documents > 0)).map(drop)
+    });
+    home.kill(Signal::KILL);
+    assert!(!run.wait().expect("it ends").success());
+    let hits = |folder: &str, word: &str| {
+        let ran = home.run(&["search", "--folder", folder, "--json", word]);
+        ran.json()["hits"].as_array().expect("hits").len()
+    };
+    assert!(hits("first/house", "quinces") > 0);
+    let left = map("house").expect("the map is there");
+    assert_eq!((&left["folder"], &left["indexed_at"]), (&json!(first), &Value::Null), "it was interrupted: {left}");
+    let report = home.json(&["index", "second/house", "--json"]);
+    assert_eq!((&report["map"], &report["documents"]), (&json!("house-2"), &json!(1)), "{report}");
+    assert_eq!((hits("second/house", "quinces"), hits("second/house", "walnuts")), (0, 1));
+    // And the first goes on where it was.
+    let report = home.json(&["index", "first/house", "--json"]);
+    assert_eq!((&report["map"], &report["documents"]), (&json!("house"), &json!(4_000)), "{report}");
+    assert!(report["unchanged"].as_u64().is_some_and(|unchanged| unchanged > 0), "{report}");
+}
+
+/// Each map's best hit has the best score within its own search; the answer comes from whichever holds it.
+#[test]
+fn an_answer_is_found_in_whichever_map_holds_it() {
+    let home = Home::new();
+    let (noise, answer) = (home.folder("noise"), home.folder("zz"));
+    for number in 0..20 {
+        std::fs::write(noise.join(format!("{number}.txt")), format!("Boiler {number} is painted blue.\n"))
+            .expect("write");
+    }
+    std::fs::write(answer.join("a.txt"), "The old boiler was serviced by Anna Weber on 3 March.\n").expect("write");
+    std::fs::write(answer.join("b.txt"), "Serviced, serviced, and serviced again.\n").expect("write");
+    home.done(&["index", "noise"]);
+    home.done(&["index", "zz"]);
+    let reply = home.json(&["ask", "--quotes", "--json", "Who serviced the boiler in March?"]);
+    assert_eq!(reply["found"], true, "{reply}");
+    assert!(reply["citations"][0]["quote"].as_str().is_some_and(|quote| quote.contains("Anna Weber")), "{reply}");
+    // A word is missing only when no map holds it.
+    let ran = home.run(&["ask", "--quotes", "--json", "Which blue xylophone did Napoleon tune in March?"]);
+    let reason = ran.json()["reason"].as_str().expect("a reason").to_owned();
+    assert!(reason.starts_with("nothing in the files speaks of \"xylophone\", \"Napoleon\", \"tune\";"), "{reason}");
 }
 
 #[test]
