@@ -27,7 +27,7 @@ pub(crate) struct WorkerKey(pub(crate) u64);
 pub(crate) enum Need {
     /// A sequence of its own for as long as it runs.
     Slot,
-    /// Only the worker's ear: a count, a probe.
+    /// Only the worker's ear: a probe.
     Ear,
 }
 

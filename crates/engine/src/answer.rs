@@ -46,7 +46,7 @@ impl Answer {
             match self.reader.next().await? {
                 Ok(Item::Delta(delta)) => return Some(Ok(delta)),
                 // A generation gets nothing else.
-                Ok(Item::Vectors { .. } | Item::Counted(_) | Item::Probed(_)) => {}
+                Ok(Item::Vectors { .. } | Item::Probed(_)) => {}
                 Err(fault) => return Some(Err(fault)),
             }
         }
@@ -62,7 +62,6 @@ impl Answer {
 pub(crate) enum Item {
     Delta(Delta),
     Vectors { vectors: Vec<Vec<f32>>, tokens: Vec<u32> },
-    Counted(u32),
     Probed(i32),
 }
 

@@ -4,7 +4,7 @@ use crate::answer::{Answer, Embedded, Item, Promise, Reader, Sink, wait_for};
 use crate::backend::{BackendChoice, Backends};
 use crate::supervise::{self, Job, Message, Submission};
 use crate::{locked, machine};
-use base::{AppId, Ask, AskId, Code, Fault, Message as Turn, Modality, ModelFacts, ModelName, Priority};
+use base::{AppId, Ask, AskId, Code, Fault, Modality, ModelFacts, ModelName, Priority};
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -263,7 +263,7 @@ impl Engine {
             let Some(mut reader) = under_way.pop_front() else { return Ok(all) };
             let (vectors, tokens) = result(&mut reader, |item| match item {
                 Item::Vectors { vectors, tokens } => Some((vectors, tokens)),
-                Item::Delta(_) | Item::Counted(_) | Item::Probed(_) => None,
+                Item::Delta(_) | Item::Probed(_) => None,
             })
             .await?;
             all.vectors.extend(vectors);
@@ -279,21 +279,6 @@ impl Engine {
         wait_for(self.embed(model, texts))
     }
 
-    /// Tokens that these messages take, template included.
-    ///
-    /// # Errors
-    /// What the template or the worker says.
-    pub async fn count(&self, model: ModelSource, messages: Vec<Turn>) -> Result<u32, Fault> {
-        let job = Job::Count { messages };
-        let order = Order { model, app: own_app(), priority: Priority::Interactive, deadline_ms: None, job };
-        let mut reader = self.send(order, None);
-        result(&mut reader, |item| match item {
-            Item::Counted(tokens) => Some(tokens),
-            Item::Delta(_) | Item::Vectors { .. } | Item::Probed(_) => None,
-        })
-        .await
-    }
-
     /// Has the model's worker attempt what its confinement must refuse. Answers the system's error
     /// number; 0 means that it succeeded. Blocks, and loads the model when it isn't loaded.
     ///
@@ -305,7 +290,7 @@ impl Engine {
         let mut reader = self.send(order, None);
         wait_for(result(&mut reader, |item| match item {
             Item::Probed(errno) => Some(errno),
-            Item::Delta(_) | Item::Vectors { .. } | Item::Counted(_) => None,
+            Item::Delta(_) | Item::Vectors { .. } => None,
         }))
     }
 

@@ -57,7 +57,6 @@ pub(crate) struct Submission {
 pub(crate) enum Job {
     Generate { messages: Vec<Turn>, sampling: Sampling, stop: Vec<String>, tokens_max: u32 },
     Embed { texts: Vec<String> },
-    Count { messages: Vec<Turn> },
     Probe { attempt: Attempt },
 }
 
@@ -66,11 +65,10 @@ pub(crate) enum Job {
 pub(crate) enum Finished {
     Generated { finish: Finish, spent: Spent },
     Vectors { vectors: Vec<Vec<f32>>, tokens: Vec<u32> },
-    Counted(u32),
     Probed(i32),
 }
 
-/// Orders that a worker's writer has not sent yet: more than slots and counts together.
+/// Orders that a worker's writer has not sent yet: more than slots and probes together.
 const ORDERS_MAX: usize = 512;
 /// Lists of texts that an embedder has at a time: it works on one after the other, and finds the next
 /// when it ends one. All others wait here, where the interactive ones come first and apps take turns.
@@ -204,7 +202,7 @@ impl Owner {
         let Submission { ask, model, app, priority, deadline_ms, job, promise, submitted } = submission;
         let need = match job {
             Job::Generate { .. } | Job::Embed { .. } => Need::Slot,
-            Job::Count { .. } | Job::Probe { .. } => Need::Ear,
+            Job::Probe { .. } => Need::Ear,
         };
         let model = self.key_of(model);
         let pending = Pending { model, promise, submitted, job: Some(job), waited: Waited::default() };
@@ -381,7 +379,6 @@ impl Owner {
             Ending::Done(Finished::Vectors { vectors, tokens }) => {
                 pending.promise.0.finish(vec![Item::Vectors { vectors, tokens }]);
             }
-            Ending::Done(Finished::Counted(tokens)) => pending.promise.0.finish(vec![Item::Counted(tokens)]),
             Ending::Done(Finished::Probed(errno)) => pending.promise.0.finish(vec![Item::Probed(errno)]),
         }
     }

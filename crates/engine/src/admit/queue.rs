@@ -56,7 +56,7 @@ impl Queue {
         self.ear.len() + of(&self.interactive) + of(&self.batch)
     }
 
-    /// Waiting asks of one app; counts and probes, which are Freehold's own, aside.
+    /// Waiting asks of one app; probes, which are Freehold's own, aside.
     pub(super) fn len_of(&self, app: &AppId) -> usize {
         [&self.interactive, &self.batch].iter().filter_map(|turns| turns.waiting.get(app)).map(VecDeque::len).sum()
     }

@@ -299,12 +299,12 @@ impl Life {
                     .ok_or_else(|| late_answer(None, "the answer was under way")),
             ),
             Report::Vectors { job, dimensions, values, tokens } => ended(job, unit_vectors(dimensions, values, tokens)),
-            Report::Counted { job, tokens } => ended(job, Ok(Finished::Counted(tokens))),
             Report::Probed { job, errno } => ended(job, Ok(Finished::Probed(errno))),
             Report::Failed { job: Some(job), fault } => {
                 ended(job, Err(fault::from_wire(&self.source.name.0, fault)));
             }
             Report::Pong { .. }
+            | Report::Counted { .. }
             | Report::Hello { .. }
             | Report::Loading { .. }
             | Report::Ready(_)
@@ -482,7 +482,6 @@ impl Writer {
                 deadline_ms: task.deadline_ms,
             })),
             Job::Embed { texts } => Directive::Embed { job, texts },
-            Job::Count { messages } => Directive::Count { job, prompt: self.prompt(&messages)? },
             Job::Probe { attempt } => Directive::Probe { job, attempt },
         })
     }
