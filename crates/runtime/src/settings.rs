@@ -93,7 +93,8 @@ impl Settings {
         let program =
             std::env::current_exe().map_err(|error| Fault::io("find", Path::new("/proc/self/exe"), &error))?;
         let worker = match var("FREEHOLD_WORKER") {
-            Some(path) => PathBuf::from(path),
+            // Its backends lie beside the program itself, not beside a link to it.
+            Some(path) => Path::new(&path).canonicalize().unwrap_or_else(|_| PathBuf::from(&path)),
             None => find_worker(&program),
         };
         let backends_dir = worker.parent().map(Path::to_path_buf).unwrap_or_default();
@@ -377,6 +378,21 @@ mod tests {
         assert_eq!(find_worker(&at("release/freehold")), at("native/freehold-worker"));
         std::fs::remove_dir_all(at("native")).expect("removed");
         assert_eq!(find_worker(&at("release/freehold")), at("release/freehold-worker"));
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_linked_worker_has_its_backends_beside_the_real_one() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let real = folder.path().canonicalize().expect("there").join("native");
+        std::fs::create_dir_all(&real).expect("made");
+        std::fs::write(real.join("freehold-worker"), "").expect("written");
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(real.join("freehold-worker"), &link).expect("linked");
+        let home = folder.path().to_str().expect("a plain path");
+        let linked = link.to_str().expect("a plain path");
+        let settings = read(&[("FREEHOLD_HOME", home), ("FREEHOLD_WORKER", linked)]).expect("settings");
+        assert_eq!((settings.worker, settings.backends_dir), (real.join("freehold-worker"), real));
     }
 
     #[test]
