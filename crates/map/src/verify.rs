@@ -9,6 +9,7 @@
 use crate::cite::{self, Quoted, Standing};
 use crate::document::Format;
 use crate::extract::{FILE_BYTES_MAX, unescape, unquote};
+use crate::index::stem;
 use crate::search::{Hit, Source};
 use crate::source::{Lines, Run, locate, straight};
 use base::{Citation, Place};
@@ -66,7 +67,9 @@ fn quote(question: &str, hit: &Hit, at: usize, number: u32) -> Result<Quoted, &'
     let quote_hash = cite::quote_hash(&quote);
     let path = hit.path.display().to_string();
     let citation = Citation { number, path, place, title: hit.title.clone(), quote, quote_hash };
-    let (title, heading) = (hit.title.clone(), hit.heading.clone());
+    // Title and headings stand elsewhere in the file: only one that is unchanged vouches for them.
+    let (title, heading) =
+        if now.unchanged { (hit.title.clone(), hit.heading.clone()) } else { (stem(&hit.path), String::new()) };
     Ok(Quoted { citation, hit: at, title, heading, passage, sentences, whole })
 }
 

@@ -141,6 +141,23 @@ fn an_unchanged_file_vouches_for_no_words_that_it_does_not_hold() {
 }
 
 #[test]
+fn headings_count_only_while_the_file_is_the_same() {
+    let place = Place::new();
+    let text = "# House\n\n## Cellar\n\nThe wine rack holds 144 bottles.\n";
+    let path = place.write("a.md", text);
+    let map = place.map();
+    index(&map, &place.files(), None).report();
+    let question = "how many bottles does the wine rack hold";
+    let hits = [first(&map, question)];
+    let above = |cited: &freehold_map::verify::Cited| (cited.quoted[0].title.clone(), cited.quoted[0].heading.clone());
+    assert_eq!(above(&cite(question, &hits, &[0])), ("House".into(), "House > Cellar".into()));
+    std::fs::write(&path, text.replace("House", "Barge")).expect("written");
+    let cited = cite(question, &hits, &[0]);
+    assert_eq!(above(&cited), ("a".into(), String::new()));
+    assert!(!cited.quoted[0].passage.contains("House"), "{cited:?}");
+}
+
+#[test]
 fn pages_are_cited_only_while_the_file_is_the_same() {
     let place = Place::new();
     let path = place.write("guide.pdf", pdf(&["The first page speaks of nothing.", "The pump is oiled twice a year."]));
