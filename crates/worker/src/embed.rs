@@ -78,6 +78,8 @@ impl<'a> Embedder<'a> {
     fn hear(&mut self, event: Event) -> Option<Ending> {
         let directive = match event {
             Event::Directive { directive, .. } => *directive,
+            // Only a generating worker has long prompts.
+            Event::Tokens { .. } => return None,
             Event::Broken(reason) => return Some(Ending::Broken(reason)),
         };
         match directive {

@@ -3,11 +3,12 @@
 //! Nothing here waits for the daemon. A cancelled job or a passed deadline ends within one step,
 //! and stops a step that is reading a prompt between two operations of its graph.
 
-use crate::ffi::{Backend, Batch, Candidates, Context, Decoded, Sampler};
+use crate::ffi::{Backend, Batch, Candidates, Context, Decoded, Sampler, Token};
 use crate::job::Job;
 use crate::link::{Event, Inbox, Outbox, micros};
 use crate::load::{self, Loaded};
 use crate::serve::{self, Ending};
+use crate::tokens::{self, Tokenizer};
 use batch::compose::{Budget, Composer, Share, Work};
 use batch::crew::Crew;
 use batch::pace::Pace;
@@ -15,7 +16,7 @@ use batch::pool::{self, Fit, Pool};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
-use wire::{Begin, Directive, JobId, Report, WireFault, WireFinish, WireSampling};
+use wire::{Begin, Directive, JobId, Report, Spent, WireFault, WireFinish, WireSampling};
 
 /// LIMIT: jobs that wait for a free sequence. The daemon keeps its own queue; this one only bridges gaps.
 const WAITING_MAX: usize = 256;
@@ -36,6 +37,9 @@ pub(crate) struct Generator<'a> {
     /// One place for each sequence.
     slots: Vec<Option<Running>>,
     waiting: VecDeque<Job>,
+    /// Jobs whose prompt is being cut into tokens by another thread.
+    reading: Vec<JobId>,
+    tokenizer: Tokenizer,
     pool: Pool,
     composer: Composer,
     pace: Pace,
@@ -70,12 +74,15 @@ impl<'a> Generator<'a> {
         let interrupt = inbox.interrupt();
         context.set_abort(Arc::new(move || interrupt.is_due()));
         let pool = Pool { cells: context.cells() };
+        let tokenizer = Tokenizer::new(context.shared_model(), inbox.sender());
         Self {
             context,
             outbox,
             inbox,
             slots: (0..ready.sequences_max).map(|_| None).collect(),
             waiting: VecDeque::new(),
+            reading: Vec::new(),
+            tokenizer,
             pool,
             composer: Composer::default(),
             pace: Pace::default(),
@@ -110,14 +117,17 @@ impl<'a> Generator<'a> {
     fn handle(&mut self, event: Event) -> Option<Ending> {
         let (received, directive) = match event {
             Event::Directive { received, directive } => (received, *directive),
+            Event::Tokens { received, begin, tokens } => {
+                self.receive(&begin, received, tokens);
+                return None;
+            }
             Event::Broken(reason) => return Some(Ending::Broken(reason)),
         };
         match directive {
             Directive::Begin(begin) => {
                 let id = begin.job;
-                match self.accept(&begin, received) {
-                    Ok(job) => self.waiting.push_back(job),
-                    Err(fault) => self.outbox.send(Report::Failed { job: Some(id), fault }),
+                if let Err(fault) = self.begin(begin, received) {
+                    self.outbox.send(Report::Failed { job: Some(id), fault });
                 }
             }
             Directive::Cancel { job } => self.end_by_id(job, WireFinish::Cancelled),
@@ -130,16 +140,37 @@ impl<'a> Generator<'a> {
         None
     }
 
-    fn accept(&self, begin: &Begin, received: Instant) -> Result<Job, WireFault> {
+    fn begin(&mut self, begin: Box<Begin>, received: Instant) -> Result<(), WireFault> {
         if self.is_known(begin.job) {
             return Err(WireFault::Protocol(format!("job {} is running already", begin.job)));
         }
         if self.waiting.len() >= WAITING_MAX {
             return Err(WireFault::Protocol(format!("{WAITING_MAX} jobs are waiting already")));
         }
+        check_sampling(&begin.sampling, self.context.model().vocabulary_size())?;
+        if tokens::is_long(&begin) {
+            let id = begin.job;
+            self.tokenizer.take(begin, received)?;
+            self.reading.push(id);
+            return Ok(());
+        }
+        let tokens = serve::prompt_tokens(self.context.model(), &begin.prompt, begin.add_bos)?;
+        self.waiting.push_back(self.accept(&begin, received, tokens)?);
+        Ok(())
+    }
+
+    /// A long prompt comes back in tokens; its job may have been cancelled meanwhile.
+    fn receive(&mut self, begin: &Begin, received: Instant, tokens: Result<Vec<Token>, WireFault>) {
+        let Some(place) = self.reading.iter().position(|id| *id == begin.job) else { return };
+        self.reading.remove(place);
+        match tokens.and_then(|tokens| self.accept(begin, received, tokens)) {
+            Ok(job) => self.waiting.push_back(job),
+            Err(fault) => self.outbox.send(Report::Failed { job: Some(begin.job), fault }),
+        }
+    }
+
+    fn accept(&self, begin: &Begin, received: Instant, tokens: Vec<Token>) -> Result<Job, WireFault> {
         let model = self.context.model();
-        check_sampling(&begin.sampling, model.vocabulary_size())?;
-        let tokens = serve::prompt_tokens(model, &begin.prompt, begin.add_bos)?;
         if tokens.is_empty() {
             return Err(WireFault::Invalid("the prompt is empty".into()));
         }
@@ -161,7 +192,9 @@ impl<'a> Generator<'a> {
     }
 
     fn is_known(&self, id: JobId) -> bool {
-        self.slots.iter().flatten().any(|running| running.job.id == id) || self.waiting.iter().any(|job| job.id == id)
+        self.slots.iter().flatten().any(|running| running.job.id == id)
+            || self.waiting.iter().any(|job| job.id == id)
+            || self.reading.contains(&id)
     }
 
     /// Ends jobs whose time is over, waiting ones too.
@@ -372,6 +405,9 @@ impl<'a> Generator<'a> {
             && let Some(job) = self.waiting.remove(place)
         {
             self.outbox.send(Report::Done { job: id, finish, spent: job.spent(Instant::now()) });
+        } else if let Some(place) = self.reading.iter().position(|reading| *reading == id) {
+            self.reading.remove(place);
+            self.outbox.send(Report::Done { job: id, finish, spent: Spent::default() });
         }
     }
 

@@ -3,14 +3,14 @@
 //! The thread that computes never waits for the daemon: it takes what has arrived and leaves what
 //! it has to say. When the daemon goes, the process ends at once.
 
-use crate::ffi;
+use crate::ffi::{self, Token};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver as Queue, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver as Queue, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
-use wire::{Directive, JobId, Receiver, Report, Sender, WireError};
+use wire::{Begin, Directive, JobId, Receiver, Report, Sender, WireError, WireFault};
 
 /// LIMIT: directives read ahead of the thread that computes.
 const DIRECTIVES_MAX: usize = 1024;
@@ -27,6 +27,12 @@ pub(crate) enum Event {
         received: Instant,
         directive: Box<Directive>,
     },
+    /// A long prompt, in tokens.
+    Tokens {
+        received: Instant,
+        begin: Box<Begin>,
+        tokens: Result<Vec<Token>, WireFault>,
+    },
     /// The link can't be used any more; in words.
     Broken(String),
 }
@@ -35,6 +41,7 @@ pub(crate) enum Event {
 #[derive(Debug)]
 pub(crate) struct Inbox {
     queue: Queue<Event>,
+    own: SyncSender<Event>,
     interrupt: Arc<Interrupt>,
 }
 
@@ -64,6 +71,7 @@ impl Urgent {
     fn of(event: &Event) -> Option<Self> {
         match event {
             Event::Broken(_) => Some(Self::End),
+            Event::Tokens { .. } => None,
             Event::Directive { directive, .. } => match **directive {
                 Directive::Cancel { job } => Some(Self::Cancel(job)),
                 Directive::Shutdown => Some(Self::End),
@@ -126,6 +134,16 @@ pub(crate) fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
+/// The reader's hold on the queue, which says that no more comes, even when the reader panics.
+struct Last(SyncSender<Event>);
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        // A full queue is read first, and then the daemon finds nobody to answer it.
+        let _ = self.0.try_send(Event::Broken("the reading thread has ended".into()));
+    }
+}
+
 impl Inbox {
     /// Starts the reading thread. `socket` is the link's own, to wait at.
     ///
@@ -135,9 +153,11 @@ impl Inbox {
         // The clock starts here and not in the first question of a computation.
         epoch();
         let (send, queue) = sync_channel(DIRECTIVES_MAX);
+        let own = send.clone();
         let interrupt = Arc::new(Interrupt::default());
         let flag = Arc::clone(&interrupt);
         std::thread::Builder::new().name("reader".into()).stack_size(THREAD_BYTES).spawn(move || {
+            let Last(send) = &Last(send);
             loop {
                 wait_readable(&socket);
                 let event = match receiver.recv::<Directive>() {
@@ -159,25 +179,22 @@ impl Inbox {
                 }
             }
         })?;
-        Ok(Self { queue, interrupt })
+        Ok(Self { queue, own, interrupt })
     }
 
     pub(crate) fn interrupt(&self) -> Arc<Interrupt> {
         Arc::clone(&self.interrupt)
     }
 
+    /// For events that are made in this process.
+    pub(crate) fn sender(&self) -> SyncSender<Event> {
+        self.own.clone()
+    }
+
     /// The next event. With `wait` the thread sleeps until there is one, else None says that there is none.
     pub(crate) fn take(&self, wait: bool) -> Option<Event> {
-        let gone = || Event::Broken("the reading thread has ended".into());
-        let event = if wait {
-            self.queue.recv().unwrap_or_else(|_| gone())
-        } else {
-            match self.queue.try_recv() {
-                Ok(event) => event,
-                Err(TryRecvError::Empty) => return None,
-                Err(TryRecvError::Disconnected) => gone(),
-            }
-        };
+        // It holds a sender itself, so it is never told that there is none.
+        let event = if wait { self.queue.recv().ok()? } else { self.queue.try_recv().ok()? };
         if let Some(urgent) = Urgent::of(&event) {
             self.interrupt.strike(urgent);
         }

@@ -11,7 +11,7 @@ use crate::link::micros;
 use jail::{Filter, Rules};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 use wire::{Directive, Load, Ready, Receiver, Report, Sender, WireError, WireFault, WireProtection};
 
@@ -75,7 +75,7 @@ pub(crate) fn load(receiver: &mut Receiver, sender: &mut Sender) -> Result<Loade
     let several = parts.len() > 1;
     let model = load_model(&load, parts, sender)?;
     let sizes = load.embed.then(|| EmbedSizes::of(&load, model.context_trained()));
-    let mut context = make_context(&load, sizes, Rc::clone(&model))?;
+    let mut context = make_context(&load, sizes, Arc::clone(&model))?;
     let protection = if gpu || several {
         warm_up(&mut context, load.embed)?;
         confine(&Rules::default().with_filter(filter(gpu)), load.confine)?
@@ -180,7 +180,7 @@ pub(crate) fn confine(rules: &Rules, required: bool) -> Result<WireProtection, W
     })
 }
 
-fn load_model(load: &Load, parts: Vec<OwnedFd>, sender: &mut Sender) -> Result<Rc<Model>, Stop> {
+fn load_model(load: &Load, parts: Vec<OwnedFd>, sender: &mut Sender) -> Result<Arc<Model>, Stop> {
     let mut said = 0;
     let mut broken = None;
     let mut progress = |share: f32| {
@@ -198,7 +198,7 @@ fn load_model(load: &Load, parts: Vec<OwnedFd>, sender: &mut Sender) -> Result<R
         return Err(Stop::Link(error));
     }
     let model = model.map_err(|reason| memory_or(reason, WireFault::LoadFailed))?;
-    Ok(Rc::new(model))
+    Ok(Arc::new(model))
 }
 
 /// Sizes of an embedder's work, in tokens.
@@ -221,7 +221,7 @@ impl EmbedSizes {
     }
 }
 
-fn make_context(load: &Load, sizes: Option<EmbedSizes>, model: Rc<Model>) -> Result<Context, WireFault> {
+fn make_context(load: &Load, sizes: Option<EmbedSizes>, model: Arc<Model>) -> Result<Context, WireFault> {
     let failed = |reason: String| memory_or(reason, WireFault::LoadFailed);
     let Some(EmbedSizes { step, .. }) = sizes else {
         let options = ContextOptions {
@@ -246,7 +246,7 @@ fn make_context(load: &Load, sizes: Option<EmbedSizes>, model: Rc<Model>) -> Res
         threads: load.threads,
         embed: Some(pooling),
     };
-    let context = Context::new(Rc::clone(&model), options(Pooling::OfModel)).map_err(failed)?;
+    let context = Context::new(Arc::clone(&model), options(Pooling::OfModel)).map_err(failed)?;
     if context.pools_text() {
         return Ok(context);
     }

@@ -14,6 +14,7 @@ mod load;
 mod reference;
 mod selftest;
 mod serve;
+mod tokens;
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -3,7 +3,6 @@
 use super::{Backend, Model, ThreadPool, Token, drain_log, sys};
 use std::ffi::c_void;
 use std::ptr::NonNull;
-use std::rc::Rc;
 use std::sync::Arc;
 
 /// How to set up a context.
@@ -47,7 +46,7 @@ pub(crate) struct Context {
     threads: u32,
     /// The address of this box is what the abort callback gets.
     abort: Option<Box<Arc<AbortQuestion>>>,
-    model: Rc<Model>,
+    model: Arc<Model>,
 }
 
 impl std::fmt::Debug for Context {
@@ -65,7 +64,7 @@ unsafe extern "C" fn ask_abort(data: *mut c_void) -> bool {
 impl Context {
     /// # Errors
     /// With llama.cpp's reason; usually too little memory.
-    pub(crate) fn new(model: Rc<Model>, options: ContextOptions) -> Result<Self, String> {
+    pub(crate) fn new(model: Arc<Model>, options: ContextOptions) -> Result<Self, String> {
         // SAFETY: returns plain values.
         let mut params = unsafe { sys::llama_context_default_params() };
         let threads = i32::try_from(options.threads).unwrap_or(1);
@@ -93,7 +92,7 @@ impl Context {
                 };
             }
         }
-        // SAFETY: the model is alive and stays so through the `Rc`.
+        // SAFETY: the model is alive and stays so through the `Arc`.
         let context = unsafe { sys::llama_init_from_model(model.model.as_ptr(), params) };
         let context = NonNull::new(context).ok_or_else(drain_log)?;
         Ok(Self { context, pools: Vec::new(), threads: 0, abort: None, model })
@@ -133,6 +132,11 @@ impl Context {
         // SAFETY: the box keeps its address and is dropped after the context.
         unsafe { sys::llama_set_abort_callback(self.context.as_ptr(), Some(ask_abort), data) };
         self.abort = Some(boxed);
+    }
+
+    /// For another thread, which may ask it of its vocabulary.
+    pub(crate) fn shared_model(&self) -> Arc<Model> {
+        Arc::clone(&self.model)
     }
 
     pub(crate) fn model(&self) -> &Model {

@@ -7,12 +7,18 @@ use std::ptr::NonNull;
 
 pub(crate) type Token = sys::llama_token;
 
-/// A loaded model. Contexts keep it alive through an `Rc`.
+/// A loaded model. Contexts keep it alive through an `Arc`.
 #[derive(Debug)]
 pub(crate) struct Model {
     pub(super) model: NonNull<sys::llama_model>,
     vocab: NonNull<sys::llama_vocab>,
 }
+
+// SAFETY: a model doesn't change once it is loaded, and what is asked of it here only reads. llama.cpp says
+// of tokenization that it may be called from several threads; contexts stay with the thread that made them.
+unsafe impl Send for Model {}
+// SAFETY: as above.
+unsafe impl Sync for Model {}
 
 /// How to load.
 pub(crate) struct ModelOptions<'a> {
@@ -187,7 +193,7 @@ impl Model {
 
 impl Drop for Model {
     fn drop(&mut self) {
-        // SAFETY: the model is ours; contexts hold an `Rc` to us, so none is left.
+        // SAFETY: the model is ours; contexts hold an `Arc` to us, so none is left.
         unsafe { sys::llama_model_free(self.model.as_ptr()) }
     }
 }

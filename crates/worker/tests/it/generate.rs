@@ -267,6 +267,30 @@ fn a_running_answer_goes_on_while_a_prompt_is_read() {
 }
 
 #[test]
+fn a_running_answer_goes_on_while_a_very_long_prompt_is_cut_into_tokens() {
+    let mut worker = Worker::ready();
+    worker.begin(begin(1, "Once upon a time", 1000));
+    worker.find(|report| matches!(report, Report::Text { job: 1, .. }).then_some(()));
+    // Blanks are what takes longest for this vocabulary.
+    worker.begin(begin(2, &" ".repeat(1 << 20), 1));
+    worker.begin(begin(3, &" ".repeat(1 << 20), 1));
+    worker.send(&Directive::Cancel { job: 3 });
+    let (mut between, mut cancelled) = (0, false);
+    loop {
+        match worker.receive().unwrap() {
+            Report::Text { job: 1, .. } => between += 1,
+            Report::Done { job: 3, finish: WireFinish::Cancelled, .. } => cancelled = true,
+            Report::Failed { job: Some(2), fault: WireFault::ContextOverflow { requested, .. } } => {
+                assert!(requested > 2048);
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(between >= 5 && cancelled, "{between} pieces of the running answer came meanwhile");
+}
+
+#[test]
 fn a_pool_that_runs_dry_costs_time_and_no_text() {
     // Four answers that together want far more than the pool holds.
     let small = wire::Load { context_tokens: 512, ..load() };

@@ -1,0 +1,69 @@
+//! Long prompts become tokens in a thread of their own: a megabyte takes up to seconds, in which no
+//! running answer may stand still.
+
+use crate::ffi::Model;
+use crate::link::Event;
+use crate::serve;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::time::Instant;
+use wire::{Begin, WireFault};
+
+/// LIMIT: prompts of this size and less are cut into tokens on the spot, which takes a few milliseconds.
+const SHORT_BYTES_MAX: usize = 16 << 10;
+/// LIMIT: long prompts that wait.
+const WAITING_MAX: usize = 64;
+/// Only used as far as it is needed: some vocabularies are cut by expressions that recurse.
+const THREAD_BYTES: usize = 8 << 20;
+
+/// Whether a prompt is for the thread.
+pub(crate) fn is_long(begin: &Begin) -> bool {
+    begin.prompt.iter().map(String::len).sum::<usize>() > SHORT_BYTES_MAX
+}
+
+/// The thread, which starts with the first long prompt.
+#[derive(Debug)]
+pub(crate) struct Tokenizer {
+    model: Arc<Model>,
+    /// Where results go: to where directives arrive.
+    results: SyncSender<Event>,
+    queue: Option<SyncSender<(Box<Begin>, Instant)>>,
+}
+
+impl Tokenizer {
+    pub(crate) fn new(model: Arc<Model>, results: SyncSender<Event>) -> Self {
+        Self { model, results, queue: None }
+    }
+
+    /// Takes a prompt; an [`Event::Tokens`] follows.
+    ///
+    /// # Errors
+    /// When too many wait already, or the system gives no thread.
+    pub(crate) fn take(&mut self, begin: Box<Begin>, received: Instant) -> Result<(), WireFault> {
+        let queue = match &self.queue {
+            Some(queue) => queue,
+            None => {
+                let started = self.start().map_err(|error| WireFault::DecodeFailed(error.to_string()))?;
+                self.queue.insert(started)
+            }
+        };
+        queue.try_send((begin, received)).map_err(|error| match error {
+            TrySendError::Full(_) => WireFault::Protocol(format!("{WAITING_MAX} long prompts are waiting already")),
+            TrySendError::Disconnected(_) => WireFault::DecodeFailed("the thread for long prompts has ended".into()),
+        })
+    }
+
+    fn start(&self) -> std::io::Result<SyncSender<(Box<Begin>, Instant)>> {
+        let (queue, prompts) = sync_channel::<(Box<Begin>, Instant)>(WAITING_MAX);
+        let (model, results) = (Arc::clone(&self.model), self.results.clone());
+        std::thread::Builder::new().name("tokens".into()).stack_size(THREAD_BYTES).spawn(move || {
+            for (begin, received) in prompts {
+                let tokens = serve::prompt_tokens(&model, &begin.prompt, begin.add_bos);
+                if results.send(Event::Tokens { received, begin, tokens }).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(queue)
+    }
+}
