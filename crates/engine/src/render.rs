@@ -115,7 +115,13 @@ impl Renderer {
         }
         let (mut sender, mut receiver) = Link::new(ours).split().map_err(said)?;
         match receiver.recv::<Word>().map_err(said)? {
-            (Word::Ready(missing), _) if missing.is_empty() || !self.confine_required => {}
+            (Word::Ready(missing), _) if missing.is_empty() => {}
+            (Word::Ready(missing), _) if !self.confine_required => {
+                tracing::warn!(
+                    missing = missing.join("; "),
+                    "a chat template runs with less protection than it should"
+                );
+            }
             (Word::Ready(missing), _) => return Err(failed(missing.join("; "))),
             (Word::Prompt(_), _) => return Err(failed("it isn't Freehold's".into())),
         }
