@@ -5,7 +5,8 @@
 //! until [`Admission::next_wake`]; with nothing to do there is no such time, and nothing ticks.
 //!
 //! INVARIANT: every submitted ask gets exactly one [`Action::End`]; a worker that dies ends only asks
-//! that ran on it or waited for its load; the end of an ask that runs frees its slot only when the
+//! that ran on it or waited for its load, and of those that it never said a word about only the ones that
+//! have killed or met a dead worker before; the end of an ask that runs frees its slot only when the
 //! worker has said so, or is gone.
 
 mod queue;
@@ -70,10 +71,11 @@ pub(crate) enum Event<T> {
     },
     /// These workers have said something since they were last named here.
     Seen(Vec<WorkerKey>),
-    /// The process has ended.
+    /// The process has ended, and had said nothing about the asks in `unheard`.
     Gone {
         worker: WorkerKey,
         fault: Fault,
+        unheard: BTreeSet<AskId>,
     },
     /// Let the model go as soon as nothing runs on it.
     Unload(ModelKey),
@@ -160,6 +162,9 @@ pub(crate) struct Admission<T> {
 struct Live {
     entry: Entry,
     deadline: Option<u64>,
+    /// Given to a second worker, because the first one ended without a word on it. Never to a third: it
+    /// may be what kills them.
+    again: bool,
 }
 
 #[derive(Debug, Default)]
@@ -241,7 +246,7 @@ impl<T> Admission<T> {
             Event::LoadFailed { worker, fault } => self.load_failed(now, worker, &fault),
             Event::Ended { worker, ask, result } => self.ended(now, worker, ask, result),
             Event::Seen(workers) => workers.into_iter().for_each(|worker| self.seen(now, worker)),
-            Event::Gone { worker, fault } => self.gone(worker, &fault),
+            Event::Gone { worker, fault, unheard } => self.gone(worker, &fault, &unheard),
             Event::Unload(model) => {
                 if let Some(model) = self.models.get_mut(&model) {
                     model.leave = true;
@@ -289,7 +294,7 @@ impl<T> Admission<T> {
         let place = self.models.entry(model).or_default();
         place.leave = false;
         place.queue.push(&entry);
-        self.asks.insert(ask, Live { entry, deadline });
+        self.asks.insert(ask, Live { entry, deadline, again: false });
     }
 
     /// What a newcomer is told that neither began nor ended at once.
@@ -402,10 +407,25 @@ impl<T> Admission<T> {
         }
     }
 
-    fn gone(&mut self, worker: WorkerKey, fault: &Fault) {
-        let Some(model) = self.model_of(worker) else { return };
+    fn gone(&mut self, worker: WorkerKey, fault: &Fault, unheard: &BTreeSet<AskId>) {
+        let Some(key) = self.models.iter().find(|(_, model)| model.phase.worker() == Some(worker)).map(|(key, _)| *key)
+        else {
+            return;
+        };
+        let Some(model) = self.models.get_mut(&key) else { return };
         let before = std::mem::take(&mut model.phase);
         let mut lost: Vec<AskId> = std::mem::take(&mut model.running).into_keys().collect();
+        if matches!(before, Phase::Ready { .. }) {
+            // It was dead already, or died while it read them.
+            lost.retain(|ask| match self.asks.get_mut(ask) {
+                Some(live) if unheard.contains(ask) && live.entry.need == Need::Slot && !live.again => {
+                    live.again = true;
+                    model.queue.push(&live.entry);
+                    false
+                }
+                _ => true,
+            });
+        }
         // A worker that dies while it loads would most likely do so again.
         if matches!(before, Phase::Starting { .. }) {
             lost.extend(model.queue.drain());

@@ -13,7 +13,7 @@ use crate::handle::{Door, EngineConfig, Loaded, ModelSource, Row, Tuning};
 use base::answer::Progress;
 use base::{AppId, AskId, Code, Delta, Fault, Finish, Message as Turn, Modality, Priority, Sampling, Usage};
 use life::{Life, Order, Process, Task};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -126,8 +126,8 @@ struct Pending {
     model: ModelKey,
     promise: Promise,
     submitted: Instant,
-    /// Taken when it begins.
-    job: Option<Job>,
+    /// Kept while it runs: a worker that dies before its first word on it leaves it to the next.
+    job: Arc<Job>,
     waited: Waited,
 }
 
@@ -205,7 +205,7 @@ impl Owner {
             Job::Probe { .. } => Need::Ear,
         };
         let model = self.key_of(model);
-        let pending = Pending { model, promise, submitted, job: Some(job), waited: Waited::default() };
+        let pending = Pending { model, promise, submitted, job: Arc::new(job), waited: Waited::default() };
         self.asks.insert(ask, pending);
         self.step(Event::Submit(Entry { ask, model, app, priority, need, deadline_ms }));
     }
@@ -245,8 +245,9 @@ impl Owner {
                 Event::Ended { worker: key, ask, result }
             }
             News::Gone(fault) => {
-                self.workers.remove(&key);
-                Event::Gone { worker: key, fault }
+                let worker = self.workers.remove(&key);
+                let unheard = worker.map(|worker| worker.process.unheard()).unwrap_or_default();
+                Event::Gone { worker: key, fault, unheard }
             }
         };
         self.step(event);
@@ -339,13 +340,13 @@ impl Owner {
             self.workers.remove(&key);
             let fault = Fault::new(Code::Internal, "a worker's thread can't be started").cause(error);
             self.events.push_back(Event::LoadFailed { worker: key, fault: fault.clone() });
-            self.events.push_back(Event::Gone { worker: key, fault });
+            self.events.push_back(Event::Gone { worker: key, fault, unheard: BTreeSet::new() });
         }
     }
 
     fn begin(&mut self, key: WorkerKey, ask: AskId, deadline_left_ms: Option<u64>) {
         let (Some(worker), Some(pending)) = (self.workers.get_mut(&key), self.asks.get_mut(&ask)) else { return };
-        let Some(job) = pending.job.take() else { return };
+        let job = Arc::clone(&pending.job);
         worker.idle_since = None;
         let total = pending.submitted.elapsed();
         let load = match &worker.ready {

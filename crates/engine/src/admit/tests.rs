@@ -105,6 +105,26 @@ fn a_full_queue_says_how_full_it_is() {
 }
 
 #[test]
+fn an_ask_that_a_dead_worker_never_heard_gets_one_more() {
+    let mut admission = machine();
+    let mut worker = started(&mut admission, 0, entry(1, 0, "a"));
+    admission.step(0, Event::Submit(entry(2, 0, "a")));
+    admission.step(0, Event::Ready { worker, slots: 2 });
+    // The first had begun; the second meets a worker that is dead already.
+    let actions = admission.step(1, Event::Gone { worker, fault: death(), unheard: [AskId(2)].into() });
+    assert_eq!(failed(&actions, Code::WorkerDied), [1]);
+    let next = |actions: &[Action<()>]| {
+        actions.iter().find_map(|action| if let Action::Start { worker, .. } = action { Some(*worker) } else { None })
+    };
+    worker = next(&actions).expect("a new worker");
+    let actions = admission.step(2, Event::Ready { worker, slots: 2 });
+    assert!(matches!(actions[..], [Action::Begin { ask: AskId(2), .. }]), "{actions:?}");
+    // The next one dies of it in silence, too: that is enough.
+    let actions = admission.step(3, Event::Gone { worker, fault: death(), unheard: [AskId(2)].into() });
+    assert_eq!((failed(&actions, Code::WorkerDied), next(&actions)), (vec![2], None));
+}
+
+#[test]
 fn a_dead_worker_fails_what_ran_on_it_and_nothing_else() {
     let mut admission = machine();
     let worker = started(&mut admission, 0, entry(1, 0, "a"));
@@ -113,7 +133,7 @@ fn a_dead_worker_fails_what_ran_on_it_and_nothing_else() {
     admission.step(0, Event::Submit(entry(3, 0, "a")));
     admission.step(0, Event::Ready { worker, slots: 2 });
     admission.step(0, Event::Ready { worker: other, slots: 2 });
-    let actions = admission.step(1, Event::Gone { worker, fault: death() });
+    let actions = admission.step(1, Event::Gone { worker, fault: death(), unheard: BTreeSet::new() });
     assert_eq!(failed(&actions, Code::WorkerDied), [1, 2]);
     // The third waited: a new worker is started for it.
     let Some(Action::Start { worker: next, .. }) =
@@ -148,8 +168,8 @@ fn idle_models_make_room_the_longest_unused_first() {
         let actions = admission.step(50, Event::LoadFailed { worker, fault: short() });
         assert_eq!(actions, [Action::Kill(worker), Action::Stop(victim)]);
         // Nothing is started before the room is there.
-        assert_eq!(admission.step(51, Event::Gone { worker, fault: death() }), []);
-        let actions = admission.step(52, Event::Gone { worker: victim, fault: death() });
+        assert_eq!(admission.step(51, Event::Gone { worker, fault: death(), unheard: BTreeSet::new() }), []);
+        let actions = admission.step(52, Event::Gone { worker: victim, fault: death(), unheard: BTreeSet::new() });
         let [Action::Start { model: ModelKey(3), worker: next }] = actions[..] else { panic!("{actions:?}") };
         worker = next;
     }
@@ -164,7 +184,7 @@ fn a_death_while_loading_fails_those_who_wait() {
     let mut admission = machine();
     let worker = started(&mut admission, 0, entry(1, 0, "a"));
     admission.step(0, Event::Submit(entry(2, 0, "b")));
-    let actions = admission.step(5, Event::Gone { worker, fault: death() });
+    let actions = admission.step(5, Event::Gone { worker, fault: death(), unheard: BTreeSet::new() });
     assert_eq!(failed(&actions, Code::WorkerDied), [1, 2]);
     assert!(admission.is_still());
     assert_eq!(admission.next_wake(), None);
@@ -221,7 +241,7 @@ fn a_silent_worker_is_asked_then_ended_and_only_with_work_outstanding() {
     assert!(actions.contains(&Action::Kill(worker)), "{actions:?}");
     assert_eq!(failed(&actions, Code::WorkerDied), [1]);
     // The one that waited gets a new worker, once the old one is gone.
-    let actions = admission.step(311, Event::Gone { worker, fault: death() });
+    let actions = admission.step(311, Event::Gone { worker, fault: death(), unheard: BTreeSet::new() });
     assert!(matches!(actions[..], [Action::Start { .. }]), "{actions:?}");
 }
 
@@ -236,7 +256,7 @@ fn nothing_ticks_when_nothing_runs_but_the_idle_timer_once() {
     assert_eq!(admission.next_wake(), Some(610));
     // It doesn't end when asked.
     assert_eq!(admission.step(610, Event::Tick), [Action::Kill(worker)]);
-    admission.step(611, Event::Gone { worker, fault: death() });
+    admission.step(611, Event::Gone { worker, fault: death(), unheard: BTreeSet::new() });
     assert_eq!(admission.next_wake(), None);
 }
 
@@ -249,7 +269,7 @@ fn an_ask_that_comes_while_the_worker_leaves_gets_the_next_worker() {
     let actions = done(&mut admission, 2, worker, 1);
     assert_eq!(actions[1..], [Action::Stop(worker)]);
     assert_eq!(begun(&admission.step(3, Event::Submit(entry(2, 0, "a")))), [0_u64; 0]);
-    let actions = admission.step(4, Event::Gone { worker, fault: death() });
+    let actions = admission.step(4, Event::Gone { worker, fault: death(), unheard: BTreeSet::new() });
     assert!(matches!(actions[..], [Action::Start { .. }]), "{actions:?}");
 }
 
@@ -288,7 +308,7 @@ fn shutdown_ends_everything_and_takes_nothing_more() {
     assert_eq!(failed(&admission.step(2, Event::Submit(entry(4, 0, "a"))), Code::Cancelled), [4]);
     for worker in [ready, loading] {
         assert!(!admission.is_still());
-        admission.step(3, Event::Gone { worker, fault: death() });
+        admission.step(3, Event::Gone { worker, fault: death(), unheard: BTreeSet::new() });
     }
     assert!(admission.is_still());
     assert_eq!(admission.next_wake(), None);
@@ -402,7 +422,7 @@ impl World {
 
     fn gone(&mut self, key: WorkerKey) {
         let worker = self.workers.remove(&key).expect("it lives");
-        let actions = self.step(Event::Gone { worker: key, fault: death() });
+        let actions = self.step(Event::Gone { worker: key, fault: death(), unheard: BTreeSet::new() });
         let lost: BTreeSet<u64> = failed(&actions, Code::WorkerDied).into_iter().collect();
         for ask in lost {
             let entry = &self.submitted[&AskId(ask)];

@@ -13,7 +13,7 @@ use crate::{backend, locked, machine};
 use base::answer::Progress;
 use base::{AskId, Code, Fault, Message as Turn, Modality, Sampling};
 use jail::{Command, Io, JailError};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{ErrorKind, Read};
@@ -35,7 +35,15 @@ pub(super) struct Process {
     pub(super) pid: AtomicU32,
     /// Frames received: any is a sign of life.
     pub(super) frames: AtomicU32,
-    sinks: Mutex<HashMap<AskId, Arc<Sink>>>,
+    sinks: Mutex<HashMap<AskId, Given>>,
+}
+
+/// An ask that the worker has.
+#[derive(Debug)]
+struct Given {
+    sink: Arc<Sink>,
+    /// The worker has said something about it.
+    heard: bool,
 }
 
 /// What the writer is told.
@@ -50,7 +58,7 @@ pub(super) enum Order {
 #[derive(Debug)]
 pub(super) struct Task {
     pub(super) ask: AskId,
-    pub(super) job: Job,
+    pub(super) job: Arc<Job>,
     /// 0: none.
     pub(super) deadline_ms: u64,
 }
@@ -61,15 +69,24 @@ impl Process {
     }
 
     pub(super) fn learn(&self, ask: AskId, sink: Arc<Sink>) {
-        locked(&self.sinks).insert(ask, sink);
+        locked(&self.sinks).insert(ask, Given { sink, heard: false });
     }
 
     pub(super) fn forget(&self, ask: AskId) {
         locked(&self.sinks).remove(&ask);
     }
 
+    /// Asks that the worker has said nothing about.
+    pub(super) fn unheard(&self) -> BTreeSet<AskId> {
+        locked(&self.sinks).iter().filter(|(_, given)| !given.heard).map(|(ask, _)| *ask).collect()
+    }
+
+    /// Where the worker's word on an ask goes.
     fn sink(&self, ask: u64) -> Option<Arc<Sink>> {
-        locked(&self.sinks).get(&AskId(ask)).cloned()
+        let mut sinks = locked(&self.sinks);
+        let given = sinks.get_mut(&AskId(ask))?;
+        given.heard = true;
+        Some(Arc::clone(&given.sink))
     }
 
     /// Never waits: who holds the lock is storing the child, and looks at `killed` next, or is
@@ -471,18 +488,18 @@ impl Writer {
 
     fn directive(&mut self, task: Task) -> Result<Directive, Fault> {
         let job = task.ask.0;
-        Ok(match task.job {
+        Ok(match &*task.job {
             Job::Generate { messages, sampling, stop, tokens_max } => Directive::Begin(Box::new(Begin {
                 job,
-                prompt: self.prompt(&messages)?,
+                prompt: self.prompt(messages)?,
                 add_bos: self.add_bos,
-                sampling: to_wire(sampling),
-                stop,
-                tokens_max,
+                sampling: to_wire(sampling.clone()),
+                stop: stop.clone(),
+                tokens_max: *tokens_max,
                 deadline_ms: task.deadline_ms,
             })),
-            Job::Embed { texts } => Directive::Embed { job, texts },
-            Job::Probe { attempt } => Directive::Probe { job, attempt },
+            Job::Embed { texts } => Directive::Embed { job, texts: texts.clone() },
+            Job::Probe { attempt } => Directive::Probe { job, attempt: attempt.clone() },
         })
     }
 

@@ -41,6 +41,21 @@ fn a_kill_from_outside_is_the_same() {
 }
 
 #[test]
+fn an_ask_that_meets_a_dying_worker_is_answered_by_the_next() {
+    let bench = Bench::new();
+    let model = bench.chat("m", &Script::default());
+    bench.say(&model, "first").is_well(DEFAULT);
+    let pid = i32::try_from(bench.engine.loaded()[0].pid).expect("a small number");
+    let pid = rustix::process::Pid::from_raw(pid).expect("a process");
+    // A stopped process takes frames and reads none, as one does whose memory is being torn down.
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).expect("it lives");
+    let mut answer = bench.submit(&model, "second");
+    until("the worker has it", || (bench.engine.loaded()[0].running == 1).then_some(()));
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it lives");
+    Said::all(&mut answer).is_well(DEFAULT);
+}
+
+#[test]
 fn a_worker_killed_in_the_middle_of_a_frame_is_named_with_its_signal() {
     let bench = Bench::new();
     let model = bench.chat("m", &Script::default().on("crash", vec![text("x"), Step::DieMidFrame(SIGSEGV)]));
