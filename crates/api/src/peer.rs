@@ -1,8 +1,11 @@
 //! Who is at the other end of a loopback connection, and who holds a port.
 //!
-//! Linux says in `/proc/net/tcp` which user each socket belongs to. Elsewhere nothing is known,
+//! Linux says which user each socket belongs to: by netlink about one, in `/proc/net/tcp` about all. Elsewhere nothing is known,
 //! and nothing is claimed: then TCP is open to every user of the machine, which is why files and
 //! management are never served there.
+
+#[cfg(target_os = "linux")]
+mod kernel;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -34,7 +37,17 @@ pub(crate) enum Peer {
 
 /// Finds the owner of the far end of an accepted loopback connection.
 pub(crate) fn owner(peer: SocketAddr, own: SocketAddr) -> Peer {
+    // A missing answer may mean that netlink is out of reach here, so the table has the last word.
+    #[cfg(target_os = "linux")]
+    if let Some((uid, inode)) = kernel::socket_of(canonical(peer), canonical(own)) {
+        return found(uid, inode);
+    }
     owner_in(tables, peer, own)
+}
+
+/// A socket that no program holds any more has no inode.
+fn found(uid: u32, inode: u64) -> Peer {
+    if inode == 0 { Peer::Gone } else { Peer::User(uid) }
 }
 
 fn owner_in(mut read: impl FnMut() -> Vec<String>, peer: SocketAddr, own: SocketAddr) -> Peer {
@@ -44,7 +57,7 @@ fn owner_in(mut read: impl FnMut() -> Vec<String>, peer: SocketAddr, own: Socket
             return Peer::Unknown;
         }
         if let Some(row) = row_of(&tables, peer, own) {
-            return if row.inode == 0 { Peer::Gone } else { Peer::User(row.uid) };
+            return found(row.uid, row.inode);
         }
     }
     Peer::Unlisted

@@ -48,7 +48,9 @@ fn serve(settings: Settings, screen: &Screen, background: bool) -> Outcome {
     runtime::start_logs(&settings.log)?;
     let mut claim = runtime::claim(&settings)?;
     let tokio = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        // It only hands words on: what waits for a disk has threads of its own. A second thread would be
+        // woken for every token, and take a processor from the model each time.
+        .worker_threads(1)
         .thread_name("freehold")
         .enable_all()
         .build()

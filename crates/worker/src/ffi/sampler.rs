@@ -6,13 +6,18 @@ use wire::WireSampling;
 
 /// Scratch for one choice, kept so that no step allocates.
 #[derive(Debug, Default)]
-pub(crate) struct Candidates(Vec<sys::llama_token_data>);
+pub(crate) struct Candidates {
+    all: Vec<sys::llama_token_data>,
+    scores: Vec<f32>,
+}
 
 /// The rules of one job, with their memory (penalties, randomness).
 #[derive(Debug)]
 pub(crate) struct Sampler {
-    /// None: the highest score wins, which needs no llama.cpp.
+    /// None: the highest score wins, which needs no llama.cpp and a fraction of its time.
     chain: Option<NonNull<sys::llama_sampler>>,
+    /// Without a chain: what is added to the scores first. With one it is a link of its own.
+    biases: Vec<(usize, f32)>,
 }
 
 impl Sampler {
@@ -34,8 +39,9 @@ impl Sampler {
             .filter_map(|&(token, bias)| Some(sys::llama_logit_bias { token: i32::try_from(token).ok()?, bias }))
             .chain(suppressed.iter().map(|&token| sys::llama_logit_bias { token, bias: f32::NEG_INFINITY }))
             .collect();
-        if greedy && !penalties && biases.is_empty() {
-            return Ok(Self { chain: None });
+        if greedy && !penalties {
+            let biases = biases.iter().filter_map(|bias| Some((usize::try_from(bias.token).ok()?, bias.bias)));
+            return Ok(Self { chain: None, biases: biases.collect() });
         }
         // SAFETY: makes an empty chain that we own; each link is made from plain values (the list of
         // biases is copied), and the chain takes it over.
@@ -43,7 +49,7 @@ impl Sampler {
             let mut params = sys::llama_sampler_chain_default_params();
             params.no_perf = true;
             let chain = NonNull::new(sys::llama_sampler_chain_init(params)).ok_or("no sampler can be made")?;
-            let sampler = Self { chain: Some(chain) };
+            let sampler = Self { chain: Some(chain), biases: Vec::new() };
             if !biases.is_empty() {
                 let count = i32::try_from(biases.len()).map_err(|_| "too many biases".to_owned())?;
                 sampler.add(sys::llama_sampler_init_logit_bias(vocabulary, count, biases.as_ptr()))?;
@@ -99,12 +105,12 @@ impl Sampler {
 
     /// Chooses a token from the scores and takes note of it. None when no score is a number.
     pub(crate) fn choose(&mut self, logits: &[f32], candidates: &mut Candidates) -> Option<Token> {
-        let Some(chain) = self.chain else { return highest(logits) };
-        candidates.0.clear();
-        candidates.0.extend((0..).zip(logits).map(|(id, &logit)| sys::llama_token_data { id, logit, p: 0.0 }));
+        let Some(chain) = self.chain else { return highest_biased(logits, &self.biases, &mut candidates.scores) };
+        candidates.all.clear();
+        candidates.all.extend((0..).zip(logits).map(|(id, &logit)| sys::llama_token_data { id, logit, p: 0.0 }));
         let mut array = sys::llama_token_data_array {
-            data: candidates.0.as_mut_ptr(),
-            size: candidates.0.len(),
+            data: candidates.all.as_mut_ptr(),
+            size: candidates.all.len(),
             selected: -1,
             sorted: false,
         };
@@ -135,6 +141,21 @@ fn given(seed: u32) -> u32 {
     seed.min(u32::MAX - 1)
 }
 
+/// Index of the highest score after the biases.
+fn highest_biased(logits: &[f32], biases: &[(usize, f32)], scores: &mut Vec<f32>) -> Option<Token> {
+    if biases.is_empty() {
+        return highest(logits);
+    }
+    scores.clear();
+    scores.extend_from_slice(logits);
+    for (token, bias) in biases {
+        if let Some(score) = scores.get_mut(*token) {
+            *score += bias;
+        }
+    }
+    highest(scores)
+}
+
 /// Index of the highest score, the first of equals.
 fn highest(logits: &[f32]) -> Option<Token> {
     // In blocks, so that the compiler uses wide registers for the maximum; then one look for its place.
@@ -153,6 +174,17 @@ fn highest(logits: &[f32]) -> Option<Token> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn biases_move_scores_and_may_forbid_a_token() {
+        let (logits, mut scores) = ([1.0, 5.0, 3.0], Vec::new());
+        let mut best = |biases: &[(usize, f32)]| highest_biased(&logits, biases, &mut scores);
+        assert_eq!(best(&[]), Some(1));
+        assert_eq!(best(&[(1, f32::NEG_INFINITY)]), Some(2));
+        assert_eq!(best(&[(1, f32::NEG_INFINITY), (0, 2.5)]), Some(0));
+        // A token that isn't in the vocabulary.
+        assert_eq!(best(&[(9, 100.0)]), Some(1));
+    }
 
     #[test]
     fn the_highest_score_is_found_wherever_it_stands() {
