@@ -134,7 +134,7 @@ fn build(options: Options) -> Result<NativeDir> {
     let mut backends = Vec::new();
     let mut notes = Vec::new();
     for variant in variants.iter().rev() {
-        backends.push(backend::cpu(&workspace, &compiler, &scratch, variant)?);
+        backends.push(backend::cpu(&workspace, &compiler, &scratch, variant, !options.all_variants)?);
     }
     if variants.is_empty() {
         notes.push(format!("CPU: no tuned variant fits ({}); the baseline is used", have.join(" ")));

@@ -62,24 +62,31 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
     let peer = peer::ensure(&words(&loaded["devices"]))?;
     let mut watch = Watch::start(options.patience())?;
 
-    let (rounds, repetitions) = if options.quick { (3, 2) } else { (12, 3) };
+    let (rounds, repetitions) = if options.quick { (3, 2) } else { (30, 2) };
     let mut prompt = Series::default();
     let mut generate = Series::default();
     for round in 0..rounds {
         eprint!("\rround {} of {rounds} ", round + 1);
         watch.gap();
         let order = if round % 2 == 0 { [Side::Peer, Side::Ours] } else { [Side::Ours, Side::Peer] };
+        // Both sides of a pair come right after each other: such a machine drifts within seconds.
         for side in order {
             match side {
                 Side::Peer => {
-                    let speeds = |work| peer.measure(&starter.chat, threads, work, repetitions);
-                    prompt.peer.push(estimate(&speeds(Work::Prompt(PROMPT_TOKENS))?).mean);
-                    generate.peer.push(estimate(&speeds(Work::Generate { tokens: GENERATED_TOKENS, depth })?).mean);
+                    let speeds = peer.measure(&starter.chat, threads, Work::Prompt(PROMPT_TOKENS), repetitions)?;
+                    prompt.peer.push(estimate(&speeds).mean);
                 }
-                Side::Ours => {
-                    asker.prompts(filler, round, repetitions, &mut prompt)?;
-                    asker.generations(round, repetitions, &mut generate)?;
+                Side::Ours => asker.prompts(filler, round, repetitions, &mut prompt)?,
+            }
+        }
+        for side in order {
+            match side {
+                Side::Peer => {
+                    let work = Work::Generate { tokens: GENERATED_TOKENS, depth };
+                    let speeds = peer.measure(&starter.chat, threads, work, repetitions)?;
+                    generate.peer.push(estimate(&speeds).mean);
                 }
+                Side::Ours => asker.generations(round, repetitions, &mut generate)?,
             }
         }
     }

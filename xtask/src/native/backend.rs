@@ -13,11 +13,27 @@ struct Module<'a> {
     /// cmake's target.
     target: &'a str,
     defines: Vec<(String, String)>,
+    /// The processor that it is tuned for, if one.
+    tuned_for: Option<String>,
 }
 
-pub fn cpu(workspace: &Workspace, compiler: &Compiler, scratch: &Path, variant: &Variant) -> Result<BackendFile> {
-    let defines = variant.defines();
-    let module = Module { name: format!("cpu-{}", variant.name), target: "ggml-cpu", defines: defines.clone() };
+/// `tuned`: the order of instructions and the unrolling of loops are made for this processor. Which
+/// instructions there are is the variant's alone, so that the file runs wherever its features are.
+pub fn cpu(
+    workspace: &Workspace,
+    compiler: &Compiler,
+    scratch: &Path,
+    variant: &Variant,
+    tuned: bool,
+) -> Result<BackendFile> {
+    let mut defines = variant.defines();
+    // Both compilers know it on x86 only; elsewhere the variant's architecture implies a tuning.
+    let tuned_for = (tuned && cfg!(target_arch = "x86_64")).then(super::cpu::model);
+    if tuned_for.is_some() {
+        defines.extend(["CMAKE_C_FLAGS", "CMAKE_CXX_FLAGS"].map(|name| (name.into(), "-mtune=native".into())));
+    }
+    let module =
+        Module { name: format!("cpu-{}", variant.name), target: "ggml-cpu", defines: defines.clone(), tuned_for };
     let built = build(workspace, compiler, scratch, &module)
         .with_context(|| format!("the CPU backend {variant} doesn't build"))?;
     Ok(BackendFile {
@@ -34,7 +50,7 @@ pub fn gpu(workspace: &Workspace, compiler: &Compiler, scratch: &Path, kit: &Too
     say(&format!("{}: {}; building its backend (this can take many minutes once)", kit.name, kit.why));
     let mut defines = kit.defines.clone();
     defines.push(("GGML_NATIVE".into(), "OFF".into()));
-    let module = Module { name: kit.kind.into(), target: kit.target, defines: defines.clone() };
+    let module = Module { name: kit.kind.into(), target: kit.target, defines: defines.clone(), tuned_for: None };
     let built = build(workspace, compiler, scratch, &module)?;
     Ok(BackendFile {
         file: file_name(&module, &built),
@@ -53,7 +69,8 @@ fn file_name(module: &Module<'_>, built: &Path) -> String {
 fn build(workspace: &Workspace, compiler: &Compiler, scratch: &Path, module: &Module<'_>) -> Result<PathBuf> {
     let defines = all_defines(compiler, module);
     let flat: Vec<String> = defines.iter().map(|(name, value)| format!("-D{name}={value}")).collect();
-    let key = tools::hash(&[&workspace.llama_version, &compiler.version, &flat.join(" "), module.target]);
+    let tuned_for = module.tuned_for.as_deref().unwrap_or_default();
+    let key = tools::hash(&[&workspace.llama_version, &compiler.version, &flat.join(" "), module.target, tuned_for]);
     let folder = scratch.join(format!("{}-{key}", module.name));
     let done = folder.join("freehold-done");
     if done.is_file()
