@@ -15,7 +15,7 @@ use batch::pace::Pace;
 use batch::pool::{self, Fit, Pool};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use wire::{Begin, Directive, JobId, Report, Spent, WireFault, WireFinish, WireSampling};
 
 /// LIMIT: jobs that wait for a free sequence. The daemon keeps its own queue; this one only bridges gaps.
@@ -43,6 +43,8 @@ pub(crate) struct Generator<'a> {
     pool: Pool,
     composer: Composer,
     pace: Pace,
+    /// How long the last step took.
+    step: Duration,
     batch_tokens: u32,
     batch: Batch,
     candidates: Candidates,
@@ -86,6 +88,7 @@ impl<'a> Generator<'a> {
             pool,
             composer: Composer::default(),
             pace: Pace::default(),
+            step: Duration::ZERO,
             batch_tokens,
             batch: Batch::default(),
             candidates: Candidates::default(),
@@ -224,6 +227,10 @@ impl<'a> Generator<'a> {
     fn step(&mut self) {
         let Some(shares) = self.compose() else { return };
         let parts = self.fill(&shares);
+        if shares.iter().any(|share| share.tokens > 1) {
+            // A step that reads a prompt takes longer than text may wait.
+            (0..self.slots.len()).for_each(|slot| self.flush(slot));
+        }
         // A step that several share goes on to its end, whoever of them is cancelled or late: it is short,
         // and a recurrent state can't be taken back by some tokens.
         let only = if let [part] = parts.as_slice() { self.slots[part.slot].as_ref() } else { None };
@@ -235,7 +242,8 @@ impl<'a> Generator<'a> {
         match outcome {
             Decoded::Done => {
                 let tokens = u32::try_from(self.batch.len()).unwrap_or(u32::MAX);
-                let took_us = micros(start.elapsed());
+                self.step = start.elapsed();
+                let took_us = micros(self.step);
                 self.pace.observe(tokens, took_us);
                 self.crew.observe(tokens, took_us);
                 for part in parts {
@@ -311,6 +319,7 @@ impl<'a> Generator<'a> {
 
     /// Gives a job's cells back; it is read again when there is room, and its text goes on unbroken.
     fn step_back(&mut self, slot: usize) {
+        self.flush(slot);
         if let Some(mut running) = self.slots[slot].take() {
             self.context.forget(sequence(slot), 0);
             running.job.past = 0;
@@ -380,8 +389,8 @@ impl<'a> Generator<'a> {
         self.bytes.clear();
         self.context.model().piece(token, &mut self.bytes);
         let progress = job.take(token, &self.bytes, now);
-        if !progress.text.is_empty() {
-            self.outbox.send(Report::Text { job: job.id, text: progress.text });
+        if let Some(text) = job.write(&progress.text, now, self.step) {
+            self.outbox.send(Report::Text { job: job.id, text });
         }
         if let Some(finish) = progress.finish {
             self.close(part.slot, finish);
@@ -415,13 +424,22 @@ impl<'a> Generator<'a> {
     fn end(&mut self, slot: usize, finish: WireFinish) {
         let Some(running) = self.slots[slot].as_mut() else { return };
         let rest = running.job.rest();
-        if !rest.text.is_empty() {
-            self.outbox.send(Report::Text { job: running.job.id, text: rest.text });
+        if let Some(text) = running.job.write(&rest.text, Instant::now(), Duration::ZERO) {
+            self.outbox.send(Report::Text { job: running.job.id, text });
         }
         self.close(slot, rest.finish.unwrap_or(finish));
     }
 
+    /// Text that waits for more goes out.
+    fn flush(&mut self, slot: usize) {
+        let Some(running) = self.slots[slot].as_mut() else { return };
+        if let Some(text) = running.job.flush(Instant::now()) {
+            self.outbox.send(Report::Text { job: running.job.id, text });
+        }
+    }
+
     fn close(&mut self, slot: usize, finish: WireFinish) {
+        self.flush(slot);
         if let Some(running) = self.slots[slot].take() {
             self.context.forget(sequence(slot), 0);
             let spent = running.job.spent(Instant::now());
@@ -430,6 +448,7 @@ impl<'a> Generator<'a> {
     }
 
     fn fail(&mut self, slot: usize, reason: &str) {
+        self.flush(slot);
         if let Some(running) = self.slots[slot].take() {
             self.context.forget(sequence(slot), 0);
             let fault = WireFault::DecodeFailed(reason.to_owned());
