@@ -9,6 +9,7 @@ pub(crate) mod http;
 pub(crate) mod report;
 
 mod cpu;
+mod limit;
 mod machine;
 mod peer;
 mod raw;

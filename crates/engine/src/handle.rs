@@ -105,6 +105,7 @@ pub struct Engine {
 struct Shared {
     door: Arc<Door>,
     backends: Arc<Backends>,
+    program: PathBuf,
     stop_ms: u64,
 }
 
@@ -221,8 +222,9 @@ impl Engine {
             config.state_dir.clone(),
             Duration::from_millis(tuning.self_test_ms),
         ));
+        let program = config.program.clone();
         supervise::start(config, tuning, Arc::clone(&door), Arc::clone(&backends), messages)?;
-        Ok(Self { shared: Arc::new(Shared { door, backends, stop_ms: tuning.stop_ms }) })
+        Ok(Self { shared: Arc::new(Shared { door, backends, program, stop_ms: tuning.stop_ms }) })
     }
 
     /// Asks a chat model. Returns at once: waiting and loading come as progress, faults in the stream.
@@ -314,6 +316,14 @@ impl Engine {
     /// [`Code::WorkerMissing`]; [`Code::BackendFailed`] when no backend passes.
     pub fn backends(&self) -> Result<BackendChoice, Fault> {
         self.shared.backends.choice()
+    }
+
+    /// What the children that run chat templates are under; found out by starting one.
+    ///
+    /// # Errors
+    /// [`Code::ConfinementFailed`] when it doesn't start.
+    pub fn template_protection(&self) -> Result<jail::Protection, Fault> {
+        crate::render::protection(&self.shared.program)
     }
 
     /// Lets a model go as soon as nothing runs on it.

@@ -7,13 +7,14 @@
 
 use crate::template::{self, Moment};
 use base::{Bytes, Code, Fault, Message, Millis, ModelFacts};
-use jail::{Command, Filter, Io, KillOnDrop, Limits, Rules};
+use jail::{Command, Filter, Io, KillOnDrop, Limits, Protection, Rules};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,8 +28,8 @@ const RENDER_MS_MAX: u64 = 20_000;
 /// What the child says: `Ready` once, then one prompt for each question.
 #[derive(Debug, Serialize, Deserialize)]
 enum Word {
-    /// What of its confinement isn't in force; nothing when it is whole.
-    Ready(Vec<String>),
+    /// What it runs under.
+    Ready(Protection),
     Prompt(Result<Vec<String>, Fault>),
 }
 
@@ -86,47 +87,16 @@ impl Renderer {
     }
 
     fn start(&self) -> Result<Running, Fault> {
-        let failed = |cause: String| {
-            let words = format!("`{} render`, which runs chat templates, doesn't start", self.program.display());
-            Fault::new(Code::ConfinementFailed, words)
-                .cause(cause)
-                .hint("run `freehold doctor`: it says what confinement this system allows")
-        };
-        let said = |error: WireError| failed(error.to_string());
-        let (ours, theirs) = wire::pair().map_err(said)?;
-        let limits = Limits {
-            memory_bytes: Some(MEMORY_BYTES_MAX),
-            files_max: Some(16),
-            file_bytes_max: Some(0),
-            ..Limits::default()
-        };
-        let child = Command::new(&self.program)
-            .arg("render")
-            .stdin(Io::File(File::from(theirs.into_fd())))
-            .limits(limits)
-            .die_with_parent()
-            .spawn()
-            .map_err(|error| failed(error.to_string()))?;
-        let child = KillOnDrop(child);
-        let ours = ours.into_fd();
-        for side in [Timeout::Recv, Timeout::Send] {
-            set_socket_timeout(&ours, side, Some(Duration::from_millis(RENDER_MS_MAX)))
-                .map_err(|errno| failed(errno.to_string()))?;
-        }
-        let (mut sender, mut receiver) = Link::new(ours).split().map_err(said)?;
-        match receiver.recv::<Word>().map_err(said)? {
-            (Word::Ready(missing), _) if missing.is_empty() => {}
-            (Word::Ready(missing), _) if !self.confine_required => {
-                tracing::warn!(
-                    missing = missing.join("; "),
-                    "a chat template runs with less protection than it should"
-                );
+        let (mut running, protection) = Running::start(&self.program)?;
+        if !protection.is_complete() {
+            let missing = protection.missing.join("; ");
+            if self.confine_required {
+                return Err(unstarted(&self.program, missing));
             }
-            (Word::Ready(missing), _) => return Err(failed(missing.join("; "))),
-            (Word::Prompt(_), _) => return Err(failed("it isn't Freehold's".into())),
+            tracing::warn!(missing, "a chat template runs with less protection than it should");
         }
-        sender.send(&*self.facts).map_err(said)?;
-        Ok(Running { sender, receiver, has_served: false, _child: child })
+        running.sender.send(&*self.facts).map_err(|error| unstarted(&self.program, error))?;
+        Ok(running)
     }
 
     fn broken(&self, error: &WireError) -> Fault {
@@ -144,7 +114,50 @@ impl Renderer {
     }
 }
 
+/// What a child that runs templates is under; found out by starting one.
+pub(crate) fn protection(program: &Path) -> Result<Protection, Fault> {
+    Running::start(program).map(|(_, protection)| protection)
+}
+
+fn unstarted(program: &Path, cause: impl fmt::Display) -> Fault {
+    let words = format!("`{} render`, which runs chat templates, doesn't start", program.display());
+    Fault::new(Code::ConfinementFailed, words)
+        .cause(cause)
+        .hint("run `freehold doctor`: it says what confinement this system allows")
+}
+
 impl Running {
+    fn start(program: &Path) -> Result<(Self, Protection), Fault> {
+        let said = |error: WireError| unstarted(program, error);
+        let (ours, theirs) = wire::pair().map_err(said)?;
+        let limits = Limits {
+            memory_bytes: Some(MEMORY_BYTES_MAX),
+            files_max: Some(16),
+            file_bytes_max: Some(0),
+            ..Limits::default()
+        };
+        let child = Command::new(program)
+            .arg("render")
+            .stdin(Io::File(File::from(theirs.into_fd())))
+            .limits(limits)
+            .die_with_parent()
+            .spawn()
+            .map_err(|error| unstarted(program, error))?;
+        let child = KillOnDrop(child);
+        let ours = ours.into_fd();
+        for side in [Timeout::Recv, Timeout::Send] {
+            set_socket_timeout(&ours, side, Some(Duration::from_millis(RENDER_MS_MAX)))
+                .map_err(|errno| unstarted(program, errno))?;
+        }
+        let (sender, mut receiver) = Link::new(ours).split().map_err(said)?;
+        match receiver.recv::<Word>().map_err(said)? {
+            (Word::Ready(protection), _) => {
+                Ok((Self { sender, receiver, has_served: false, _child: child }, protection))
+            }
+            (Word::Prompt(_), _) => Err(unstarted(program, "it isn't Freehold's")),
+        }
+    }
+
     fn ask(&mut self, messages: &[Message], now: Moment) -> Result<Result<Vec<String>, Fault>, WireError> {
         self.sender.send(&(messages, now))?;
         match self.receiver.recv::<Word>() {
@@ -165,11 +178,9 @@ impl Running {
 pub fn run_renderer() -> ExitCode {
     let link = std::io::stdin().as_fd().try_clone_to_owned().map_err(WireError::from);
     let served = link.and_then(|descriptor| Link::new(descriptor).split()).and_then(|(sender, receiver)| {
-        let missing = match jail::apply(&Rules::default().with_filter(Filter::WorkerCpu)) {
-            Ok(protection) => protection.missing,
-            Err(error) => vec![error.to_string()],
-        };
-        serve(sender, receiver, missing)
+        let protection = jail::apply(&Rules::default().with_filter(Filter::WorkerCpu))
+            .unwrap_or_else(|error| Protection { missing: vec![error.to_string()], ..Protection::default() });
+        serve(sender, receiver, protection)
     });
     match served {
         Err(WireError::Closed) => ExitCode::SUCCESS,
@@ -177,8 +188,8 @@ pub fn run_renderer() -> ExitCode {
     }
 }
 
-fn serve(mut sender: Sender, mut receiver: Receiver, missing: Vec<String>) -> Result<(), WireError> {
-    sender.send(&Word::Ready(missing))?;
+fn serve(mut sender: Sender, mut receiver: Receiver, protection: Protection) -> Result<(), WireError> {
+    sender.send(&Word::Ready(protection))?;
     let (facts, _) = receiver.recv::<ModelFacts>()?;
     loop {
         let ((messages, now), _) = receiver.recv::<(Vec<Message>, Moment)>()?;

@@ -123,7 +123,10 @@ fn reason(question: &str, hits: &[Hit], strengths: &[f32]) -> String {
     let stems: HashSet<String> = words::words(&nearest.text).into_iter().map(|word| word.stem).collect();
     let held = nearest.terms.iter().filter(|term| stems.contains(&term.stem)).count();
     let place = format!("`{}`:{}", nearest.path.display(), nearest.place);
-    let near = format!("the nearest passage ({place}) holds {held} of the question's {} words", nearest.terms.len());
+    let near = match held {
+        0 => format!("the nearest passage ({place}) holds none of the question's words"),
+        _ => format!("the nearest passage ({place}) holds {held} of the question's {} words", nearest.terms.len()),
+    };
     if missing.is_empty() {
         format!("no passage answers this; {near}")
     } else {

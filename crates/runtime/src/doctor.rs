@@ -14,7 +14,9 @@ pub(crate) fn examine(inner: &Inner) -> Doctor {
     checks.extend(backends(inner));
     checks.extend(models(inner));
     checks.extend(worker_confinement(inner));
-    checks.push(reader_confinement(inner));
+    // Documents are parsed, and templates run, in children of their own; one of each is started to see.
+    checks.push(child_confinement("confinement: reader", inner.maps.reader_protection()));
+    checks.push(child_confinement("confinement: templates", inner.engine.template_protection()));
     checks.push(home(inner));
     checks.push(maps(inner));
     checks.push(network(inner));
@@ -148,7 +150,7 @@ fn worker_confinement(inner: &Inner) -> Vec<Check> {
                     format!("{lines}; {tried} of {tried} forbidden acts were tried from inside and refused"),
                 )
             } else if allowed.is_empty() {
-                check(NAME, Verdict::Weak, format!("{lines}; missing: {}", loaded.protection.missing.join("; ")))
+                check(NAME, Verdict::Weak, lines)
             } else {
                 check(NAME, Verdict::Bad, format!("a worker here can {}", allowed.join(", ")))
             }]
@@ -156,14 +158,12 @@ fn worker_confinement(inner: &Inner) -> Vec<Check> {
     }
 }
 
-/// Documents are parsed in a child of their own; one is started to see what it runs under.
-fn reader_confinement(inner: &Inner) -> Check {
-    const NAME: &str = "confinement: reader";
-    match inner.maps.reader_protection() {
-        Err(fault) => failed(NAME, &fault),
+fn child_confinement(name: &str, found: Result<jail::Protection, Fault>) -> Check {
+    match found {
+        Err(fault) => failed(name, &fault),
         Ok(protection) => {
             let verdict = if protection.is_complete() { Verdict::Good } else { Verdict::Weak };
-            check(NAME, verdict, protection.lines().join("; "))
+            check(name, verdict, protection.lines().join("; "))
         }
     }
 }

@@ -9,7 +9,7 @@ use super::http;
 use super::peer::{self, Work};
 use super::report::{Bound, Goal, Report, Table, figure};
 use super::stat::{self, estimate};
-use super::{Options, Watch};
+use super::{Options, Watch, limit};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -94,6 +94,7 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
     report.quiet = Some(watch.seen());
     drop(daemon);
 
+    report.setting("limit", limit(&starter.chat, threads, estimate(&generate.ours).mean)?);
     report.setting("model", starter.chat.display().to_string());
     report.setting("peer", peer.words());
     report.setting("ours", ours(&freehold)?);
@@ -109,6 +110,18 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
         report.goals.push(Goal::beside(name, means, "tokens/s", ratio, Bound::AtLeast(RATIO_MIN)));
     }
     Ok(report.finish(options.json))
+}
+
+/// Each token of an answer reads all weights once, so memory's speed bounds generation.
+fn limit(model: &Path, threads: u32, tokens_per_s: f64) -> Result<String> {
+    let memory = limit::read_gb_per_s(threads as usize);
+    let read = std::fs::metadata(model)?.len() as f64 / 1e9 * tokens_per_s;
+    Ok(format!(
+        "{threads} threads read {} GB/s from memory here; generation reads {} GB/s of weights, {:.0} % of that",
+        figure(memory),
+        figure(read),
+        100.0 * read / memory
+    ))
 }
 
 #[derive(Debug, Clone, Copy)]

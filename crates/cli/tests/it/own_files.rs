@@ -195,12 +195,14 @@ fn doctor_shows_the_protection_that_is_in_force() {
         let all = doctor["checks"].as_array().expect("checks");
         all.iter().find(|check| check["name"] == name).unwrap_or_else(|| panic!("no {name}: {doctor}")).clone()
     };
-    // The reader is the real one, whatever stands in for the worker.
-    let reader = found("confinement: reader");
-    let detail = reader["detail"].as_str().expect("words");
+    // These children are the real ones, whatever stands in for the worker.
     let seccomp = std::fs::read_to_string("/proc/self/status").expect("status").contains("\nSeccomp:");
-    assert!(!seccomp || detail.contains("seccomp: allow-list extract"), "{detail}");
-    assert_eq!(reader["verdict"] == "good", !detail.contains("missing:"), "{reader}");
+    for (name, filter) in [("confinement: reader", "extract"), ("confinement: templates", "worker-cpu")] {
+        let child = found(name);
+        let detail = child["detail"].as_str().expect("words");
+        assert!(!seccomp || detail.contains(&format!("seccomp: allow-list {filter}")), "{detail}");
+        assert_eq!(child["verdict"] == "good", !detail.contains("missing:"), "{child}");
+    }
     // This one is not confined, and says so when it is tried.
     let worker = found("confinement: worker");
     assert_eq!(worker["verdict"], "bad");
