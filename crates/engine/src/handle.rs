@@ -66,7 +66,7 @@ impl Default for Tuning {
             ping_after_ms: 10_000,
             hang_ms: 120_000,
             quantum_ms: 2_000,
-            batch_patience_ms: 30_000,
+            batch_patience_ms: 10_000,
             unread_ms: 600_000,
             stop_ms: 3_000,
             self_test_ms: 60_000,

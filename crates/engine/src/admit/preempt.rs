@@ -199,7 +199,10 @@ impl<T> Admission<T> {
                 run.stage = Stage::Leaving;
                 self.actions.push(Action::Hold { worker, ask });
             }
-            Some(Run { stage: Stage::Parked, .. }) => model.queue.remove(now, &entry),
+            Some(Run { stage: Stage::Parked, .. }) => {
+                model.queue.remove(now, &entry);
+                model.claim = model.claim.filter(|claims| *claims != ask);
+            }
             _ => {}
         }
     }

@@ -15,7 +15,7 @@ pub(super) struct Queue {
     ear: VecDeque<AskId>,
     interactive: Turns,
     batch: Turns,
-    /// Since when batch asks wait and none of them was served.
+    /// Since when batch asks wait and none of them had a turn that nobody could take from it.
     batch_since: Option<u64>,
 }
 
@@ -52,18 +52,19 @@ impl Queue {
     }
 
     /// The next ask; of those that need a slot only one that `fits`. Interactive ones come first, but after
-    /// `patience_ms` without any batch ask served one of them has its turn.
+    /// `patience_ms` in which batch asks wait, one of them has its turn.
     pub(super) fn pop(&mut self, now: u64, patience_ms: u64, fits: impl Fn(AskId) -> bool) -> Option<Next> {
         if let Some(ask) = self.ear.pop_front() {
             return Some(Next { ask, aged: false });
         }
         let due = self.batch_since.is_some_and(|since| now >= since.saturating_add(patience_ms));
-        if due && !self.interactive.is_empty() {
+        if due {
             if self.batch.is_blocked(&fits) {
                 return None;
             }
             if let Some(ask) = self.batch.pop(&fits) {
-                self.batch_served(now);
+                self.batch_since = None;
+                self.note_batch(now);
                 return Some(Next { ask, aged: true });
             }
         }
@@ -74,9 +75,7 @@ impl Queue {
             }
             return Some(Next { ask, aged: false });
         }
-        let ask = self.batch.pop(&fits)?;
-        self.batch_served(now);
-        Some(Next { ask, aged: false })
+        self.batch.pop(&fits).map(|ask| Next { ask, aged: false })
     }
 
     /// Takes this one, for whom room was made.
@@ -84,9 +83,7 @@ impl Queue {
         let turns = self.turns(entry.priority);
         turns.remove(&entry.app, entry.ask);
         turns.to_back(&entry.app);
-        if entry.priority == Priority::Batch {
-            self.batch_served(now);
-        }
+        self.note_batch(now);
     }
 
     /// The first of each app, in their turn: of the interactive ones, or of the batch ones when there is no
@@ -138,11 +135,6 @@ impl Queue {
 
     fn note_batch(&mut self, now: u64) {
         self.batch_since = if self.batch.is_empty() { None } else { self.batch_since.or(Some(now)) };
-    }
-
-    fn batch_served(&mut self, now: u64) {
-        self.batch_since = None;
-        self.note_batch(now);
     }
 }
 

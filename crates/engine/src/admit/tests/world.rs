@@ -213,6 +213,8 @@ impl World {
         let unheard: BTreeSet<AskId> = if unheard { worker.jobs.keys().copied().collect() } else { BTreeSet::new() };
         for ask in &unheard {
             self.begun.remove(ask);
+            // Nothing was ever written to its reader.
+            self.slow.remove(ask);
         }
         let silent = !unheard.is_empty();
         let actions = self.step(Event::Gone { worker: key, fault: death(), unheard });
