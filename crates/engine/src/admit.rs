@@ -13,8 +13,8 @@ mod preempt;
 mod queue;
 
 use base::{AppId, AskId, Code, Fault, Millis, Priority};
-pub(crate) use preempt::{Counts, Size};
 use preempt::Run;
+pub(crate) use preempt::{Counts, Size};
 use queue::Queue;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -555,7 +555,9 @@ impl<T> Admission<T> {
     fn deadline_fault(&self, ask: AskId) -> Fault {
         let Some(live) = self.asks.get(&ask) else { return late_answer(None, "it waited") };
         let stage = match self.models.get(&live.entry.model) {
-            Some(model) if model.running.get(&ask).is_some_and(|run| !run.is_busy()) => "the answer had to wait for others",
+            Some(model) if model.running.get(&ask).is_some_and(|run| !run.is_busy()) => {
+                "the answer had to wait for others"
+            }
             Some(model) if model.running.contains_key(&ask) => "the answer was under way",
             Some(Model { phase: Phase::Starting { .. }, .. }) => "the model was loading",
             Some(_) | None => "it waited for its turn",

@@ -222,7 +222,8 @@ impl<'a> Generator<'a> {
         let now = Instant::now();
         let over = |job: &Job| job.deadline.is_some_and(|deadline| deadline <= now);
         let running = self.slots.iter().flatten().map(|running| &running.job);
-        let late: Vec<JobId> = running.chain(&self.waiting).chain(&self.held).filter(|job| over(job)).map(|job| job.id).collect();
+        let late: Vec<JobId> =
+            running.chain(&self.waiting).chain(&self.held).filter(|job| over(job)).map(|job| job.id).collect();
         for id in late {
             self.end_by_id(id, WireFinish::Deadline);
         }

@@ -90,11 +90,19 @@ fn no_ask_is_stuck_and_no_answer_is_wrong() {
         callers.into_iter().map(|caller| caller.join().expect("a caller's checks hold")).collect()
     });
     let sum = |of: fn(&Tally) -> u32| tallies.iter().map(of).sum::<u32>();
-    assert!(sum(|t| t.well) > 50 && sum(|t| t.died) > 0 && sum(|t| t.dropped) > 0 && sum(|t| t.late) > 0, "{tallies:?}");
+    assert!(
+        sum(|t| t.well) > 50 && sum(|t| t.died) > 0 && sum(|t| t.dropped) > 0 && sum(|t| t.late) > 0,
+        "{tallies:?}"
+    );
     let held = bench.frames().iter().filter(|line| line.starts_with("hold")).count();
     assert!(held > 20, "{held} asks had to step back: the test shows little");
     until("all to be still", || {
-        bench.engine.loaded().iter().all(|loaded| loaded.running == 0 && loaded.queued == 0 && loaded.parked == 0).then_some(())
+        bench
+            .engine
+            .loaded()
+            .iter()
+            .all(|loaded| loaded.running == 0 && loaded.queued == 0 && loaded.parked == 0)
+            .then_some(())
     });
     for model in &models {
         bench.say(model, "plain").is_well(DEFAULT);

@@ -8,7 +8,11 @@ use wire::{JobId, Report};
 impl Generator<'_> {
     /// Takes a job whose prompt fits.
     pub(super) fn queue(&mut self, job: Job) {
-        self.outbox.send(Report::Accepted { job: job.id, prompt_tokens: job.prompt_tokens, tokens_max: job.tokens_max });
+        self.outbox.send(Report::Accepted {
+            job: job.id,
+            prompt_tokens: job.prompt_tokens,
+            tokens_max: job.tokens_max,
+        });
         if let Some(place) = self.holds.iter().position(|id| *id == job.id) {
             self.holds.swap_remove(place);
             self.held.push(job);

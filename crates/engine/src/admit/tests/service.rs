@@ -364,7 +364,9 @@ impl Service {
                     if left_ms == 0 {
                         self.step(Event::Ended { worker, ask, result: Ok(()) });
                         self.submit(app);
-                    } else if ask.0.is_multiple_of(self.apps[app].slow_every) && left_ms < 100 && left_ms + TICK_MS >= 100
+                    } else if ask.0.is_multiple_of(self.apps[app].slow_every)
+                        && left_ms < 100
+                        && left_ms + TICK_MS >= 100
                     {
                         job.slow_until = Some(self.now + 500);
                         self.step(Event::Slow(ask));

@@ -6,7 +6,14 @@ use std::collections::BTreeMap;
 
 #[derive(Debug, Clone)]
 enum Op {
-    Submit { model: u32, app: u8, batch: bool, ear: bool, size: Size, deadline_ms: Option<u64> },
+    Submit {
+        model: u32,
+        app: u8,
+        batch: bool,
+        ear: bool,
+        size: Size,
+        deadline_ms: Option<u64>,
+    },
     Drop(usize),
     Load(usize, u8),
     Ready(usize, u32),
@@ -417,7 +424,10 @@ impl Worker {
         if self.jobs[&newcomer].need == Need::Slot && taking().count() > 1 {
             let cells: u32 = taking().map(|job| job.cells).sum();
             assert!(cells <= CELLS, "{cells} cells are wanted");
-            assert!(!taking().any(|job| job.pressed && job.place == Place::Works), "more work for a pool that has run dry");
+            assert!(
+                !taking().any(|job| job.pressed && job.place == Place::Works),
+                "more work for a pool that has run dry"
+            );
         }
     }
 }
