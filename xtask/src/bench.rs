@@ -8,13 +8,16 @@ pub(crate) mod daemon;
 pub(crate) mod http;
 pub(crate) mod report;
 
+mod chat;
 mod cpu;
 mod limit;
 mod machine;
 mod peer;
 mod raw;
+mod server;
 mod start;
 mod stat;
+mod streams;
 
 pub(crate) use machine::Watch;
 
@@ -23,7 +26,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// Names that a guard may cite as `bench: NAME`.
-pub(crate) const NAMES: [&str; 3] = ["raw", "start", "cpu"];
+pub(crate) const NAMES: [&str; 4] = ["raw", "streams", "start", "cpu"];
 
 /// How a benchmark or an evaluation was called.
 #[derive(Debug, Clone, Copy, Default)]
@@ -47,6 +50,7 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
     let (name, options) = read(args, &NAMES)?;
     match name {
         "raw" => raw::run(options),
+        "streams" => streams::run(options),
         "start" => start::run(options),
         _ => cpu::run(options),
     }
