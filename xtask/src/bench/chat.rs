@@ -70,6 +70,22 @@ pub(super) struct Answer {
 }
 
 impl Answer {
+    #[cfg(test)]
+    pub(super) fn empty(at: Instant) -> Self {
+        Self {
+            sent: at,
+            first: at,
+            last: at,
+            text: String::new(),
+            finish: None,
+            prompt_tokens: 0,
+            completion_tokens: 0,
+            cached_tokens: 0,
+            worker_prompt: f64::NAN,
+            worker_generate: f64::NAN,
+        }
+    }
+
     /// Seconds from the request to the first text.
     pub(super) fn first_s(&self) -> f64 {
         (self.first - self.sent).as_secs_f64()

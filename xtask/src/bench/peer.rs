@@ -181,13 +181,30 @@ impl Peer {
         for (flag, value) in [("-t", threads), ("-p", prompt), ("-n", generate), ("-d", depth), ("-r", repetitions)] {
             command.args([flag.to_string(), value.to_string()]);
         }
-        rates(&place::output(&mut command)?)
+        rates(&place::output(&mut command)?, 0)
     }
 }
 
-fn rates(json: &str) -> Result<Vec<f64>> {
+impl Peer {
+    /// Tokens per second of a prompt and of an answer, measured with the model loaded once.
+    ///
+    /// # Errors
+    /// As [`Self::measure`].
+    pub(super) fn measure_both(&self, model: &Path, threads: u32, prompt: u32, answer: u32) -> Result<(f64, f64)> {
+        let mut command = self.command(&self.bench);
+        command.arg("-m").arg(model).args(["-o", "json", "-r", "1"]);
+        for (flag, value) in [("-t", threads), ("-p", prompt), ("-n", answer)] {
+            command.args([flag.to_string(), value.to_string()]);
+        }
+        let said = place::output(&mut command)?;
+        Ok((rates(&said, 0)?[0], rates(&said, 1)?[0]))
+    }
+}
+
+/// The samples of one test of a call; none is empty.
+fn rates(json: &str, test: usize) -> Result<Vec<f64>> {
     let value: Value = serde_json::from_str(json).context("llama-bench printed no JSON")?;
-    let samples = value[0]["samples_ts"].as_array().context("llama-bench gave no samples")?;
+    let samples = value[test]["samples_ts"].as_array().context("llama-bench gave no samples")?;
     let rates: Vec<f64> = samples.iter().filter_map(Value::as_f64).collect();
     if rates.is_empty() || rates.iter().any(|rate| *rate <= 0.0) {
         bail!("llama-bench gave no rates")
@@ -202,9 +219,12 @@ mod tests {
 
     #[test]
     fn the_bench_programs_samples_are_read() {
-        assert_eq!(rates(r#"[{"n_prompt": 512, "samples_ts": [100.5, 101.0]}]"#).expect("rates"), [100.5, 101.0]);
+        let both = r#"[{"n_prompt": 512, "samples_ts": [100.5, 101.0]}, {"n_gen": 9, "samples_ts": [7.0]}]"#;
+        assert_eq!(rates(both, 0).expect("rates"), [100.5, 101.0]);
+        assert_eq!(rates(both, 1).expect("rates"), [7.0]);
+        assert!(rates(both, 2).is_err());
         for bad in ["", "[]", r#"[{"samples_ts": []}]"#, r#"[{"samples_ts": [0.0]}]"#] {
-            assert!(rates(bad).is_err(), "{bad}");
+            assert!(rates(bad, 0).is_err(), "{bad}");
         }
     }
 }

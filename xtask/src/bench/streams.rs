@@ -193,13 +193,10 @@ mod tests {
             sent: at(sent),
             first: at(first),
             last: at(last),
-            text: String::new(),
-            finish: None,
             prompt_tokens: LENGTHS.prompt,
             completion_tokens,
             cached_tokens: 6,
-            worker_prompt: f64::NAN,
-            worker_generate: f64::NAN,
+            ..Answer::empty(start)
         }
     }
 
