@@ -193,7 +193,7 @@ fn look(entry: &DirEntry, walked: &mut Walked) {
     }
     if let Some(what) = extract::unreadable(&entry.file_name().to_string_lossy()) {
         let fault = Fault::new(Code::DocumentInvalid, format!("it is {what}"))
-            .hint("export it as text, Markdown, HTML, PDF or DOCX to have it indexed");
+            .hint("export it as text, Markdown, HTML, PDF, DOCX or XLSX to have it indexed");
         walked.skipped.push((path, fault));
         return;
     }

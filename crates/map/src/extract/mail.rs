@@ -5,7 +5,7 @@
 
 use super::build::Builder;
 use super::{html, text};
-use crate::document::{BlockKind, Document, Format, Origin};
+use crate::document::{BlockKind, Document, Format};
 use crate::source::{Decoded, Encoding};
 use mail_parser::{
     Encoding as Transfer, Header, HeaderName, Message, MessageParser, MessagePart, MimeHeaders, PartType,
@@ -42,7 +42,7 @@ pub(crate) fn read(bytes: &[u8]) -> Option<Document> {
     Some(if encoding.is_some() {
         reading.builder.into_source(Format::Mail, title)
     } else {
-        reading.builder.into_parts(Format::Mail, title, Origin::Paragraphs)
+        reading.builder.into_parts(Format::Mail, title)
     })
 }
 
@@ -64,17 +64,10 @@ fn bodies<'a>(message: &'a Message<'_>) -> Vec<&'a MessagePart<'a>> {
 fn words(parts: &[&MessagePart<'_>]) -> usize {
     let count = |part: &&MessagePart<'_>| match &part.body {
         PartType::Text(text) => text.split_whitespace().count(),
-        PartType::Html(markup) => rendered(markup).text.split_whitespace().count(),
+        PartType::Html(markup) => html::rendered(markup).text.split_whitespace().count(),
         _ => 0,
     };
     parts.iter().map(count).sum()
-}
-
-/// HTML by itself. Its runs name bytes of the decoded HTML, not of the file.
-fn rendered(markup: &str) -> Document {
-    let mut builder = Builder::new(Encoding::Utf8);
-    html::read_into(&mut builder, markup, &|at| at);
-    builder.into_source(Format::Html, None)
 }
 
 fn raw<'a>(bytes: &'a [u8], part: &MessagePart<'_>) -> &'a [u8] {
@@ -178,7 +171,7 @@ impl Reading<'_> {
             }
             // The builder of a document without runs drops those of the page.
             (PartType::Html(markup), None) => {
-                let page = rendered(markup);
+                let page = html::rendered(markup);
                 for block in &page.blocks {
                     self.builder.push_free(page.block_text(block));
                     self.close(block.kind);
@@ -255,6 +248,7 @@ pub(crate) fn unquote(slice: &[u8]) -> (Vec<u8>, Vec<Range<usize>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::document::Origin;
 
     fn document(message: &str) -> Document {
         let document = read(message.as_bytes()).expect("a message");
@@ -301,7 +295,7 @@ mod tests {
              Content-Disposition: attachment; filename=\"bill.pdf\"\r\nContent-Transfer-Encoding: base64\r\n\r\nAAAA\r\n--zz--\r\n"
         );
         let document = document(&message);
-        assert_eq!(document.origin, Origin::Paragraphs);
+        assert_eq!(document.origin, Origin::Parts);
         assert!(document.text.contains("The tap is fixed."));
         assert!(document.text.contains("filename=\"bill.pdf\""));
         let parts: Vec<u32> = document.blocks.iter().map(|block| block.part).collect();

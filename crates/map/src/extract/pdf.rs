@@ -3,7 +3,7 @@
 use super::Refused;
 use super::build::Builder;
 use super::text;
-use crate::document::{BlockKind, Document, Format, Origin};
+use crate::document::{BlockKind, Document, Format};
 use crate::source::Encoding;
 use pdf_extract::{Document as Pdf, Object, PlainTextOutput, output_doc_page};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -39,7 +39,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Document, Refused> {
         }
     }
     let title = title(&pdf);
-    let document = builder.into_parts(Format::Pdf, title, Origin::Pages);
+    let document = builder.into_parts(Format::Pdf, title);
     if document.blocks.is_empty() {
         return Err(match (pages.len(), unread) {
             (0, _) => Refused::broken("it has no pages"),

@@ -178,6 +178,75 @@ fn pages_are_cited_only_while_the_file_is_the_same() {
     assert!(cite(question, &hits, &[0]).quoted.is_empty());
 }
 
+fn zipped(parts: &[(&str, &str)]) -> Vec<u8> {
+    let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for (name, text) in parts {
+        writer.start_file(*name, zip::write::SimpleFileOptions::default()).expect("a part");
+        std::io::Write::write_all(&mut writer, text.as_bytes()).expect("it fits");
+    }
+    writer.finish().expect("a zip").into_inner()
+}
+
+#[test]
+fn tables_slides_books_and_data_are_cited_at_their_places() {
+    let place = Place::new();
+    place.write("rents.csv", "flat,rent,note\nmill,1150,\"due on \"\"the third\"\"\"\nshed,90,none\n");
+    place.write(
+        "stock.json",
+        r#"{"shelves": [{"thing": "quince jam", "jars": 14}, {"thing": "caf\u00e9 beans", "sacks": 3}]}"#,
+    );
+    place.write(
+        "home.ics",
+        "BEGIN:VCALENDAR\r\nBEGIN:VEVENT\r\nDTSTART:20250310T093000\r\nSUMMARY:Chimney swe\r\n ep comes\r\nLOCATION:Attic\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n",
+    );
+    let sheet = "<worksheet><sheetData><row r=\"4\"><c r=\"B4\" t=\"inlineStr\"><is><t>Boiler pressure</t></is></c><c r=\"C4\"><v>1.6</v></c></row></sheetData></worksheet>";
+    place.write(
+        "meters.xlsx",
+        zipped(&[
+            (
+                "xl/workbook.xml",
+                "<workbook xmlns:r=\"r\"><sheets><sheet name=\"Cellar\" r:id=\"r1\"/></sheets></workbook>",
+            ),
+            ("xl/_rels/workbook.xml.rels", "<a><Relationship Id=\"r1\" Target=\"s.xml\"/></a>"),
+            ("xl/s.xml", sheet),
+        ]),
+    );
+    let slides = "<o:body xmlns:o=\"o\" xmlns:d=\"d\" xmlns:t=\"t\"><d:page><t:p>Nothing here.</t:p></d:page><d:page><t:p>The greenhouse door faces south.</t:p></d:page></o:body>";
+    place.write("plan.odp", zipped(&[("content.xml", slides)]));
+    let map = place.map();
+    index(&map, &place.files(), None).report();
+    for (question, quote, printed, bytes) in [
+        (
+            "when is the rent of the mill flat due",
+            "mill\t1150\tdue on \"the third\"",
+            "A2:C2",
+            Some("mill,1150,\"due on \"\"the third\"\""),
+        ),
+        ("café beans", "thing: café beans", "1", Some("thing\": \"caf\\u00e9 beans")),
+        ("chimney sweep", "SUMMARY: Chimney sweep comes", "4-5", Some("SUMMARY:Chimney swe\r\n ep comes")),
+        ("boiler pressure", "Boiler pressure\t1.6", "Cellar!B4:C4", None),
+        ("which way does the greenhouse door face", "The greenhouse door faces south.", "slide 1-2", None),
+    ] {
+        let hits = [first(&map, question)];
+        let cited = cite(question, &hits, &[0]);
+        let [quoted] = cited.quoted.as_slice() else { panic!("{question}: {:?}", cited.notices) };
+        let citation = &quoted.citation;
+        assert_eq!((citation.quote.as_str(), citation.place.to_string().as_str()), (quote, printed), "{question}");
+        let range = match citation.place {
+            Where::Lines { byte_start, byte_end, .. } => Some((byte_start, byte_end)),
+            Where::Cells { byte_start, byte_end, .. } => byte_start.zip(byte_end),
+            _ => None,
+        };
+        let file = std::fs::read(&citation.path).expect("read");
+        let stands =
+            range.map(|(start, end)| String::from_utf8_lossy(&file[start as usize..end as usize]).into_owned());
+        assert_eq!(stands.as_deref(), bytes, "{question}");
+        // Any change of the file drops what only the whole file vouches for, and nothing else.
+        std::fs::write(&citation.path, [&file[..], b" "].concat()).expect("written");
+        assert_eq!(cite(question, &hits, &[0]).quoted.len(), usize::from(bytes.is_some()), "{question}");
+    }
+}
+
 #[test]
 fn every_stretch_of_every_passage_stands_in_its_file() {
     let place = Place::new();
