@@ -91,7 +91,7 @@ impl Format {
     pub(crate) fn unit(self) -> Option<Unit> {
         match self {
             Format::Pdf => Some(Unit::Page),
-            Format::Docx | Format::Odt | Format::Mail => Some(Unit::Paragraph),
+            Format::Docx | Format::Odt => Some(Unit::Paragraph),
             Format::Pptx | Format::Odp => Some(Unit::Slide),
             Format::Epub => Some(Unit::Chapter),
             Format::Xlsx | Format::Ods => Some(Unit::Cells),
@@ -102,13 +102,14 @@ impl Format {
             | Format::Data
             | Format::Csv
             | Format::Json
-            | Format::Calendar => None,
+            | Format::Calendar
+            | Format::Mail => None,
         }
     }
 
     /// Whether its citations can name lines and bytes.
     pub(crate) fn has_lines(self) -> bool {
-        self.unit().is_none() || self == Format::Mail
+        self.unit().is_none()
     }
 
     /// Whether its citations can name cells.
@@ -210,20 +211,22 @@ impl Document {
             Origin::Parts if self.format.unit().is_some() => return Ok(()),
             _ => return Err("its format has no such places"),
         };
-        let (mut text_at, mut source_at) = (0, 0);
+        let (mut text_at, mut source_at, mut last) = (0, 0, None);
         for run in runs {
             let (text, source) = (u64::from(run.text), u64::from(run.source));
             let (text_end, source_end) = (text + u64::from(run.text_len), source + u64::from(run.source_len));
             if text < text_at || text_end > self.text.len() as u64 {
                 return Err("its runs overlap or leave the text");
             }
-            if source < source_at || source_end > source_bytes as u64 {
+            // Several stretches of text may belong to the same bytes as a whole: those of an encoded part of a mail.
+            let again = last == Some((run.source, run.source_len));
+            if (source < source_at && !again) || source_end > source_bytes as u64 {
                 return Err("its runs overlap or leave the file");
             }
             if !self.text.is_char_boundary(text as usize) || !self.text.is_char_boundary(text_end as usize) {
                 return Err("a run cuts a character");
             }
-            (text_at, source_at) = (text_end, source_end);
+            (text_at, source_at, last) = (text_end, source_end, Some((run.source, run.source_len)));
         }
         Ok(())
     }
@@ -313,11 +316,7 @@ mod tests {
                     | Format::Ods
                     | Format::Epub
             );
-            assert_eq!(
-                [may(Origin::Parts), may(source(run))],
-                [binary || format == Format::Mail, !binary],
-                "{format:?}"
-            );
+            assert_eq!([may(Origin::Parts), may(source(run))], [binary, !binary], "{format:?}");
         }
     }
 

@@ -168,6 +168,11 @@ pub(crate) fn reply(input: &mut impl Read) -> io::Result<Reply> {
 
 /// Parses one document. The name decides where the bytes don't.
 pub(crate) fn read(name: &str, bytes: &[u8]) -> Result<Document, Refused> {
+    read_within(name, bytes, 0)
+}
+
+/// Parses a document that lies within `depth` others.
+fn read_within(name: &str, bytes: &[u8], depth: usize) -> Result<Document, Refused> {
     let found = kind(name, bytes);
     let document = match found {
         Kind::Pdf => return pdf::read(bytes),
@@ -176,7 +181,7 @@ pub(crate) fn read(name: &str, bytes: &[u8]) -> Result<Document, Refused> {
         Kind::Pptx => pptx::read(bytes)?,
         Kind::Xlsx => xlsx::read(bytes)?,
         Kind::Epub => epub::read(bytes)?,
-        Kind::Mail => mail::read(bytes).ok_or_else(|| Refused::broken("it isn't a readable e-mail"))?,
+        Kind::Mail => mail::read(bytes, depth)?,
         Kind::Foreign(what) => return Err(Refused { why: Why::NotText, message: format!("it is {what}") }),
         Kind::Lines(format) => {
             let decoded =

@@ -159,7 +159,7 @@ mod tests {
         let at = document.text.find("\"feet\"").expect("there");
         let spots = Spots { names: Vec::new(), spots: document.spots.clone() };
         assert_eq!(spots.cells(&(at..at + 6), None).expect("a cell").to_string(), "C2");
-        let at = document.text.find("rice").expect("there");
+        let at = document.text.find("rice\t3").expect("there");
         assert_eq!(spots.cells(&(at..document.text.trim_end().len()), None).expect("cells").to_string(), "A4:C4");
     }
 

@@ -1,5 +1,6 @@
 //! What a file is, by its first bytes and its name. Pure.
 
+use super::mail::{begins_with_header, is_mbox};
 use crate::document::Format;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,11 +94,19 @@ pub(crate) fn kind(name: &str, bytes: &[u8]) -> Kind {
         "json" | "jsonl" | "ndjson" | "geojson" => Kind::Lines(Format::Json),
         "ics" => Kind::Lines(Format::Calendar),
         "eml" => Kind::Mail,
+        "mbox" | "mbx" | "" if is_mbox(head) => Kind::Mail,
+        _ if in_maildir(name) && begins_with_header(head) => Kind::Mail,
         code if CODE.contains(&code) => Kind::Lines(Format::Code),
         data if DATA.contains(&data) => Kind::Lines(Format::Data),
         _ if is_html(head) => Kind::Lines(Format::Html),
         _ => Kind::Lines(Format::Text),
     }
+}
+
+/// Whether a file lies where a Maildir keeps its messages, one in each file.
+fn in_maildir(name: &str) -> bool {
+    let mut path = name.rsplit(['/', '\\']).skip(1);
+    matches!(path.next(), Some("cur" | "new"))
 }
 
 /// Documents that are ZIP files. Those with macros are the same without them: none is looked at.
@@ -146,6 +155,10 @@ mod tests {
             ("table.ods", b"PK\x03\x04", Kind::Open(Format::Ods)),
             ("macros.XLSM", b"PK\x03\x04", Kind::Xlsx),
             ("dir.d/main.rs", b"fn main() {}", Kind::Lines(Format::Code)),
+            ("Mail/Inbox", b"From a@b Mon\nSubject: x\n\nbody", Kind::Mail),
+            ("letter", b"From here on\nit is a letter", Kind::Lines(Format::Text)),
+            ("Mail/cur/1736.M1P2.host:2,S", b"Subject: x\n\nbody", Kind::Mail),
+            ("cur/notes", b"words", Kind::Lines(Format::Text)),
             ("log", b"words", Kind::Lines(Format::Text)),
         ] {
             assert_eq!(kind(name, bytes), expected, "{name}");

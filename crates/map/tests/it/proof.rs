@@ -248,6 +248,61 @@ fn tables_slides_books_and_data_are_cited_at_their_places() {
 }
 
 #[test]
+fn mailboxes_are_read_message_by_message_with_what_is_attached() {
+    let place = Place::new();
+    let sheet = "<worksheet><sheetData><row r=\"2\"><c r=\"B2\" t=\"inlineStr\"><is><t>Lightning rod: 740 euros</t></is></c></row></sheetData></worksheet>";
+    let xlsx = zipped(&[
+        ("xl/workbook.xml", "<workbook xmlns:r=\"r\"><sheets><sheet name=\"Offer\" r:id=\"r1\"/></sheets></workbook>"),
+        ("xl/_rels/workbook.xml.rels", "<a><Relationship Id=\"r1\" Target=\"s.xml\"/></a>"),
+        ("xl/s.xml", sheet),
+    ]);
+    let encoded = base64(&xlsx);
+    let mbox = format!(
+        "From ann@example.org Mon Jan  6 10:00:00 2025\nFrom: ann@example.org\nSubject: Chimney\n\nThe sweep comes on the ninth.\n\n\
+         From bob@example.org Mon Jan  6 11:00:00 2025\nFrom: bob@example.org\nSubject: Offer\nMIME-Version: 1.0\n\
+         Content-Type: multipart/mixed; boundary=zz\n\n--zz\n\nSee the table.\n--zz\nContent-Type: application/octet-stream\n\
+         Content-Disposition: attachment; filename=\"offer.xlsx\"\nContent-Transfer-Encoding: base64\n\n{encoded}\n--zz--\n"
+    );
+    place.write("Mail/Inbox", &mbox);
+    for folder in [".Sent/cur", ".Sent/new", ".Sent/tmp", ".cache"] {
+        std::fs::create_dir_all(place.files().join(folder)).expect("made");
+    }
+    place.write(".Sent/cur/1736.M1.host:2,S", "Subject: Well\n\nThe well is eleven metres deep.\n");
+    place.write(".cache/a.txt", "The well is nine metres deep.\n");
+    let map = place.map();
+    let ran = index(&map, &place.files(), None);
+    assert_eq!(ran.report().documents, 2, "{:?}", ran.report().skipped);
+    for (question, quote, heading, bytes) in [
+        ("when does the sweep come", "The sweep comes on the ninth.", "Chimney", "The sweep comes on the ninth."),
+        ("how much is the lightning rod", "Lightning rod: 740 euros", "Offer > offer.xlsx > Offer", encoded.trim()),
+        ("how deep is the well", "The well is eleven metres deep.", "", "The well is eleven metres deep."),
+    ] {
+        let hits = [first(&map, question)];
+        let cited = cite(question, &hits, &[0]);
+        let [quoted] = cited.quoted.as_slice() else { panic!("{question}: {:?}", cited.notices) };
+        assert!(quoted.citation.quote.contains(quote), "{quoted:?}");
+        assert_eq!((quoted.heading.as_str(), pointed(&quoted.citation).trim()), (heading, bytes));
+    }
+}
+
+/// Standard Base64, in lines as mail has it.
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for (at, three) in bytes.chunks(3).enumerate() {
+        let bits = three.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - three.len()));
+        for letter in 0..4 {
+            let value = (bits >> (18 - 6 * letter)) as usize & 63;
+            text.push(if letter > three.len() { '=' } else { char::from(LETTERS[value]) });
+        }
+        if at % 19 == 18 {
+            text.push('\n');
+        }
+    }
+    text
+}
+
+#[test]
 fn every_stretch_of_every_passage_stands_in_its_file() {
     let place = Place::new();
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../library");
