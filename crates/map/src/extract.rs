@@ -11,6 +11,7 @@ mod epub;
 mod html;
 mod json;
 mod kind;
+mod layout;
 mod mail;
 mod markdown;
 mod odf;

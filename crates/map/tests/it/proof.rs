@@ -172,6 +172,14 @@ fn pages_are_cited_only_while_the_file_is_the_same() {
         "{:?}",
         cited.quoted[0].citation.place
     );
+    // The line of print where the words stand: 12 points high, from 60 points right of the left edge on.
+    let Where::Page { boxes, .. } = &cited.quoted[0].citation.place else { panic!("a page") };
+    let [line] = boxes.as_slice() else { panic!("one line: {boxes:?}") };
+    assert_eq!((line.page, line.left, line.top, line.bottom), (2, 60, 132, 145));
+    assert!((200..280).contains(&line.right), "{line:?}");
+    let at = hits[0].text.find("twice").expect("there");
+    let Ok(Where::Page { boxes, .. }) = verify(&hits[0], at..at + 5) else { panic!("a page") };
+    assert!(boxes.len() == 1 && boxes[0].left > line.left + 60 && boxes[0].right < line.right - 20, "{boxes:?}");
     let mut bytes = std::fs::read(&path).expect("read");
     bytes.push(b'\n');
     std::fs::write(&path, bytes).expect("written");
