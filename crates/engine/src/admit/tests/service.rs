@@ -122,6 +122,31 @@ fn apps_take_turns_on_a_single_slot() {
 }
 
 #[test]
+fn who_has_had_turns_keeps_the_next_one_longer_but_not_from_a_newcomer() {
+    let mut admission = machine();
+    let worker = full(&mut admission, 1, "a", Priority::Interactive);
+    submit(&mut admission, 0, of(2, "b", Priority::Interactive));
+    let mut held_at = Vec::new();
+    while held_at.len() < 8 {
+        let now = admission.next_wake().expect("somebody waits");
+        admission.step(now, Event::Seen(vec![worker]));
+        // The tick may have come with the sign of life: who steps back is found by who may say so.
+        for ask in [1, 2] {
+            if !parked(&mut admission, now, worker, ask).is_empty() {
+                held_at.push(now);
+            }
+        }
+    }
+    let turns: Vec<u64> = held_at.windows(2).map(|two| two[1] - two[0]).collect();
+    assert_eq!(turns, [60, 120, 120, 240, 240, 480, 480]);
+    let now = held_at[7];
+    submit(&mut admission, now, of(3, "c", Priority::Interactive));
+    admission.step(now + 59, Event::Seen(vec![worker]));
+    let actions = admission.step(now + 60, Event::Tick);
+    assert!(actions.iter().any(|action| matches!(action, Action::Hold { .. })), "{actions:?}");
+}
+
+#[test]
 fn who_lost_its_state_is_left_alone() {
     let mut admission = machine();
     let worker = full(&mut admission, 1, "a", Priority::Batch);
