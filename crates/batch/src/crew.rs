@@ -26,8 +26,10 @@ const RETURN_US_MAX: f64 = 3_200_000.0;
 const PERIODS_US: f64 = 200_000.0;
 /// How long a step may take that only reads prompts: their progress is reported in between.
 const STEP_CALM_US: u32 = 2_000_000;
-/// The same while nobody knows whether neighbours are there, or some are: what is learned comes early.
+/// The same while some neighbours are there: what is learned of their end comes early.
 const STEP_WARY_US: u32 = 150_000;
+/// The same while nobody knows whether there are any: with them it may take several times as long.
+const STEP_FIRST_US: u32 = 40_000;
 
 /// What a step does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,8 +111,13 @@ impl Crew {
 
     /// How long a step may take that only reads prompts.
     pub fn step_alone_us(&self) -> u32 {
-        let calm = self.held_back == 0 && self.trial.is_none() && self.seen.wall_us >= LEAST_US;
-        if calm && self.seen.missing() < MISSING_MAX { STEP_CALM_US } else { STEP_WARY_US }
+        if self.seen.wall_us < LEAST_US {
+            STEP_FIRST_US
+        } else if self.held_back > 0 || self.trial.is_some() || self.seen.missing() >= MISSING_MAX {
+            STEP_WARY_US
+        } else {
+            STEP_CALM_US
+        }
     }
 
     fn most(&self, phase: Phase) -> u32 {
@@ -122,6 +129,11 @@ impl Crew {
 
     fn held_back_max(&self) -> u32 {
         self.most(Phase::Prompt).max(self.most(Phase::Answer)) - 1
+    }
+
+    /// Nothing was computed for a while: neighbours may have come.
+    pub fn rest(&mut self) {
+        self.seen = Seen::default();
     }
 
     /// Takes note of a step.

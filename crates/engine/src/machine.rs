@@ -27,10 +27,20 @@ pub struct Processors {
 }
 
 impl Processors {
-    /// Threads that compute without getting in each other's way. A spinning thread too many costs far
-    /// more than one too few, so halves are rounded down.
+    /// Threads that compute an answer without getting in each other's way. A spinning thread too many costs
+    /// far more than one too few, so halves of a quota are rounded down.
     pub fn threads(&self) -> u32 {
-        let by_quota = self.quota.map_or(u32::MAX, |quota| (quota + 0.2).floor().clamp(1.0, 4096.0) as u32);
+        self.within(|quota| quota + 0.2)
+    }
+
+    /// Threads that read a prompt. Reading is bound by arithmetic, so that all that a quota pays for is of use,
+    /// though it comes in portions: halves are rounded up.
+    pub fn prompt_threads(&self) -> u32 {
+        self.within(|quota| quota + 0.8)
+    }
+
+    fn within(&self, rounded: impl Fn(f64) -> f64) -> u32 {
+        let by_quota = self.quota.map_or(u32::MAX, |quota| rounded(quota).floor().clamp(1.0, 4096.0) as u32);
         self.cores.min(self.allowed).min(by_quota).max(1)
     }
 }
@@ -237,11 +247,18 @@ mod tests {
         let smt: Vec<(&str, &str)> = smt.iter().map(|(path, text)| (path.as_str(), *text)).collect();
         check_threads(&smt, &[0, 1, 2, 3], 2);
         check_threads(&smt, &[0, 2], 1);
-        for (max, threads) in
-            [("max 100000\n", 4), ("150000 100000\n", 1), ("190000 100000\n", 2), ("50000 100000\n", 1)]
-        {
-            let max = ("/sys/fs/cgroup/user.slice/cpu.max", max);
-            check_threads(&[CGROUP_V2, MOUNT_V2, max], &[0, 1, 2, 3], threads);
+        for (max, threads, reading) in [
+            ("max 100000\n", 4, 4),
+            ("150000 100000\n", 1, 2),
+            ("190000 100000\n", 2, 2),
+            ("110000 100000\n", 1, 1),
+            ("50000 100000\n", 1, 1),
+            ("900000 100000\n", 4, 4),
+        ] {
+            let files = [CGROUP_V2, MOUNT_V2, ("/sys/fs/cgroup/user.slice/cpu.max", max)];
+            check_threads(&files, &[0, 1, 2, 3], threads);
+            let found = decide_processors(&self::files(&files), &(0..4).collect());
+            assert_eq!(found.prompt_threads(), reading, "{max}");
         }
         let v1 = [
             ("/proc/self/cgroup", "4:cpu,cpuacct:/docker/abc\n1:name=systemd:/\n"),

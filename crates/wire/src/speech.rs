@@ -39,11 +39,29 @@ pub struct Load {
     pub sequences_max: u32,
     /// Most tokens decoded in one step.
     pub batch_tokens: u32,
+    /// Most threads that compute an answer.
     pub threads: u32,
-    /// Layers to put on a GPU; ignored by a CPU backend.
-    pub gpu_layers: u32,
+    /// Most threads that read a prompt: more, where a quota pays for a part of one.
+    pub prompt_threads: u32,
+    /// What a control group pays for, in thousandths of a processor; 0: no limit.
+    pub quota_milli: u32,
+    pub offload: Offload,
     /// Refuse to say `Ready` unless the system-call filter and file rules are in force.
     pub confine: bool,
+}
+
+/// What of a model goes to GPUs. Ignored by a CPU backend.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Offload {
+    /// How many of the last layers; the output counts as one more. 0: all stays with the processor.
+    pub gpu_layers: u32,
+    /// Layers for each device, in the order in which the backend names its devices; empty: the first
+    /// device takes all.
+    pub split: Vec<u32>,
+    /// Layers whose experts stay with the processor though the rest of them is on a GPU, ascending.
+    pub cpu_experts: Vec<u32>,
+    /// Whether keys and values lie beside their layers; else all stay with the processor.
+    pub kv_on_gpu: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -8,6 +8,8 @@ use crate::ffi::{
     Backend, Batch, Context, ContextOptions, Decoded, Model, ModelOptions, Pooling, memory_bytes, page_bytes,
 };
 use crate::link::micros;
+use crate::threads::{Meter, Threads};
+use batch::crew::Phase;
 use jail::{Filter, Rules};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -15,9 +17,6 @@ use std::sync::Arc;
 use std::time::Instant;
 use wire::{Directive, Load, Ready, Receiver, Report, Sender, WireError, WireFault, WireProtection};
 
-/// How long a thread of the pool looks for work before it sleeps, in ggml's units of about 4 ms; see
-/// `docs/decisions/0003-worker.md` for what others cost.
-pub(crate) const POLL: u32 = 1;
 /// LIMIT: ggml's own, which it doesn't check.
 const THREADS_MAX: u32 = 512;
 /// LIMIT: memory for a step grows with it.
@@ -35,8 +34,7 @@ pub(crate) struct Loaded {
     /// Most tokens in one step; of an embedder, in a step of several texts.
     pub(crate) batch_tokens: u32,
     pub(crate) embed: bool,
-    /// Where threads come from.
-    pub(crate) cpu: Backend,
+    pub(crate) threads: Threads,
 }
 
 /// Why there is nothing to compute with.
@@ -69,7 +67,9 @@ pub(crate) fn load(receiver: &mut Receiver, sender: &mut Sender) -> Result<Loade
     let cpu = backends.iter().copied().find(|backend| backend.name() == "CPU");
     let cpu = cpu.ok_or_else(|| WireFault::BackendFailed("no CPU backend is named; every model needs one".into()))?;
     let devices: Vec<_> = backends.iter().flat_map(|backend| backend.devices()).collect();
-    let gpu = load.gpu_layers > 0 && devices.iter().any(|device| device.is_gpu());
+    let gpu = load.offload.gpu_layers > 0 && devices.iter().any(|device| device.is_gpu());
+    // Opened now, read later: no path can be opened any more then.
+    let meter = Meter::open();
     let resident = std::fs::File::open("/proc/self/statm").ok();
     let first = confine(&first_rules(gpu, &parts), load.confine)?;
     let several = parts.len() > 1;
@@ -82,7 +82,8 @@ pub(crate) fn load(receiver: &mut Receiver, sender: &mut Sender) -> Result<Loade
     } else {
         first
     };
-    context.use_threads(cpu, load.threads, POLL).map_err(WireFault::BackendFailed)?;
+    let threads = Threads::new(&load, cpu, meter);
+    threads.begin(&mut context, Phase::Answer).map_err(WireFault::BackendFailed)?;
     warm_up(&mut context, load.embed)?;
     let ready = Ready {
         context_tokens: sizes.map_or_else(|| context.window(), |sizes| sizes.window),
@@ -96,7 +97,7 @@ pub(crate) fn load(receiver: &mut Receiver, sender: &mut Sender) -> Result<Loade
         protection,
     };
     let batch_tokens = sizes.map_or(load.batch_tokens, |sizes| sizes.together);
-    Ok(Loaded { context, ready, batch_tokens, embed: load.embed, cpu })
+    Ok(Loaded { context, ready, batch_tokens, embed: load.embed, threads })
 }
 
 fn check(load: &Load, parts: &[OwnedFd]) -> Result<(), WireFault> {
@@ -107,10 +108,10 @@ fn check(load: &Load, parts: &[OwnedFd]) -> Result<(), WireFault> {
     if load.backends.is_empty() {
         return wrong("Load names no backend");
     }
-    if load.threads == 0 || load.sequences_max == 0 || load.batch_tokens < load.sequences_max {
+    if load.threads == 0 || load.prompt_threads == 0 || load.sequences_max == 0 || load.batch_tokens < load.sequences_max {
         return wrong("Load needs at least one thread, one sequence, and a token in each batch for every sequence");
     }
-    if load.threads > THREADS_MAX || load.batch_tokens > BATCH_TOKENS_MAX {
+    if load.threads.max(load.prompt_threads) > THREADS_MAX || load.batch_tokens > BATCH_TOKENS_MAX {
         return wrong("Load asks for more threads or larger batches than llama.cpp can handle");
     }
     Ok(())
@@ -192,7 +193,7 @@ fn load_model(load: &Load, parts: Vec<OwnedFd>, sender: &mut Sender) -> Result<A
         }
         broken.is_none()
     };
-    let options = ModelOptions { gpu_layers: load.gpu_layers, rearrange: true, progress: &mut progress };
+    let options = ModelOptions { gpu_layers: load.offload.gpu_layers, rearrange: true, progress: &mut progress };
     let model = Model::load(parts, options);
     if let Some(error) = broken {
         return Err(Stop::Link(error));
@@ -330,7 +331,9 @@ mod tests {
                 sequences_max: 1,
                 batch_tokens,
                 threads: 1,
-                gpu_layers: 0,
+                prompt_threads: 1,
+                quota_milli: 0,
+                offload: wire::Offload::default(),
                 confine: true,
             };
             let EmbedSizes { window, step, together } = EmbedSizes::of(&load, trained);

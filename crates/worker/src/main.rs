@@ -14,6 +14,7 @@ mod load;
 mod reference;
 mod selftest;
 mod serve;
+mod threads;
 mod tokens;
 
 use std::path::Path;

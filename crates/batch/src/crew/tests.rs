@@ -151,11 +151,17 @@ fn one_slow_step_is_no_neighbour() {
 #[test]
 fn a_long_step_is_judged_by_itself_and_the_next_ones_are_short() {
     let mut crew = crew(2, true);
-    assert_eq!(crew.step_alone_us(), STEP_WARY_US, "nothing is known yet");
+    assert_eq!(crew.step_alone_us(), STEP_FIRST_US, "nothing is known yet");
     crew.observe(Step { threads: 2, wall_us: 140_000, cpu_us: 278_000 });
     assert_eq!(crew.step_alone_us(), STEP_CALM_US);
     crew.observe(Step { threads: 2, wall_us: 1_800_000, cpu_us: 2_400_000 });
+    assert_eq!((crew.threads(Phase::Prompt), crew.step_alone_us()), (1, STEP_FIRST_US));
+    crew.observe(Step { threads: 1, wall_us: 40_000, cpu_us: 40_000 });
     assert_eq!((crew.threads(Phase::Prompt), crew.step_alone_us()), (1, STEP_WARY_US));
+    let mut crew = self::crew(2, true);
+    crew.observe(Step { threads: 2, wall_us: 140_000, cpu_us: 278_000 });
+    crew.rest();
+    assert_eq!(crew.step_alone_us(), STEP_FIRST_US, "neighbours may have come");
 }
 
 #[test]

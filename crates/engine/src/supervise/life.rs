@@ -236,6 +236,10 @@ impl Life {
         let facts = &self.source.facts;
         let wish = Wish { context_tokens: self.config.context_tokens, sequences_max: self.config.sequences_max };
         let plan = plan::fit(&self.source.name.0, facts, wish, machine::memory())?;
+        let processors = machine::processors();
+        // Every layer and the output.
+        let gpu_layers = if choice.gpu { facts.layers.saturating_add(1) } else { 0 };
+        let offload = wire::Offload { gpu_layers, kv_on_gpu: true, ..wire::Offload::default() };
         // Names only: the worker looks beside itself, and knows that place by another path when it was
         // started through a link.
         let mut backends = vec![&choice.chosen, &choice.cpu];
@@ -247,9 +251,10 @@ impl Life {
             context_tokens: plan.context_tokens,
             sequences_max: plan.sequences_max,
             batch_tokens: plan.batch_tokens,
-            threads: self.config.threads.unwrap_or_else(|| machine::processors().threads()),
-            // Every layer and the output.
-            gpu_layers: if choice.gpu { facts.layers.saturating_add(1) } else { 0 },
+            threads: self.config.threads.unwrap_or_else(|| processors.threads()),
+            prompt_threads: self.config.threads.unwrap_or_else(|| processors.prompt_threads()),
+            quota_milli: processors.quota.map_or(0, |quota| (quota * 1000.0).round() as u32),
+            offload,
             confine: self.config.confine_required,
         })
     }

@@ -85,7 +85,9 @@ pub(crate) fn load() -> Load {
         batch_tokens: 512,
         // Tests run side by side, and threads that wait for each other suffer most from company.
         threads: 1,
-        gpu_layers: 0,
+        prompt_threads: 1,
+        quota_milli: 0,
+        offload: wire::Offload::default(),
         confine: true,
     }
 }

@@ -11,6 +11,7 @@ mod embed;
 mod generate;
 mod harness;
 mod life;
+mod measure_tmp;
 mod reference;
 mod selftest;
 mod split;
