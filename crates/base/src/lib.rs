@@ -14,5 +14,5 @@ pub use answer::{Delta, Finish, Usage};
 pub use ask::{AppId, Ask, AskId, Limits, Message, Priority, Role, Sampling};
 pub use evidence::{Citation, Place};
 pub use fault::{Code, Fault, Hint};
-pub use model::{Modality, ModelFacts, ModelName, TokenText};
+pub use model::{LayerRun, Modality, ModelFacts, ModelName, TokenText};
 pub use unit::{Bytes, Millis, Tokens};

@@ -23,9 +23,8 @@ use wire::{Begin, Directive, JobId, Report, Spent, WireFault, WireFinish, WireSa
 const WAITING_MAX: usize = 256;
 /// How long a step may take beside a running answer: text then still comes more often than people read.
 const STEP_BESIDE_US: u32 = 60_000;
-/// Prompt tokens in the first steps of a model, before its pace is known.
-const FIRST_BESIDE: u32 = 64;
-const FIRST_ALONE: u32 = 64;
+/// Prompt tokens in the first step of a model, before its pace is known.
+const FIRST: u32 = 64;
 
 /// The loop's state.
 #[derive(Debug)]
@@ -282,10 +281,10 @@ impl<'a> Generator<'a> {
                 })
                 .collect();
             // Every running answer has its place, however slow the model is.
-            let alone = self.pace.tokens_within(self.threads.step_alone_us(), FIRST_ALONE).max(FIRST_BESIDE).max(self.sequences());
+            let alone = self.pace.tokens_within(self.threads.step_alone_us(), FIRST).max(self.sequences());
             let budget = Budget {
                 batch_tokens: self.batch_tokens.min(alone),
-                prefill_tokens_beside: self.pace.tokens_within(STEP_BESIDE_US, FIRST_BESIDE),
+                prefill_tokens_beside: self.pace.tokens_within(STEP_BESIDE_US, FIRST),
             };
             let shares = self.composer.compose(&work, budget);
             if shares.is_empty() {
