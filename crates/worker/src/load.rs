@@ -5,7 +5,7 @@
 //! several parts and a GPU need one exception each, stated at [`confine`].
 
 use crate::ffi::{
-    Backend, Batch, Context, ContextOptions, Decoded, Model, ModelOptions, Pooling, memory_bytes, page_bytes,
+    Backend, Batch, Context, ContextOptions, Decoded, Device, Model, ModelOptions, Pooling, memory_bytes, page_bytes,
 };
 use crate::link::micros;
 use crate::threads::{Meter, Threads};
@@ -15,7 +15,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
-use wire::{Directive, Load, Ready, Receiver, Report, Sender, WireError, WireFault, WireProtection};
+use wire::{Directive, Load, Offload, Ready, Receiver, Report, Sender, WireDeviceKind, WireError, WireFault, WireProtection};
 
 /// LIMIT: ggml's own, which it doesn't check.
 const THREADS_MAX: u32 = 512;
@@ -25,6 +25,9 @@ const BATCH_TOKENS_MAX: u32 = 1 << 16;
 const EMBED_SEQUENCES_MAX: u32 = 64;
 /// More tokens at a time make vectors slower, because every token is compared with every other.
 const EMBED_BATCH_TOKENS: u32 = 512;
+
+/// Tokens of the second warm-up on a GPU: enough for the programs that read prompts.
+const WARM_TOKENS: u32 = 64;
 
 /// Ready to compute.
 #[derive(Debug)]
@@ -67,29 +70,34 @@ pub(crate) fn load(receiver: &mut Receiver, sender: &mut Sender) -> Result<Loade
     let cpu = backends.iter().copied().find(|backend| backend.name() == "CPU");
     let cpu = cpu.ok_or_else(|| WireFault::BackendFailed("no CPU backend is named; every model needs one".into()))?;
     let devices: Vec<_> = backends.iter().flat_map(|backend| backend.devices()).collect();
-    let gpu = load.offload.gpu_layers > 0 && devices.iter().any(|device| device.is_gpu());
+    let split = split(&load.offload, &devices)?;
+    let gpu = !split.is_empty();
     // Opened now, read later: no path can be opened any more then.
     let meter = Meter::open();
     let resident = std::fs::File::open("/proc/self/statm").ok();
     let first = confine(&first_rules(gpu, &parts), load.confine)?;
     let several = parts.len() > 1;
-    let model = load_model(&load, parts, sender)?;
+    let model = load_model(&load, &split, cpu, parts, sender)?;
     let sizes = load.embed.then(|| EmbedSizes::of(&load, model.context_trained()));
     let mut context = make_context(&load, sizes, Arc::clone(&model))?;
     let protection = if gpu || several {
-        warm_up(&mut context, load.embed)?;
-        confine(&Rules::default().with_filter(filter(gpu)), load.confine)?
+        // A driver makes its programs when they are first used: those for one token, and those for many.
+        let many = if gpu { WARM_TOKENS.min(load.batch_tokens) } else { 1 };
+        warm_up(&mut context, load.embed, 1)?;
+        warm_up(&mut context, load.embed, many)?;
+        confine(&last_rules(&split), load.confine)?
     } else {
         first
     };
-    let threads = Threads::new(&load, cpu, meter);
+    let threads = Threads::new(&load, cpu, meter, !gpu);
     threads.begin(&mut context, Phase::Answer).map_err(WireFault::BackendFailed)?;
-    warm_up(&mut context, load.embed)?;
+    warm_up(&mut context, load.embed, 1)?;
     let ready = Ready {
         context_tokens: sizes.map_or_else(|| context.window(), |sizes| sizes.window),
         sequences_max: if load.embed { EMBED_SEQUENCES_MAX } else { load.sequences_max },
         embedding_dimensions: model.embedding_dimensions(),
         devices: devices.iter().map(|device| device.name()).collect(),
+        offload: load.offload.clone(),
         features: cpu.features(),
         threads: load.threads,
         load_us: micros(start.elapsed()),
@@ -161,6 +169,14 @@ pub(crate) fn gpu_rules() -> Rules {
     rules
 }
 
+/// What stays once the model is loaded: nothing. A processor that plays a graphics device makes programs for
+/// itself all the time, so code may still be mapped there; a rule with a path says so, and leads nowhere.
+fn last_rules(split: &[(Device, u32)]) -> Rules {
+    let rules = Rules::default().with_filter(filter(!split.is_empty()));
+    let software = split.iter().any(|(device, _)| device.describe().kind == WireDeviceKind::Software);
+    if software { rules.and_read(Path::new("/dev/null")) } else { rules }
+}
+
 /// Gives up everything but `rules`.
 pub(crate) fn confine(rules: &Rules, required: bool) -> Result<WireProtection, WireFault> {
     let protection = match jail::apply(rules) {
@@ -181,7 +197,23 @@ pub(crate) fn confine(rules: &Rules, required: bool) -> Result<WireProtection, W
     })
 }
 
-fn load_model(load: &Load, parts: Vec<OwnedFd>, sender: &mut Sender) -> Result<Arc<Model>, Stop> {
+/// The devices that get layers, and how many.
+fn split(offload: &Offload, devices: &[Device]) -> Result<Vec<(Device, u32)>, WireFault> {
+    let gpus: Vec<Device> = devices.iter().copied().filter(|device| device.is_gpu()).collect();
+    if offload.split.len() > gpus.len() {
+        let (wanted, here) = (offload.split.len(), gpus.len());
+        return Err(WireFault::BackendFailed(format!("layers are meant for {wanted} devices; {here} are here")));
+    }
+    Ok(gpus.into_iter().zip(offload.split.iter().copied()).filter(|(_, layers)| *layers > 0).collect())
+}
+
+fn load_model(
+    load: &Load,
+    split: &[(Device, u32)],
+    cpu: Backend,
+    parts: Vec<OwnedFd>,
+    sender: &mut Sender,
+) -> Result<Arc<Model>, Stop> {
     let mut said = 0;
     let mut broken = None;
     let mut progress = |share: f32| {
@@ -193,7 +225,10 @@ fn load_model(load: &Load, parts: Vec<OwnedFd>, sender: &mut Sender) -> Result<A
         }
         broken.is_none()
     };
-    let options = ModelOptions { gpu_layers: load.offload.gpu_layers, rearrange: true, progress: &mut progress };
+    let cpu = cpu.devices().first().copied();
+    let cpu = cpu.ok_or_else(|| WireFault::BackendFailed("the CPU backend has no device".into()))?;
+    let cpu_experts = &load.offload.cpu_experts;
+    let options = ModelOptions { split, cpu_experts, cpu, rearrange: true, progress: &mut progress };
     let model = Model::load(parts, options);
     if let Some(error) = broken {
         return Err(Stop::Link(error));
@@ -230,6 +265,7 @@ fn make_context(load: &Load, sizes: Option<EmbedSizes>, model: Arc<Model>) -> Re
             sequences_max: load.sequences_max,
             batch_tokens: load.batch_tokens,
             threads: load.threads,
+            kv_on_gpu: load.offload.kv_on_gpu,
             embed: None,
         };
         check_memory(load.context_tokens, model.cache_bytes_per_token(), memory_bytes())?;
@@ -245,6 +281,7 @@ fn make_context(load: &Load, sizes: Option<EmbedSizes>, model: Arc<Model>) -> Re
         sequences_max: EMBED_SEQUENCES_MAX,
         batch_tokens: step,
         threads: load.threads,
+        kv_on_gpu: load.offload.kv_on_gpu,
         embed: Some(pooling),
     };
     let context = Context::new(Arc::clone(&model), options(Pooling::OfModel)).map_err(failed)?;
@@ -273,11 +310,13 @@ fn check_memory(context_tokens: u32, token_bytes: u64, memory: Option<u64>) -> R
     )))
 }
 
-/// Computes one token, so that the first real one finds its memory touched, and what doesn't work
+/// Computes some tokens, so that the first real one finds its memory touched, and what doesn't work
 /// under the confinement shows now.
-fn warm_up(context: &mut Context, embed: bool) -> Result<(), WireFault> {
+fn warm_up(context: &mut Context, embed: bool, tokens: u32) -> Result<(), WireFault> {
     let mut batch = Batch::default();
-    batch.add(context.model().any_token(), 0, 0, true);
+    for position in 0..tokens.min(context.window()) {
+        batch.add(context.model().any_token(), position, 0, embed || position == 0);
+    }
     let outcome = if embed { context.encode(&mut batch) } else { context.decode(&mut batch) };
     context.forget(0, 0);
     match outcome {

@@ -45,15 +45,15 @@ pub(crate) struct Begun {
 }
 
 impl Threads {
-    /// `meter` was opened before the confinement.
-    pub(crate) fn new(load: &Load, cpu: Backend, meter: Meter) -> Self {
+    /// `meter` was opened before the confinement. `learns`: nothing is on a GPU.
+    pub(crate) fn new(load: &Load, cpu: Backend, meter: Meter, learns: bool) -> Self {
         let bounds = Bounds {
             threads: load.threads,
             prompt_threads: load.prompt_threads,
             quota: (load.quota_milli > 0).then(|| f64::from(load.quota_milli) / 1000.0),
             sees_free: meter.sees(),
         };
-        Self { crew: Crew::new(bounds), meter, cpu, learns: load.offload.gpu_layers == 0, last_step: None }
+        Self { crew: Crew::new(bounds), meter, cpu, learns, last_step: None }
     }
 
     /// Makes the context compute its next step with as many threads as are of use.

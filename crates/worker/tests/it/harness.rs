@@ -134,8 +134,16 @@ pub(crate) fn long_prompt(words: usize) -> String {
 impl Worker {
     /// A process that has said Hello and nothing more.
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same, with variables that the daemon never sets.
+    pub(crate) fn start_with(env: &[(&str, &str)]) -> Self {
         let (ours, theirs) = wire::pair().unwrap();
-        let child = jail::Command::new(&native().join("freehold-worker"))
+        let command = jail::Command::new(&native().join("freehold-worker"));
+        let child = env
+            .iter()
+            .fold(command, |command, (name, value)| command.env(*name, *value))
             .arg("serve")
             .fd(theirs.into_fd(), wire::WORKER_FD)
             .spawn()
