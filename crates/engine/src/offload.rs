@@ -77,8 +77,7 @@ pub fn split(sizes: &Sizes, devices: &[Device]) -> Split {
         let place = |gpu_layers, with_experts| place(sizes, &rooms, gpu_layers, with_experts, kv_on_gpu);
         // More layers never fit where fewer don't, so that halving the range finds the border.
         let layers = most(all, |count| place(count, 0).is_some());
-        let with_experts =
-            if layers < all { 0 } else { most(sizes.layers.len(), |count| place(all, count).is_some()) };
+        let with_experts = if layers < all { 0 } else { most(sizes.layers.len(), |count| place(all, count).is_some()) };
         let found = place(layers, with_experts);
         // Without its keys and values beside it a layer is slower: only where nothing fits otherwise.
         if let Some(split) = found.filter(|split| split.gpu_layers > 1) {

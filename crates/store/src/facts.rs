@@ -226,7 +226,9 @@ pub fn facts<R: Read + Seek>(
         layers,
         embedding_length,
         context_max,
-        kv_bytes_per_token: kv_bytes.as_ref().map_or(0, |each| each.iter().fold(0, |sum: u64, one| sum.saturating_add(*one))),
+        kv_bytes_per_token: kv_bytes
+            .as_ref()
+            .map_or(0, |each| each.iter().fold(0, |sum: u64, one| sum.saturating_add(*one))),
         weights_bytes: weights.bytes,
         layer_runs: weights.layer_runs(&kv_bytes.unwrap_or_else(|| vec![0; layers as usize])),
         output_bytes: weights.output_bytes(),

@@ -15,7 +15,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
-use wire::{Directive, Load, Offload, Ready, Receiver, Report, Sender, WireDeviceKind, WireError, WireFault, WireProtection};
+use wire::{
+    Directive, Load, Offload, Ready, Receiver, Report, Sender, WireDeviceKind, WireError, WireFault, WireProtection,
+};
 
 /// LIMIT: ggml's own, which it doesn't check.
 const THREADS_MAX: u32 = 512;
@@ -116,7 +118,11 @@ fn check(load: &Load, parts: &[OwnedFd]) -> Result<(), WireFault> {
     if load.backends.is_empty() {
         return wrong("Load names no backend");
     }
-    if load.threads == 0 || load.prompt_threads == 0 || load.sequences_max == 0 || load.batch_tokens < load.sequences_max {
+    if load.threads == 0
+        || load.prompt_threads == 0
+        || load.sequences_max == 0
+        || load.batch_tokens < load.sequences_max
+    {
         return wrong("Load needs at least one thread, one sequence, and a token in each batch for every sequence");
     }
     if load.threads.max(load.prompt_threads) > THREADS_MAX || load.batch_tokens > BATCH_TOKENS_MAX {

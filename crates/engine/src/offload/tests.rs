@@ -25,7 +25,10 @@ fn what_fits_goes_to_the_gpu() {
     let none = of(&[]);
     assert_eq!((none.gpu_layers, none.cpu_bytes), (0, total(&dense())));
     let all = of(&[device(24 * GIB)]);
-    assert_eq!((all.gpu_layers, all.per_device.as_slice(), all.cpu_bytes, all.kv_on_gpu), (33, [33].as_slice(), 0, true));
+    assert_eq!(
+        (all.gpu_layers, all.per_device.as_slice(), all.cpu_bytes, all.kv_on_gpu),
+        (33, [33].as_slice(), 0, true)
+    );
     // 8 GiB less the sixteenth and a quarter: 7.25; less the output: 21 layers.
     let part = of(&[device(8 * GIB)]);
     assert_eq!((part.gpu_layers, part.per_device.as_slice()), (22, [22].as_slice()));
@@ -74,7 +77,12 @@ fn a_window_too_large_for_any_layer_stays_with_the_processor() {
 
 #[test]
 fn a_header_that_says_nothing_of_layers_is_taken_as_even() {
-    let facts = ModelFacts { layers: 4, weights_bytes: 1000, kv_bytes_per_token: 8, ..testkit::model::facts("m", base::Modality::Chat) };
+    let facts = ModelFacts {
+        layers: 4,
+        weights_bytes: 1000,
+        kv_bytes_per_token: 8,
+        ..testkit::model::facts("m", base::Modality::Chat)
+    };
     let even = sizes(&facts, 10, 5);
     assert_eq!(even.layers, vec![Layer { shared: 200, experts: 0, kv: 20 }; 4]);
     assert_eq!((even.output, even.compute), (200, 5));
@@ -87,9 +95,13 @@ fn a_header_that_says_nothing_of_layers_is_taken_as_even() {
 
 fn model() -> impl Strategy<Value = Sizes> {
     let layer = (1_u64..400, prop_oneof![Just(0), 1_u64..2000], 0_u64..200);
-    let layer = layer.prop_map(|(shared, experts, kv)| Layer { shared: shared << 20, experts: experts << 20, kv: kv << 20 });
-    (prop::collection::vec(layer, 0..40), 1_u64..1000, 0_u64..500)
-        .prop_map(|(layers, output, compute)| Sizes { layers, output: output << 20, compute: compute << 20 })
+    let layer =
+        layer.prop_map(|(shared, experts, kv)| Layer { shared: shared << 20, experts: experts << 20, kv: kv << 20 });
+    (prop::collection::vec(layer, 0..40), 1_u64..1000, 0_u64..500).prop_map(|(layers, output, compute)| Sizes {
+        layers,
+        output: output << 20,
+        compute: compute << 20,
+    })
 }
 
 fn devices() -> impl Strategy<Value = Vec<Device>> {

@@ -23,7 +23,8 @@ fn devices(backend: &str, force: bool) -> SelfTest {
 /// A backend with a device, and whether it has to be forced.
 fn found() -> Option<(String, bool)> {
     let names = std::fs::read_dir(native()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let gpu = |name: &String| ["cuda", "hip", "vulkan", "metal"].iter().any(|kind| name.contains(&format!("ggml-{kind}")));
+    let gpu =
+        |name: &String| ["cuda", "hip", "vulkan", "metal"].iter().any(|kind| name.contains(&format!("ggml-{kind}")));
     let backends: Vec<String> = names.filter(gpu).collect();
     let has_any = |name: &&String, force| !devices(name, force).devices.is_empty();
     let plain = backends.iter().find(|name| has_any(name, false)).map(|name| (name.clone(), false));
