@@ -12,16 +12,20 @@
 const LOOK_BACK_US: f64 = 50_000.0;
 /// Less than this says nothing: one turn of the scheduler takes some milliseconds.
 const LEAST_US: f64 = 20_000.0;
-/// So many processors' worth of time may be missing: the odds and ends of a living machine.
-const MISSING_MAX: f64 = 0.3;
-/// A processor counts as free when so much of it is. With `MISSING_MAX` they leave a gap, so that the number
-/// of threads doesn't swing between two.
+/// So many processors' worth of time may be missing while answers are made: the odds and ends of a living machine.
+const MISSING_ANSWER_MAX: f64 = 0.3;
+/// The same for prompts: threads share their work in pieces there, and half a processor is still of use.
+const MISSING_PROMPT_MAX: f64 = 0.6;
+/// A processor counts as free when so much of it is. With what may be missing this leaves a gap, so that the
+/// number of threads doesn't swing between two.
 const FREE_MIN: f64 = 0.8;
 /// How long a larger crew is on trial.
 const TRIAL_US: f64 = 150_000.0;
 /// Until a larger crew is tried again; doubled each time in vain.
 const RETURN_US_MIN: f64 = 100_000.0;
 const RETURN_US_MAX: f64 = 3_200_000.0;
+/// And not before so many times what the trial in vain took, because one step of it can be very slow.
+const RETURN_COST_FACTOR: f64 = 12.0;
 /// A group's quota is paid out in periods of this length: a shorter look sees all or nothing.
 const PERIODS_US: f64 = 200_000.0;
 /// How long a step may take that only reads prompts: their progress is reported in between.
@@ -56,6 +60,7 @@ pub struct Bounds {
 /// What a step took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Step {
+    pub phase: Phase,
     pub threads: u32,
     pub wall_us: u64,
     /// Processor time of all threads that computed, together.
@@ -66,9 +71,20 @@ pub struct Step {
 #[derive(Debug, Clone)]
 pub struct Crew {
     bounds: Bounds,
+    prompt: Side,
+    answer: Side,
+    seen: Seen,
+    /// Threads of the steps that were seen.
+    threads_seen: u32,
+}
+
+/// What was learned for one phase.
+#[derive(Debug, Clone)]
+struct Side {
+    most: u32,
+    missing_max: f64,
     /// Threads that stay out because their processors are taken.
     held_back: u32,
-    seen: Seen,
     trial: Option<Trial>,
     until_return_us: f64,
     return_us: f64,
@@ -91,108 +107,152 @@ impl Crew {
     pub fn new(bounds: Bounds) -> Self {
         Self {
             bounds,
-            held_back: 0,
+            prompt: Side::new(bounds.prompt_threads, MISSING_PROMPT_MAX),
+            answer: Side::new(bounds.threads, MISSING_ANSWER_MAX),
             seen: Seen::default(),
-            trial: None,
-            until_return_us: 0.0,
-            return_us: RETURN_US_MIN,
+            threads_seen: 0,
         }
     }
 
     /// Threads for the next step.
     pub fn threads(&self, phase: Phase) -> u32 {
-        self.most(phase).saturating_sub(self.held_back).max(1)
+        match phase {
+            Phase::Prompt => self.prompt.threads(),
+            Phase::Answer => self.answer.threads(),
+        }
     }
 
     /// Whether it is of use to know what the machine leaves idle.
     pub fn is_reduced(&self) -> bool {
-        self.held_back > 0
+        self.prompt.held_back > 0 || self.answer.held_back > 0
     }
 
     /// How long a step may take that only reads prompts.
     pub fn step_alone_us(&self) -> u32 {
+        let Side { held_back, trial, missing_max, .. } = &self.prompt;
         if self.seen.wall_us < LEAST_US {
             STEP_FIRST_US
-        } else if self.held_back > 0 || self.trial.is_some() || self.seen.missing() >= MISSING_MAX {
+        } else if *held_back > 0 || trial.is_some() || self.seen.missing() >= *missing_max {
             STEP_WARY_US
         } else {
             STEP_CALM_US
         }
     }
 
-    fn most(&self, phase: Phase) -> u32 {
-        match phase {
-            Phase::Prompt => self.bounds.prompt_threads.max(1),
-            Phase::Answer => self.bounds.threads.max(1),
-        }
-    }
-
-    fn held_back_max(&self) -> u32 {
-        self.most(Phase::Prompt).max(self.most(Phase::Answer)) - 1
-    }
-
-    /// Nothing was computed for a while: neighbours may have come.
-    pub fn rest(&mut self) {
+    /// Nothing was computed for a while: neighbours may have come. `free`: how many processors seem to be
+    /// free for us, where that is known; a first step with too many threads would be very slow.
+    pub fn wake(&mut self, free: Option<f64>) {
         self.seen = Seen::default();
+        for side in [&mut self.prompt, &mut self.answer] {
+            side.trial = None;
+            free.into_iter().for_each(|free| side.expect(free));
+        }
     }
 
     /// Takes note of a step.
     pub fn observe(&mut self, step: Step) {
         #[expect(clippy::cast_precision_loss, reason = "microseconds of one step are far below 2^53")]
         let (wall_us, cpu_us) = (step.wall_us as f64, step.cpu_us as f64);
+        if std::mem::replace(&mut self.threads_seen, step.threads) != step.threads {
+            self.seen = Seen::default();
+        }
         let threads = f64::from(step.threads.max(1));
         // What the quota doesn't pay for isn't missing.
         let due = self.bounds.quota.map_or(threads, |quota| threads.min(quota)) * wall_us;
         let over_quota = self.bounds.quota.is_some_and(|quota| threads > quota);
-        self.seen.add(wall_us, due - cpu_us, if over_quota { PERIODS_US } else { LOOK_BACK_US });
-        self.until_return_us -= wall_us;
-        let least_us = if over_quota { PERIODS_US } else { LEAST_US };
-        let taken = self.seen.missing();
-        if self.seen.wall_us >= least_us && taken >= MISSING_MAX {
-            self.hold_back(taken);
-        } else if let Some(trial) = &mut self.trial {
-            trial.wall_us += wall_us;
-            if trial.wall_us >= TRIAL_US.max(least_us) {
-                self.trial = None;
-                self.return_us = (self.return_us / 2.0).max(RETURN_US_MIN);
+        let (look_back_us, least_us) = if over_quota { (PERIODS_US, PERIODS_US) } else { (LOOK_BACK_US, LEAST_US) };
+        self.seen.add(wall_us, due - cpu_us, look_back_us);
+        let side = match step.phase {
+            Phase::Prompt => &mut self.prompt,
+            Phase::Answer => &mut self.answer,
+        };
+        side.until_return_us -= wall_us;
+        let missing = if self.seen.wall_us >= least_us { self.seen.missing() } else { 0.0 };
+        let changed = if missing >= side.missing_max {
+            // Who can't look must try, and a try costs about what this step did.
+            let try_cost_us = if self.bounds.sees_free { 0.0 } else { wall_us };
+            let changed = side.hold_back(missing, wall_us);
+            if changed {
+                side.until_return_us = side.return_us.max(RETURN_COST_FACTOR * try_cost_us);
             }
-        } else if !self.bounds.sees_free && self.held_back > 0 {
-            self.try_more(1);
+            changed
+        } else {
+            side.go_on(wall_us, least_us);
+            !self.bounds.sees_free && side.try_more(1)
+        };
+        if changed {
+            self.seen = Seen::default();
         }
     }
 
-    /// Takes note of how many processors are idle or ours: with all of them in use by us, nobody waits.
+    /// Takes note of how many processors are idle or ours.
     pub fn note_free(&mut self, processors: f64) {
-        let now = f64::from(self.most(Phase::Answer).saturating_sub(self.held_back).max(1));
-        let more = (processors - now + (1.0 - FREE_MIN)).floor();
-        if self.trial.is_none() && more >= 1.0 {
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small positive number")]
-            self.try_more(more as u32);
+        for side in [&mut self.prompt, &mut self.answer] {
+            let more = (processors - f64::from(side.threads()) + (1.0 - FREE_MIN)).floor();
+            if more >= 1.0 {
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small positive number")]
+                side.try_more(more as u32);
+            }
+        }
+    }
+}
+
+impl Side {
+    fn new(threads: u32, missing_max: f64) -> Self {
+        let most = threads.max(1);
+        Self { most, missing_max, held_back: 0, trial: None, until_return_us: 0.0, return_us: RETURN_US_MIN }
+    }
+
+    fn threads(&self) -> u32 {
+        self.most.saturating_sub(self.held_back).max(1)
+    }
+
+    /// So many processors seem to be free.
+    fn expect(&mut self, free: f64) {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast from a float saturates")]
+        let threads = (free + 1.0 - FREE_MIN).max(1.0) as u32;
+        let held_back = self.most.saturating_sub(threads);
+        if held_back > self.held_back {
+            self.held_back = held_back;
+            // A look from outside that shows more is believed at once.
+            self.until_return_us = 0.0;
         }
     }
 
-    fn try_more(&mut self, more: u32) {
-        if self.until_return_us > 0.0 || self.held_back == 0 {
-            return;
+    /// `false`: nothing changes.
+    fn try_more(&mut self, more: u32) -> bool {
+        if self.until_return_us > 0.0 || self.held_back == 0 || self.trial.is_some() {
+            return false;
         }
         self.trial = Some(Trial { held_back_before: self.held_back, wall_us: 0.0 });
         self.held_back = self.held_back.saturating_sub(more);
-        self.seen = Seen::default();
+        true
     }
 
-    fn hold_back(&mut self, processors: f64) {
+    /// A step in which not much was missing.
+    fn go_on(&mut self, wall_us: f64, least_us: f64) {
+        let Some(trial) = &mut self.trial else { return };
+        trial.wall_us += wall_us;
+        if trial.wall_us >= TRIAL_US.max(least_us) {
+            self.trial = None;
+            self.return_us = (self.return_us / 2.0).max(RETURN_US_MIN);
+        }
+    }
+
+    /// `false`: nothing changes.
+    fn hold_back(&mut self, missing: f64, wall_us: f64) -> bool {
         if let Some(trial) = self.trial.take() {
             self.held_back = trial.held_back_before;
-            self.return_us = (self.return_us * 2.0).min(RETURN_US_MAX);
-        } else if self.held_back < self.held_back_max() {
+            let cost_us = RETURN_COST_FACTOR * (trial.wall_us + wall_us);
+            self.return_us = (self.return_us * 2.0).min(RETURN_US_MAX).max(cost_us);
+        } else if self.held_back + 1 < self.most {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small positive number")]
-            let more = (processors.round() as u32).max(1);
-            self.held_back = self.held_back.saturating_add(more).min(self.held_back_max());
+            let more = (missing.round() as u32).max(1);
+            self.held_back = self.held_back.saturating_add(more).min(self.most - 1);
         } else {
-            return;
+            return false;
         }
-        self.until_return_us = self.return_us;
-        self.seen = Seen::default();
+        true
     }
 }
 

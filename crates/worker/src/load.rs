@@ -91,7 +91,7 @@ pub(crate) fn load(receiver: &mut Receiver, sender: &mut Sender) -> Result<Loade
     } else {
         first
     };
-    let threads = Threads::new(&load, cpu, meter, !gpu);
+    let mut threads = Threads::new(&load, cpu, meter, !gpu);
     threads.begin(&mut context, Phase::Answer).map_err(WireFault::BackendFailed)?;
     warm_up(&mut context, load.embed, 1)?;
     let ready = Ready {

@@ -21,6 +21,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 const LOOK_MIN: Duration = Duration::from_millis(80);
 /// LIMIT: bytes of the system's statistics that are looked at; a line for each processor comes first.
 const STATISTICS_BYTES_MAX: usize = 64 << 10;
+/// How often to look while all compute.
+const LOOK_CALM: Duration = Duration::from_secs(1);
 /// Microseconds in one tick of the statistics (100 per second on every Linux).
 const TICK_US: f64 = 10_000.0;
 
@@ -39,6 +41,7 @@ pub(crate) struct Threads {
 /// A step that has begun.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Begun {
+    phase: Phase,
     threads: u32,
     at: Instant,
     cpu_us: Option<u64>,
@@ -60,10 +63,16 @@ impl Threads {
     ///
     /// # Errors
     /// When the threads can't be started; the ones before go on then.
-    pub(crate) fn begin(&self, context: &mut Context, phase: Phase) -> Result<Begun, String> {
+    pub(crate) fn begin(&mut self, context: &mut Context, phase: Phase) -> Result<Begun, String> {
+        self.wake();
         let threads = self.crew.threads(phase);
         let used = context.use_threads(self.cpu, threads, POLL);
-        used.map(|()| Begun { threads, at: Instant::now(), cpu_us: self.learns.then(processor_time_us).flatten() })
+        used.map(|()| Begun {
+            phase,
+            threads,
+            at: Instant::now(),
+            cpu_us: self.learns.then(processor_time_us).flatten(),
+        })
     }
 
     /// Takes note of the step that ends now. `helpers`: threads of ours that were busy beside it.
@@ -72,24 +81,29 @@ impl Threads {
         let wall_us = micros(begun.at.elapsed());
         self.last_step = Some(Instant::now());
         let cpu_us = now.saturating_sub(before).saturating_sub(wall_us.saturating_mul(helpers.into()));
-        let was_reduced = self.crew.is_reduced();
-        self.crew.observe(Step { threads: begun.threads, wall_us, cpu_us });
-        if !self.crew.is_reduced() {
-            return;
-        }
-        if !was_reduced {
-            self.meter.restart();
-        } else if let Some(free) = self.meter.look() {
-            self.crew.note_free(free);
+        self.crew.observe(Step { phase: begun.phase, threads: begun.threads, wall_us, cpu_us });
+        if self.crew.is_reduced() {
+            if let Some(free) = self.meter.look(LOOK_MIN) {
+                self.crew.note_free(free);
+            }
+        } else {
+            // Not for now: to have something to compare with later.
+            self.meter.look(LOOK_CALM);
         }
     }
 
     /// How long the next step may take when it only reads prompts.
     pub(crate) fn step_alone_us(&mut self) -> u32 {
-        if self.last_step.take_if(|last| last.elapsed() > PAUSE).is_some() {
-            self.crew.rest();
-        }
+        self.wake();
         self.crew.step_alone_us()
+    }
+
+    /// Before the first step after a pause: looks whether processors are taken.
+    fn wake(&mut self) {
+        if self.learns && self.last_step.is_none_or(|last| last.elapsed() > PAUSE) {
+            self.last_step = Some(Instant::now());
+            self.crew.wake(self.meter.glance());
+        }
     }
 }
 
@@ -106,49 +120,56 @@ struct Sight {
     at: Instant,
     idle_us: f64,
     used_us: u64,
+    /// Processors of the machine, ours or not.
+    processors: u32,
+    /// Threads on the whole machine that run or want to, ours too.
+    running: u32,
 }
 
 impl Meter {
     /// Opens what it reads later; to be called before the confinement.
     pub(crate) fn open() -> Self {
-        Self { statistics: File::open("/proc/stat").ok(), allowed: allowed(), last: None }
+        let mut meter = Self { statistics: File::open("/proc/stat").ok(), allowed: allowed(), last: None };
+        meter.last = meter.sight();
+        meter
     }
 
     fn sees(&self) -> bool {
-        self.sight().is_some()
+        self.last.is_some()
     }
 
-    fn restart(&mut self) {
-        self.last = self.sight();
-    }
-
-    /// Free processors since the last look, when that is long enough ago.
-    fn look(&mut self) -> Option<f64> {
-        let since = self.last.map(|last| (last, last.at.elapsed()));
-        match since {
-            Some((_, passed)) if passed < LOOK_MIN => None,
-            Some((last, passed)) => {
-                let now = self.sight()?;
-                self.last = Some(now);
-                #[expect(clippy::cast_precision_loss, reason = "microseconds of one look are far below 2^53")]
-                let used_us = now.used_us.saturating_sub(last.used_us) as f64;
-                // Counters of single processors can go back a little.
-                Some(((now.idle_us - last.idle_us).max(0.0) + used_us) / (passed.as_secs_f64() * 1e6))
-            }
-            None => {
-                self.restart();
-                None
-            }
+    /// Free processors since the last look, when that is at least `passed_min` ago.
+    fn look(&mut self, passed_min: Duration) -> Option<f64> {
+        let last = self.last?;
+        let passed = last.at.elapsed();
+        if passed < passed_min {
+            return None;
         }
+        let now = self.sight()?;
+        self.last = Some(now);
+        #[expect(clippy::cast_precision_loss, reason = "microseconds of one look are far below 2^53")]
+        let used_us = now.used_us.saturating_sub(last.used_us) as f64;
+        // Counters of single processors can go back a little.
+        Some(((now.idle_us - last.idle_us).max(0.0) + used_us) / (passed.as_secs_f64() * 1e6))
+    }
+
+    /// Free processors since the last look or at this very moment, whichever is more: one alone can be wrong, as
+    /// who woke us may still run, and who ran may have gone.
+    fn glance(&mut self) -> Option<f64> {
+        let past = self.look(LOOK_MIN)?;
+        let others = self.last?.running.saturating_sub(1);
+        let now = self.last?.processors.saturating_sub(others);
+        Some(past.max(f64::from(now)))
     }
 
     fn sight(&self) -> Option<Sight> {
         let mut bytes = vec![0; STATISTICS_BYTES_MAX];
         let length = self.statistics.as_ref()?.read_at(&mut bytes, 0).ok()?;
-        let ticks = idle_ticks(&String::from_utf8_lossy(&bytes[..length]), &self.allowed)?;
+        let text = String::from_utf8_lossy(&bytes[..length]);
+        let (ticks, processors) = idle_ticks(&text, &self.allowed)?;
         #[expect(clippy::cast_precision_loss, reason = "ticks since the start are far below 2^53")]
         let idle_us = ticks as f64 * TICK_US;
-        Some(Sight { at: Instant::now(), idle_us, used_us: processor_time_us()? })
+        Some(Sight { at: Instant::now(), idle_us, used_us: processor_time_us()?, processors, running: running(&text) })
     }
 }
 
@@ -161,14 +182,20 @@ fn allowed() -> BTreeSet<usize> {
     BTreeSet::new()
 }
 
-/// Idle time of the allowed processors, and time in which they waited for a disk.
-fn idle_ticks(statistics: &str, allowed: &BTreeSet<usize>) -> Option<u64> {
-    let mut sum = None;
+fn running(statistics: &str) -> u32 {
+    statistics.lines().find_map(|line| line.strip_prefix("procs_running ")?.trim().parse().ok()).unwrap_or(0)
+}
+
+/// Idle time of the allowed processors, and time in which they waited for a disk; and how many there are on
+/// the whole machine.
+fn idle_ticks(statistics: &str, allowed: &BTreeSet<usize>) -> Option<(u64, u32)> {
+    let (mut sum, mut processors) = (None, 0);
     for line in statistics.lines() {
         let mut fields = line.split_ascii_whitespace();
         let Some(number) = fields.next().and_then(|name| name.strip_prefix("cpu")) else { break };
         // The first line sums up all processors and has no number.
         let Ok(number) = number.parse::<usize>() else { continue };
+        processors += 1;
         if !allowed.is_empty() && !allowed.contains(&number) {
             continue;
         }
@@ -176,7 +203,7 @@ fn idle_ticks(statistics: &str, allowed: &BTreeSet<usize>) -> Option<u64> {
         let idle: u64 = fields.skip(3).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
         sum = Some(sum.unwrap_or(0) + idle);
     }
-    sum
+    sum.map(|sum| (sum, processors))
 }
 
 #[cfg(test)]
@@ -184,13 +211,15 @@ mod tests {
     use super::*;
 
     const STATISTICS: &str = "cpu  10 0 10 300 7 0 0 5 0 0\ncpu0 5 0 5 100 3 0 0 5 0 0\ncpu1 5 0 5 200 4 0 0 0 0 0\n\
-                              intr 14663463 0 0\nctxt 1\ncpu9 1 1 1 1 1\n";
+                              intr 14663463 0 0\nctxt 1\nprocs_running 3\ncpu9 1 1 1 1 1\n";
 
     #[test]
     fn idle_time_is_that_of_the_processors_that_are_ours() {
         for (allowed, idle) in [(vec![], Some(307)), (vec![0, 1], Some(307)), (vec![1], Some(204)), (vec![7], None)] {
-            assert_eq!(idle_ticks(STATISTICS, &allowed.into_iter().collect()), idle);
+            let expected = idle.map(|idle| (idle, 2));
+            assert_eq!(idle_ticks(STATISTICS, &allowed.into_iter().collect()), expected);
         }
+        assert_eq!((running(STATISTICS), running("")), (3, 0));
         assert_eq!(idle_ticks("", &BTreeSet::new()), None);
         assert_eq!(idle_ticks("not what was expected", &BTreeSet::new()), None);
     }
@@ -200,10 +229,10 @@ mod tests {
     fn the_machine_says_what_is_free() {
         let mut meter = Meter::open();
         assert!(meter.sees());
-        assert_eq!(meter.look(), None, "the first look has nothing to compare with");
+        assert_eq!(meter.look(Duration::from_hours(1)), None, "not long enough ago");
         let first = meter.last.expect("there was a look");
         meter.last = Some(Sight { at: first.at.checked_sub(LOOK_MIN).expect("a clock that runs"), ..first });
-        let free = meter.look().expect("long enough ago");
+        let free = meter.glance().expect("long enough ago");
         assert!(free.is_finite() && free >= 0.0, "{free}");
     }
 }

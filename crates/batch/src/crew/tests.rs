@@ -43,7 +43,7 @@ impl Machine {
         match (threads, phase) {
             (1, _) => 1.0 + 0.4 * (load - 1.0),
             (_, Phase::Answer) => 1.0 + 10.0 * (load - 1.0).powi(2) + 0.3,
-            (_, Phase::Prompt) => 1.0 + 1.6 * (load - 1.0),
+            (_, Phase::Prompt) => 1.0 + 3.2 * (load - 1.0).powi(2),
         }
     }
 
@@ -61,7 +61,7 @@ impl Machine {
         self.now_us += wall_us;
         let used = f64::from(threads) * share - odds;
         let idle = (f64::from(self.cores) - total).max(0.0);
-        let step = Step { threads, wall_us: wall_us as u64, cpu_us: (wall_us * used) as u64 };
+        let step = Step { phase, threads, wall_us: wall_us as u64, cpu_us: (wall_us * used) as u64 };
         (step, idle + used)
     }
 }
@@ -138,7 +138,7 @@ fn a_neighbour_is_seen_within_a_few_steps_and_so_is_its_end() {
 #[test]
 fn one_slow_step_is_no_neighbour() {
     let mut crew = crew(2, true);
-    let step = |wall_us, cpu_us| Step { threads: 2, wall_us, cpu_us };
+    let step = |wall_us, cpu_us| Step { phase: Phase::Answer, threads: 2, wall_us, cpu_us };
     for _ in 0..20 {
         crew.observe(step(7000, 13_900));
     }
@@ -152,27 +152,40 @@ fn one_slow_step_is_no_neighbour() {
 fn a_long_step_is_judged_by_itself_and_the_next_ones_are_short() {
     let mut crew = crew(2, true);
     assert_eq!(crew.step_alone_us(), STEP_FIRST_US, "nothing is known yet");
-    crew.observe(Step { threads: 2, wall_us: 140_000, cpu_us: 278_000 });
+    crew.observe(Step { phase: Phase::Prompt, threads: 2, wall_us: 140_000, cpu_us: 278_000 });
     assert_eq!(crew.step_alone_us(), STEP_CALM_US);
-    crew.observe(Step { threads: 2, wall_us: 1_800_000, cpu_us: 2_400_000 });
+    crew.observe(Step { phase: Phase::Prompt, threads: 2, wall_us: 1_800_000, cpu_us: 2_200_000 });
     assert_eq!((crew.threads(Phase::Prompt), crew.step_alone_us()), (1, STEP_FIRST_US));
-    crew.observe(Step { threads: 1, wall_us: 40_000, cpu_us: 40_000 });
+    crew.observe(Step { phase: Phase::Prompt, threads: 1, wall_us: 40_000, cpu_us: 40_000 });
     assert_eq!((crew.threads(Phase::Prompt), crew.step_alone_us()), (1, STEP_WARY_US));
     let mut crew = self::crew(2, true);
-    crew.observe(Step { threads: 2, wall_us: 140_000, cpu_us: 278_000 });
-    crew.rest();
-    assert_eq!(crew.step_alone_us(), STEP_FIRST_US, "neighbours may have come");
+    crew.observe(Step { phase: Phase::Prompt, threads: 2, wall_us: 140_000, cpu_us: 278_000 });
+    crew.wake(None);
+    assert_eq!((crew.threads(Phase::Prompt), crew.step_alone_us()), (2, STEP_FIRST_US), "neighbours may have come");
+}
+
+#[test]
+fn what_is_seen_before_the_first_step_is_believed_until_more_is_seen() {
+    let mut crew = crew(4, true);
+    for (free, threads) in [(None, 4), (Some(3.9), 4), (Some(2.1), 2), (Some(4.0), 2)] {
+        crew.wake(free);
+        assert_eq!(crew.threads(Phase::Answer), threads, "{free:?}");
+    }
+    crew.note_free(4.0);
+    assert_eq!(crew.threads(Phase::Answer), 4);
+    crew.wake(Some(0.0));
+    assert_eq!(crew.threads(Phase::Answer), 1);
 }
 
 #[test]
 fn as_many_step_back_as_processors_are_taken() {
     let mut crew = crew(8, true);
-    crew.observe(Step { threads: 8, wall_us: 50_000, cpu_us: 50_000 * 8 - 50_000 * 3 });
+    crew.observe(Step { phase: Phase::Answer, threads: 8, wall_us: 50_000, cpu_us: 50_000 * 8 - 50_000 * 3 });
     assert_eq!(crew.threads(Phase::Answer), 5);
     crew.note_free(8.0);
     assert_eq!(crew.threads(Phase::Answer), 5, "not at once");
     for _ in 0..20 {
-        crew.observe(Step { threads: 5, wall_us: 50_000, cpu_us: 0 });
+        crew.observe(Step { phase: Phase::Answer, threads: 5, wall_us: 50_000, cpu_us: 0 });
     }
     assert_eq!(crew.threads(Phase::Answer), 1, "never fewer than one");
     crew.note_free(3.9);
@@ -186,15 +199,15 @@ fn what_a_quota_does_not_pay_for_is_not_missing() {
     let mut crew = Crew::new(bounds);
     for period in 0..100 {
         // Of each hundred milliseconds the first 75 are paid for.
-        let paid = Step { threads: 2, wall_us: 75_000, cpu_us: 149_000 };
-        let throttled = Step { threads: 2, wall_us: 25_000, cpu_us: 500 };
+        let paid = Step { phase: Phase::Prompt, threads: 2, wall_us: 75_000, cpu_us: 149_000 };
+        let throttled = Step { phase: Phase::Prompt, threads: 2, wall_us: 25_000, cpu_us: 500 };
         crew.observe(if period % 2 == 0 { paid } else { throttled });
         crew.observe(if period % 2 == 0 { throttled } else { paid });
         assert_eq!((crew.threads(Phase::Prompt), crew.threads(Phase::Answer)), (2, 1), "period {period}");
     }
     // A neighbour is seen all the same.
     for _ in 0..6 {
-        crew.observe(Step { threads: 2, wall_us: 100_000, cpu_us: 100_000 });
+        crew.observe(Step { phase: Phase::Prompt, threads: 2, wall_us: 100_000, cpu_us: 80_000 });
     }
     assert_eq!(crew.threads(Phase::Prompt), 1);
 }
@@ -231,7 +244,7 @@ proptest! {
         sees_free in any::<bool>(),
         seed in any::<u64>(),
     ) {
-        let (phase, one_thread_us) = if reads { (Phase::Prompt, 120_000.0) } else { (Phase::Answer, 13_000.0) };
+        let (phase, one_thread_us) = if reads { (Phase::Prompt, 50_000.0) } else { (Phase::Answer, 13_000.0) };
         let work_us = one_thread_us * f64::from(cores) / 2.0;
         let end_us = neighbours.last().map_or(0, |(from, _)| *from);
         let machine = Machine { state: seed, ..Machine::new(cores, &neighbours) };
@@ -261,12 +274,14 @@ proptest! {
         prompt_threads in 0_u32..20,
         quota in prop::option::of(0.1_f64..20.0),
         sees_free in any::<bool>(),
-        steps in prop::collection::vec((0_u32..20, 0_u64..3_000_000, 0_u64..9_000_000, 0.0_f64..20.0), 0..300),
+        steps in prop::collection::vec((any::<bool>(), 0_u32..20, 0_u64..3_000_000, 0_u64..9_000_000, 0.0_f64..20.0), 0..300),
     ) {
         let mut crew = Crew::new(Bounds { threads, prompt_threads, quota, sees_free });
-        for (threads_then, wall_us, cpu_us, free) in steps {
-            crew.observe(Step { threads: threads_then, wall_us, cpu_us });
+        for (reads, threads_then, wall_us, cpu_us, free) in steps {
+            let phase = if reads { Phase::Prompt } else { Phase::Answer };
+            crew.observe(Step { phase, threads: threads_then, wall_us, cpu_us });
             crew.note_free(free);
+            crew.wake((wall_us % 7 == 0).then_some(free));
             prop_assert!((1..=threads.max(1)).contains(&crew.threads(Phase::Answer)));
             prop_assert!((1..=prompt_threads.max(1)).contains(&crew.threads(Phase::Prompt)));
         }
