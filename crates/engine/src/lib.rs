@@ -9,6 +9,7 @@ mod admit;
 pub mod backend;
 pub mod machine;
 pub mod offload;
+mod park;
 pub mod plan;
 pub mod template;
 

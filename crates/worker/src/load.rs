@@ -40,6 +40,8 @@ pub(crate) struct Loaded {
     pub(crate) batch_tokens: u32,
     pub(crate) embed: bool,
     pub(crate) threads: Threads,
+    /// For states of jobs that step back.
+    pub(crate) park_bytes: u64,
 }
 
 /// Why there is nothing to compute with.
@@ -107,7 +109,7 @@ pub(crate) fn load(receiver: &mut Receiver, sender: &mut Sender) -> Result<Loade
         protection,
     };
     let batch_tokens = sizes.map_or(load.batch_tokens, |sizes| sizes.together);
-    Ok(Loaded { context, ready, batch_tokens, embed: load.embed, threads })
+    Ok(Loaded { context, ready, batch_tokens, embed: load.embed, park_bytes: load.park_bytes, threads })
 }
 
 fn check(load: &Load, parts: &[OwnedFd]) -> Result<(), WireFault> {
@@ -379,6 +381,7 @@ mod tests {
                 prompt_threads: 1,
                 quota_milli: 0,
                 offload: wire::Offload::default(),
+                park_bytes: 0,
                 confine: true,
             };
             let EmbedSizes { window, step, together } = EmbedSizes::of(&load, trained);

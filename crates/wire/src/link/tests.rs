@@ -14,6 +14,7 @@ fn load() -> Load {
         prompt_threads: 4,
         quota_milli: 1500,
         offload: crate::Offload::default(),
+        park_bytes: 1 << 20,
         confine: true,
     }
 }

@@ -32,6 +32,7 @@ fn found() -> Option<(String, bool)> {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "who reads the tests' words should know that nothing was tried")]
 fn layers_on_a_graphics_device_give_the_same_text_and_the_worker_stays_shut_in() {
     let Some((backend, force)) = found() else {
         println!("skipped: no graphics device and no software one is here");

@@ -88,6 +88,7 @@ pub(crate) fn load() -> Load {
         prompt_threads: 1,
         quota_milli: 0,
         offload: wire::Offload::default(),
+        park_bytes: 256 << 20,
         confine: true,
     }
 }

@@ -12,7 +12,7 @@ mod generate;
 mod gpu;
 mod harness;
 mod life;
-mod measure_tmp;
+mod park;
 mod reference;
 mod selftest;
 mod split;
