@@ -2,6 +2,8 @@
 //!
 //! Each commit carries the record's generation that it contains. It can be deleted at any time.
 
+mod purge;
+
 use crate::record::Record;
 use crate::words::{self, ANALYZER, Term, Terms};
 use base::{Code, Fault};
