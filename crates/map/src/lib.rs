@@ -13,12 +13,15 @@ pub mod evidence;
 mod extract;
 mod forget;
 pub mod fuse;
+#[doc(hidden)]
+pub mod fuzz;
 mod half;
 mod index;
 mod inspect;
 mod lexical;
 mod map;
 pub mod merge;
+pub mod place;
 mod reader;
 mod record;
 pub mod scope;

@@ -150,7 +150,9 @@ impl Map {
                 Arc::clone(slot.insert(Arc::new(lexical)))
             }
         };
-        match caught(&lexical, &locked(&self.reading)) {
+        // Not within the match: its guard would be held through it, and the rebuilding needs the record too.
+        let caught_up = caught(&lexical, &locked(&self.reading));
+        match caught_up {
             Ok(generation) => Ok((lexical, generation)),
             // A disk that is full stays full; only damage is helped by starting anew.
             Err(fault) if fault.code != Code::MapDamaged => Err(fault),

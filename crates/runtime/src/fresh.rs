@@ -208,15 +208,9 @@ impl Follower {
         }
     }
 
-    /// Whether a path can be a document of a map: not hidden, not this program's own.
+    /// Whether a path can be a document of a map, and isn't this program's own.
     fn matters(&self, inner: &Inner, path: &Path) -> bool {
-        let hidden = |below: &Path| below.iter().any(|part| part.as_encoded_bytes().starts_with(b"."));
-        !path.starts_with(&inner.settings.home)
-            && self
-                .maps
-                .values()
-                .flat_map(|followed| &followed.scope.sources)
-                .any(|source| path.strip_prefix(source).is_ok_and(|below| !hidden(below)))
+        !path.starts_with(&inner.settings.home) && self.maps.values().any(|followed| followed.scope.covers(path))
     }
 
     fn count_pending(&self, inner: &Inner) {

@@ -11,3 +11,4 @@ mod maps;
 mod openai;
 mod own_files;
 mod terminal;
+mod turns;

@@ -101,6 +101,7 @@ impl Dice {
 /// The version of each file that a map finds, by the words that stand in it.
 fn versions(map: &Map) -> BTreeMap<u64, u64> {
     let found = map.search(&Query { text: "medlars".into(), limit: 1000 }, None).expect("it searches");
+    assert_eq!(found.notices, Vec::<String>::new());
     let mut versions = BTreeMap::new();
     for hit in found.hits {
         let numbers: Vec<u64> = hit.text.split_whitespace().filter_map(|word| word.parse().ok()).collect();

@@ -6,6 +6,7 @@ mod edit;
 mod embedding;
 mod erase;
 mod fresh;
+mod hostile;
 mod library;
 mod proof;
 mod sources;
