@@ -1,7 +1,7 @@
 //! The map alone, without a daemon: what this crate's tests and evaluations start as a process of its own.
 //!
 //! `extract` is the confined reader; `index MAP FOLDER` indexes and prints a line for each step that is safe on disk;
-//! `vectors MAP FOLDER` makes vectors as well, by a stand-in for a model; `open MAP` says how long opening takes;
+//! `vectors MAP FOLDER` makes vectors as well, by a stand-in for a model;
 //! `search MAP WORDS` prints what is found and how long that took.
 
 use base::Fault;
@@ -10,7 +10,6 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -19,12 +18,9 @@ fn main() -> ExitCode {
         ["extract"] => map::run_extractor(),
         ["index", dir, folder] => ended(index(Path::new(dir), Path::new(folder), None)),
         ["vectors", dir, folder] => ended(index(Path::new(dir), Path::new(folder), Some(&Letters))),
-        ["open", dir] => ended(opened(Path::new(dir))),
         ["search", dir, query] => ended(search(Path::new(dir), query)),
         _ => {
-            say(
-                "usage: freehold-map-probe extract | index MAP FOLDER | vectors MAP FOLDER | open MAP | search MAP WORDS",
-            );
+            say("usage: freehold-map-probe extract | index MAP FOLDER | vectors MAP FOLDER | search MAP WORDS");
             ExitCode::FAILURE
         }
     }
@@ -84,15 +80,6 @@ impl Embed for Letters {
         };
         Ok(texts.iter().map(vector).collect())
     }
-}
-
-fn opened(dir: &Path) -> Result<(), Fault> {
-    let start = Instant::now();
-    let map = open(dir)?;
-    // The first search opens the word index as well.
-    map.search(&Query { text: "medlars".into(), limit: 1 }, None)?;
-    say(&format!("opened in {} us", start.elapsed().as_micros()));
-    Ok(())
 }
 
 fn index(dir: &Path, folder: &Path, embed: Option<&dyn Embed>) -> Result<(), Fault> {
