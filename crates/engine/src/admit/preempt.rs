@@ -320,16 +320,19 @@ impl<T> Admission<T> {
             let waits = waits.map(|live| (live, model.running.get(&live.entry.ask)));
             waits.flat_map(move |waits| model.running.iter().map(move |(ask, run)| (waits, *ask, run)))
         });
-        pairs.filter_map(move |((live, before), ask, run)| {
+        let times = pairs.filter_map(move |((live, before), ask, run)| {
             let other = &self.asks.get(&ask)?.entry;
             let may_yield = run.stage == Stage::Active && !run.stays;
+            let turn = |even| run.safe_until.max(turn_end(quantum_ms, live, before, run, even));
+            // Which of the two ends counts depends on who else runs by then.
             let at = match stake(&live.entry, other) {
                 Stake::None => return None,
-                Stake::Class => run.safe_until,
-                Stake::Share => run.safe_until.max(turn_end(quantum_ms, live, before, run)),
+                Stake::Class => [run.safe_until; 2],
+                Stake::Share => [turn(false), turn(true)],
             };
-            (may_yield && at > now).then_some(at)
-        })
+            may_yield.then_some(at)
+        });
+        times.flatten().filter(move |at| *at > now)
     }
 }
 
@@ -355,11 +358,17 @@ fn stake(waits: &Entry, runs: &Entry) -> Stake {
 /// How often a turn is doubled at most.
 const DOUBLINGS_MAX: u32 = 4;
 
+/// So many quanta long is a turn that is taken for an app which has only one less: most asks end within it, and
+/// to have all of them take turns would make every one of them late.
+const EVEN_QUANTA: u64 = 5;
+
 /// When one who runs has had its turn, and one who waits has waited for long enough. A newcomer waits for one
-/// quantum; those who have both stepped back before change places ever less often.
-fn turn_end(quantum_ms: u64, waits: &Live, before: Option<&Run>, runs: &Run) -> u64 {
+/// turn; those who have both stepped back before change places ever less often. `even`: the two would only
+/// change places.
+fn turn_end(quantum_ms: u64, waits: &Live, before: Option<&Run>, runs: &Run, even: bool) -> u64 {
     let turns = before.map_or(0, |before| before.turns).min(runs.turns).min(DOUBLINGS_MAX);
-    waits.since.max(runs.since).saturating_add(quantum_ms << turns)
+    let quanta = if even { EVEN_QUANTA } else { 1 };
+    waits.since.max(runs.since).saturating_add((quantum_ms * quanta) << turns)
 }
 
 fn wanted(live: &Live, run: Option<&Run>) -> u32 {
@@ -389,11 +398,12 @@ impl Claim<'_> {
         let share = |app: &AppId| shares.get(app).copied().unwrap_or(0);
         let waits = &self.live.entry;
         let may = |run: &Run, entry: &Entry| {
-            let turn_over = self.now >= turn_end(self.quantum_ms, self.live, self.before, run);
+            let (has, lacks) = (share(&entry.app), share(&waits.app));
+            let turn_over = self.now >= turn_end(self.quantum_ms, self.live, self.before, run, has <= lacks + 1);
             let yields = match stake(waits, entry) {
                 Stake::None => false,
                 Stake::Class => true,
-                Stake::Share => turn_over && share(&entry.app) > share(&waits.app),
+                Stake::Share => turn_over && has > lacks,
             };
             yields && !run.stays && self.now >= run.safe_until
         };
