@@ -237,7 +237,7 @@ fn mode(path: &Path) -> Option<u32> {
 }
 
 fn maps(inner: &Inner) -> Check {
-    let summaries = inner.maps.summaries();
+    let summaries = crate::mapping::summaries(inner);
     if summaries.is_empty() {
         return Check {
             name: "maps".into(),

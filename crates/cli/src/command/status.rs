@@ -1,5 +1,6 @@
 //! `freehold status`
 
+use super::fresh;
 use super::table::columns;
 use crate::Context;
 use crate::ending::Outcome;
@@ -147,12 +148,18 @@ fn headed(head: &str, items: &[String]) -> Vec<String> {
 }
 
 fn map_lines(map: &MapSummary, width: usize) -> Vec<String> {
-    let facts = [
+    let mut facts = vec![
         plural(map.documents, "document"),
         plural(map.passages, "passage"),
         format!("{} with vectors", count(map.embedded)),
         format!("{} on disk", map.bytes_on_disk),
         map.indexed_at.as_deref().map_or_else(|| "not yet complete".to_string(), |at| format!("indexed {at}")),
     ];
-    vec![format!("  {}  {}", clean(&map.name), clean(&map.folder)), block(&facts, width, "    ")]
+    facts.push(map.label.to_string());
+    facts.extend(fresh::parts(&map.freshness));
+    let more = match map.sources.len() {
+        0 | 1 => String::new(),
+        sources => format!(" and {} more", sources - 1),
+    };
+    vec![format!("  {}  {}{more}", clean(&map.name), clean(&map.folder)), block(&facts, width, "    ")]
 }
