@@ -26,6 +26,8 @@ const RETURN_US_MIN: f64 = 100_000.0;
 const RETURN_US_MAX: f64 = 3_200_000.0;
 /// And not before so many times what the trial in vain took, because one step of it can be very slow.
 const RETURN_COST_FACTOR: f64 = 12.0;
+/// The same after a neighbour was seen, where it will be seen when it goes.
+const RETURN_SEEN_FACTOR: f64 = 4.0;
 /// A group's quota is paid out in periods of this length: a shorter look sees all or nothing.
 const PERIODS_US: f64 = 200_000.0;
 /// How long a step may take that only reads prompts: their progress is reported in between.
@@ -169,11 +171,11 @@ impl Crew {
         side.until_return_us -= wall_us;
         let missing = if self.seen.wall_us >= least_us { self.seen.missing() } else { 0.0 };
         let changed = if missing >= side.missing_max {
-            // Who can't look must try, and a try costs about what this step did.
-            let try_cost_us = if self.bounds.sees_free { 0.0 } else { wall_us };
+            // What came once in such a moment may come again, and cost as much. Who can't look must try besides.
+            let patience = if self.bounds.sees_free { RETURN_SEEN_FACTOR } else { RETURN_COST_FACTOR };
             let changed = side.hold_back(missing, wall_us);
             if changed {
-                side.until_return_us = side.return_us.max(RETURN_COST_FACTOR * try_cost_us);
+                side.until_return_us = side.return_us.max(patience * wall_us);
             }
             changed
         } else {

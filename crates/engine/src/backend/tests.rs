@@ -181,3 +181,11 @@ fn when_none_passes_the_fault_says_how_each_failed() {
     let empty = check(&[], None, &[]).expect_err("checked");
     assert!(empty.message.contains("/b") && !empty.hints.is_empty());
 }
+
+#[test]
+fn a_backend_without_a_device_is_no_failure() {
+    let nothing = SelfTest { backend: String::new(), devices: vec![], features: vec![], products: vec![] };
+    let tried = judge("libggml-vulkan.so", &Outcome::Reply(nothing));
+    assert_eq!(tried.verdict, Verdict::NoDevice);
+    assert!(tried.detail.contains("no device"), "{tried:?}");
+}
