@@ -84,18 +84,19 @@ fn shape(start: &str, quick: bool) -> Result<Shape> {
 
 pub(super) fn run(options: Options) -> Result<ExitCode> {
     let mut report = Report::new("one core of quota, 6 GiB and a noisy neighbour");
-    let group = match Group::make("bench", GRANT) {
+    let freehold = Freehold::build(Profile::Release)?;
+    let starter = freehold.starter()?;
+    let folder = place::cache()?.join("shapes");
+    std::fs::create_dir_all(&folder)?;
+    let mut watch = Watch::start(options.patience())?;
+    // Under the machine's lock: making one takes away empty ones.
+    let group = match Group::make("constrained", GRANT) {
         Ok(group) => group,
         Err(why) => {
             report.goals.extend([SPEED, MEMORY, KILLS].map(|name| Goal::skipped(name, &format!("{why:#}"))));
             return Ok(report.finish(options.json));
         }
     };
-    let freehold = Freehold::build(Profile::Release)?;
-    let starter = freehold.starter()?;
-    let folder = place::cache()?.join("shapes");
-    std::fs::create_dir_all(&folder)?;
-    let mut watch = Watch::start(options.patience())?;
     let fast = made(&shape(FAST, options.quick)?, &folder, &starter.chat)?;
     let speeds = speeds(&freehold, &fast, &group, options, &mut watch);
     remove(&fast, options)?;
