@@ -84,22 +84,23 @@ fn shape(start: &str, quick: bool) -> Result<Shape> {
 
 pub(super) fn run(options: Options) -> Result<ExitCode> {
     let mut report = Report::new("one core of quota, 6 GiB and a noisy neighbour");
-    let group = match Group::make("bench", GRANT) {
+    let freehold = Freehold::build(Profile::Release)?;
+    let starter = freehold.starter()?;
+    let folder = place::cache()?.join("shapes");
+    std::fs::create_dir_all(&folder)?;
+    let mut watch = Watch::start(options.patience())?;
+    // Under the machine's lock: making one takes away empty ones.
+    let group = match Group::make("constrained", GRANT) {
         Ok(group) => group,
         Err(why) => {
             report.goals.extend([SPEED, MEMORY, KILLS].map(|name| Goal::skipped(name, &format!("{why:#}"))));
             return Ok(report.finish(options.json));
         }
     };
-    let freehold = Freehold::build(Profile::Release)?;
-    let starter = freehold.starter()?;
-    let folder = place::cache()?.join("shapes");
-    std::fs::create_dir_all(&folder)?;
-    let mut watch = Watch::start(options.patience())?;
     let fast = made(&shape(FAST, options.quick)?, &folder, &starter.chat)?;
     let speeds = speeds(&freehold, &fast, &group, options, &mut watch);
     remove(&fast, options)?;
-    let (speeds, threads) = speeds?;
+    let (speeds, threads, peer) = speeds?;
     let large = made(&shape(LARGE, options.quick)?, &folder, &starter.chat)?;
     let memory = memory(&freehold, &large, &group);
     remove(&large, options)?;
@@ -108,7 +109,7 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
 
     report.setting("limits", format!("{CORES} core of quota, {:.0} GiB", GRANT.memory_bytes as f64 / GIB));
     report.setting("ours", format!("{}, {threads} threads by its own choice", ours(&freehold)?));
-    report.setting("peer", peer::ensure("CPU")?.words());
+    report.setting("peer", peer.words());
     report.setting("models", format!("{FAST} for speed, {LARGE} for memory, random weights"));
     report.setting("work", format!("prompts of {PROMPT_TOKENS} tokens, answers of {GENERATED_TOKENS}"));
     report.tables.push(table(&speeds));
@@ -124,14 +125,14 @@ fn remove(file: &Path, options: Options) -> Result<()> {
     if options.keep { Ok(()) } else { std::fs::remove_file(file).context("a made file can be removed") }
 }
 
-/// Speeds without and with a neighbour, and the threads that ours chose.
+/// Speeds without and with a neighbour, the threads that ours chose, and the peer.
 fn speeds(
     freehold: &Freehold,
     file: &Path,
     group: &Group,
     options: Options,
     watch: &mut Watch,
-) -> Result<(Vec<Measured>, u32)> {
+) -> Result<(Vec<Measured>, u32, Peer)> {
     let settings = [("FREEHOLD_SEQUENCES", "1".to_string()), ("FREEHOLD_CONTEXT", "2048".to_string())];
     let daemon = Daemon::start_in(freehold, &[file], &settings, Some(group))?;
     let client = Client { side: Side::Ours, address: daemon.address.clone() };
@@ -156,7 +157,7 @@ fn speeds(
         eprintln!();
         all.push(measured);
     }
-    Ok((all, loaded.number("threads")?))
+    Ok((all, loaded.number("threads")?, peer))
 }
 
 fn ours_once(client: &Client, filler: usize, round: u32, measured: &mut Measured) -> Result<()> {
