@@ -269,7 +269,8 @@ fn mailboxes_are_read_message_by_message_with_what_is_attached() {
         "From ann@example.org Mon Jan  6 10:00:00 2025\nFrom: ann@example.org\nSubject: Chimney\n\nThe sweep comes on the ninth.\n\n\
          From bob@example.org Mon Jan  6 11:00:00 2025\nFrom: bob@example.org\nSubject: Offer\nMIME-Version: 1.0\n\
          Content-Type: multipart/mixed; boundary=zz\n\n--zz\n\nSee the table.\n--zz\nContent-Type: application/octet-stream\n\
-         Content-Disposition: attachment; filename=\"offer.xlsx\"\nContent-Transfer-Encoding: base64\n\n{encoded}\n--zz--\n"
+         Content-Disposition: attachment; filename=\"offer.xlsx\"\nContent-Transfer-Encoding: base64\n\n{encoded}\n--zz\nContent-Type: image/png\n\
+         Content-Disposition: attachment; filename=\"roof.png\"\n\nAAAA\n--zz--\n"
     );
     place.write("Mail/Inbox", &mbox);
     for folder in [".Sent/cur", ".Sent/new", ".Sent/tmp", ".cache"] {
@@ -280,6 +281,8 @@ fn mailboxes_are_read_message_by_message_with_what_is_attached() {
     let map = place.map();
     let ran = index(&map, &place.files(), None);
     assert_eq!(ran.report().documents, 2, "{:?}", ran.report().skipped);
+    let told = ran.notices().iter().any(|notice| notice.contains("Inbox") && notice.contains("roof.png` isn't read"));
+    assert!(told, "{:?}", ran.notices());
     for (question, quote, heading, bytes) in [
         ("when does the sweep come", "The sweep comes on the ninth.", "Chimney", "The sweep comes on the ninth."),
         ("how much is the lightning rod", "Lightning rod: 740 euros", "Offer > offer.xlsx > Offer", encoded.trim()),
