@@ -176,7 +176,13 @@ pub struct Document {
     pub names: Vec<String>,
     /// Where text stands on a page or in a table; in the order of the text. Empty for other formats.
     pub spots: Vec<Spot>,
+    /// What of it can't be read, in sentences: attached files.
+    pub notes: Vec<String>,
 }
+
+/// LIMIT: notes of one document that are told, and letters of one. The child that wrote them isn't trusted.
+pub(crate) const NOTES_MAX: usize = 20;
+pub(crate) const NOTE_CHARS_MAX: usize = 300;
 
 impl Document {
     /// Whether all offsets are in range, in order and on character boundaries.
@@ -257,6 +263,12 @@ impl Document {
         Ok(())
     }
 
+    /// The notes as a person may see them: bounded, without what could steer a terminal.
+    pub(crate) fn told(&self) -> Vec<String> {
+        let tame = |note: &String| note.chars().filter(|c| !c.is_control()).take(NOTE_CHARS_MAX).collect();
+        self.notes.iter().take(NOTES_MAX).map(tame).collect()
+    }
+
     /// The name with this number, from 1.
     pub(crate) fn name(&self, number: u32) -> Option<&str> {
         self.names.get((number as usize).checked_sub(1)?).map(String::as_str)
@@ -284,6 +296,7 @@ mod tests {
             origin,
             names: Vec::new(),
             spots: Vec::new(),
+            notes: Vec::new(),
         }
     }
 

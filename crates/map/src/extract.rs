@@ -25,7 +25,7 @@ mod xlsx;
 mod xml;
 
 pub(crate) use html::unescape;
-pub(crate) use kind::{Kind, kind, unreadable};
+pub(crate) use kind::{Kind, PICTURE, kind, unreadable};
 pub(crate) use mail::unquote;
 pub(crate) use spell::spelled;
 

@@ -117,6 +117,8 @@ enum Outcome {
     Changes {
         change: Change,
         fresh: bool,
+        /// What of the file can't be read.
+        notes: Vec<String>,
     },
     Moved(Change),
     /// Read, but without text; kept in the record so that it isn't read again.
@@ -431,7 +433,10 @@ impl Indexing<'_> {
                     self.report.unchanged += 1;
                     self.push(change);
                 }
-                Outcome::Changes { change, fresh } => {
+                Outcome::Changes { change, fresh, notes } => {
+                    for note in notes {
+                        (self.on)(IndexStep::Notice(format!("`{}`: {note}", path.display())));
+                    }
                     if fresh {
                         self.report.added += 1
                     } else {
@@ -570,8 +575,9 @@ impl Work<'_> {
         match session.read(&path.to_string_lossy(), &bytes) {
             Ok(document) => {
                 let (encoding, passages) = passages(&document, &bytes);
+                let notes = document.told();
                 let file = row(document.format, document.title, encoding, None);
-                Outcome::Changes { change: Change::Put(file, passages), fresh: task.known.is_none() }
+                Outcome::Changes { change: Change::Put(file, passages), fresh: task.known.is_none(), notes }
             }
             Err(Unread::Skipped(fault)) => {
                 let file = row(Format::Text, None, Encoding::Utf8, Some(fault.clone()));

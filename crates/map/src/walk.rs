@@ -259,8 +259,12 @@ fn look(entry: &DirEntry, walked: &mut Walked) {
         return;
     }
     if let Some(what) = extract::unreadable(&entry.file_name().to_string_lossy()) {
-        let fault = Fault::new(Code::DocumentInvalid, format!("it is {what}"))
-            .hint("export it as text, Markdown, HTML, PDF, DOCX or XLSX to have it indexed");
+        let hint = if what == extract::PICTURE {
+            "its words aren't recognised; to have them indexed, make a PDF with text of it first (`tesseract FILE OUT pdf`)"
+        } else {
+            "export it as text, Markdown, HTML, PDF, DOCX or XLSX to have it indexed"
+        };
+        let fault = Fault::new(Code::DocumentInvalid, format!("it is {what}")).hint(hint);
         walked.skipped.push((path, fault));
         return;
     }

@@ -18,7 +18,16 @@ pub(crate) fn read(decoded: &Decoded, format: Format, name: &str) -> Document {
         Format::Data | Format::Csv | Format::Json | Format::Calendar => data_blocks(text, name),
         _ => paragraphs(text).into_iter().map(|range| block(range, BlockKind::Text)).collect(),
     };
-    Document { title: None, format, text: text.clone(), blocks, origin: origin(decoded), names, spots: Vec::new() }
+    Document {
+        title: None,
+        format,
+        text: text.clone(),
+        blocks,
+        origin: origin(decoded),
+        names,
+        spots: Vec::new(),
+        notes: Vec::new(),
+    }
 }
 
 /// Appends a stretch of the file's text.
