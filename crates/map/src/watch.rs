@@ -152,7 +152,7 @@ pub fn is_deaf(folder: &Path) -> Option<&'static str> {
             (0x5346_414f, "AFS"),
         ];
         let kind = rustix::fs::statfs(folder).ok()?.f_type;
-        #[expect(clippy::unnecessary_cast, reason = "its width differs between systems")]
+        // Its width differs between systems.
         let kind = (kind as i64) & 0xffff_ffff;
         DEAF.iter().find(|(magic, _)| *magic == kind).map(|(_, name)| *name)
     }
