@@ -7,6 +7,7 @@
 pub(crate) mod daemon;
 pub(crate) mod http;
 pub(crate) mod report;
+pub(crate) mod soak;
 
 mod chat;
 mod constrained;
@@ -26,7 +27,6 @@ mod raw;
 mod server;
 mod shape;
 mod sizes;
-mod soak;
 mod start;
 mod stat;
 mod streams;

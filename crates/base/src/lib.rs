@@ -16,5 +16,5 @@ pub use ask::{AppId, Ask, AskId, Limits, Message, Priority, Role, Sampling};
 pub use evidence::{Cell, Citation, PageBox, Place};
 pub use fault::{Code, Fault, Hint};
 pub use label::Label;
-pub use model::{Modality, ModelFacts, ModelName, TokenText};
+pub use model::{LayerRun, Modality, ModelFacts, ModelName, TokenText};
 pub use unit::{Bytes, Millis, Tokens};

@@ -212,7 +212,12 @@ impl Document {
             _ => return Err("its format has no such places"),
         };
         let (mut text_at, mut source_at, mut last) = (0, 0, None);
+        let mut parts = self.blocks.iter().filter(|block| block.kind == BlockKind::Part).peekable();
         for run in runs {
+            // No passage goes across the beginning of a part, so what stands there may come from further up in the file.
+            while parts.next_if(|part| part.start <= run.text).is_some() {
+                source_at = 0;
+            }
             let (text, source) = (u64::from(run.text), u64::from(run.source));
             let (text_end, source_end) = (text + u64::from(run.text_len), source + u64::from(run.source_len));
             if text < text_at || text_end > self.text.len() as u64 {

@@ -5,6 +5,7 @@
 
 mod build;
 mod calendar;
+mod code;
 mod csv;
 mod docx;
 mod epub;

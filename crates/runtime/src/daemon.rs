@@ -59,6 +59,7 @@ pub(crate) fn loaded_row(loaded: Loaded) -> LoadedModel {
         name: loaded.name,
         pid: loaded.pid,
         devices: loaded.devices,
+        placement: loaded.placement,
         features: loaded.features,
         threads: loaded.threads,
         context_tokens: loaded.context_tokens,

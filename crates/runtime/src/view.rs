@@ -55,6 +55,8 @@ pub struct LoadedModel {
     pub name: String,
     pub pid: u32,
     pub devices: Vec<String>,
+    /// What lies on which device, in words; empty when there is only the processor.
+    pub placement: String,
     pub features: Vec<String>,
     pub threads: u32,
     pub context_tokens: u32,

@@ -29,6 +29,8 @@ const GENERATED_TOKENS: u32 = 32;
 /// The model whose speed is compared, and the one that nearly fills the memory.
 const FAST: &str = "1B dense";
 const LARGE: &str = "8B dense";
+/// What a model is counted with in the budget, by `freehold status --json`.
+const PREDICTED: &str = "held_bytes";
 /// Names of goals.
 const SPEED: &str = "speed under one core of quota";
 const MEMORY: &str = "predicted memory, off the worker's peak by";
@@ -200,7 +202,7 @@ fn memory(freehold: &Freehold, file: &Path, group: &Group) -> Result<Memory> {
     let loaded: Loaded = daemon.loaded(file)?;
     let pid = loaded.number("pid")?;
     Ok(Memory {
-        predicted_bytes: loaded.facts["predicted_bytes"].as_u64(),
+        predicted_bytes: loaded.facts[PREDICTED].as_u64(),
         peak_bytes: process::memory(pid, "VmHWM:")?,
         own_bytes: process::memory(pid, "RssAnon:")?,
     })
@@ -218,7 +220,7 @@ impl Memory {
 
     fn goal(&self) -> Goal {
         let Some(predicted) = self.predicted_bytes else {
-            return Goal::skipped(MEMORY, "`freehold status` names no `predicted_bytes`");
+            return Goal::skipped(MEMORY, &format!("`freehold status` names no `{PREDICTED}`"));
         };
         let off = (predicted as f64 - self.peak_bytes as f64).abs() / self.peak_bytes as f64;
         Goal::plain(MEMORY, off, "of the peak", Bound::AtMost(PREDICTION_OFF_MAX))

@@ -122,6 +122,7 @@ fn model_lines(model: &LoadedModel, width: usize) -> Vec<String> {
     };
     let facts = [
         format!("{}{features}", model.devices.join(", ")),
+        model.placement.clone(),
         plural(u64::from(model.threads), "thread"),
         format!("window of {} tokens", count(u64::from(model.context_tokens))),
         format!("{} at a time", plural(u64::from(model.sequences_max), "answer")),
@@ -130,6 +131,7 @@ fn model_lines(model: &LoadedModel, width: usize) -> Vec<String> {
         format!("loaded in {}", ms(model.load_ms)),
         state,
     ];
+    let facts: Vec<String> = facts.into_iter().filter(|fact| !fact.is_empty()).collect();
     let mut lines = vec![format!("  {}", clean(&model.name)), block(&facts, width, "    ")];
     let none = ["none".to_string()];
     let protection = if model.protection.is_empty() { &none[..] } else { &model.protection };

@@ -11,7 +11,13 @@ fn reply(device: &str, products: &[(&str, &str, bool, f64)]) -> Outcome {
     });
     Outcome::Reply(SelfTest {
         backend: String::new(),
-        devices: vec![device.into()],
+        devices: vec![wire::WireDevice {
+            name: device.into(),
+            description: device.into(),
+            kind: wire::WireDeviceKind::Discrete,
+            free_bytes: 1,
+            total_bytes: 1,
+        }],
         features: vec!["AVX2".into()],
         products: products.collect(),
     })

@@ -15,6 +15,8 @@ fn facts(template: Option<&str>, special: &[&str]) -> ModelFacts {
         context_max: 1,
         kv_bytes_per_token: 1,
         weights_bytes: 1,
+        layer_runs: Vec::new(),
+        output_bytes: 0,
         vocab_tokens: 1,
         chat_template: template.map(str::to_owned),
         bos: Some(TokenText { id: 1, text: "<s>".into() }),

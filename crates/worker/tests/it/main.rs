@@ -9,6 +9,7 @@
 mod confinement;
 mod embed;
 mod generate;
+mod gpu;
 mod harness;
 mod life;
 mod park;
