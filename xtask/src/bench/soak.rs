@@ -274,7 +274,9 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
     let freehold = Freehold::build(Profile::Release)?;
     let starter = freehold.starter()?;
     let mut watch = Watch::start(options.patience())?;
-    let settings = [("FREEHOLD_SEQUENCES", CLIENTS.to_string())];
+    let mut settings = vec![("FREEHOLD_SEQUENCES", CLIENTS.to_string())];
+    // As in the short form: quick on a busy machine too.
+    settings.extend(options.quick.then(|| ("FREEHOLD_THREADS", "1".to_string())));
     let daemon = Daemon::start_with(&freehold, &[&starter.chat], &settings)?;
     Client { side: Side::Ours, address: daemon.address.clone() }.exact(&call(KNOWN[0].prompt))?;
     let loaded = daemon.loaded(&starter.chat)?;
