@@ -3,7 +3,7 @@
 use crate::lexical::Lexical;
 use crate::reader::Reader;
 use crate::record::{Record, Summary};
-use crate::vector::{Vectors, Version};
+use crate::vector::{Gone, Segments, Version};
 use base::{Code, Fault};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ pub struct Map {
     /// A second connection, so that searching goes on while indexing writes.
     pub(crate) reading: Mutex<Record>,
     lexical: Mutex<Option<Arc<Lexical>>>,
-    vectors: Mutex<Option<(String, Arc<Vectors>)>>,
+    vectors: Mutex<Option<(String, Arc<Segments>)>>,
     /// An indexing run is under way.
     indexing: AtomicBool,
     /// Held while a derived index is written. Taken after the index's own lock and before the record's.
@@ -165,33 +165,35 @@ impl Map {
 
     /// The vectors of `model`; `None` while no passage has one. In step with the record, except during an
     /// indexing run: then those that there are serve, as each batch would outdate them again.
-    pub(crate) fn vectors(&self, model: &str) -> Result<Option<Arc<Vectors>>, Fault> {
-        self.vectors_of(model, self.is_indexing())
+    pub(crate) fn vectors(&self, model: &str) -> Result<Option<Arc<Segments>>, Fault> {
+        self.vectors_of(model, self.is_indexing(), Gone::Hide)
     }
 
-    /// Brings the vectors up to date at the end of an indexing run, whose guard the caller holds.
+    /// Brings the vectors up to date at the end of an indexing run, whose guard the caller holds. Nothing is left of
+    /// passages that went.
     pub(crate) fn update_vectors(&self, model: &str) -> Result<(), Fault> {
-        self.vectors_of(model, false).map(drop)
+        self.vectors_of(model, false, Gone::Erase).map(drop)
     }
 
-    fn vectors_of(&self, model: &str, old_will_do: bool) -> Result<Option<Arc<Vectors>>, Fault> {
+    fn vectors_of(&self, model: &str, old_will_do: bool, gone: Gone) -> Result<Option<Arc<Segments>>, Fault> {
         let mut slot = locked(&self.vectors);
         let _writing = locked(&self.deriving);
         let reading = locked(&self.reading);
         let wanted = Version { generation: reading.generation()?, changes: reading.vector_changes()? };
-        let fits = |vectors: &Vectors| old_will_do || vectors.version == wanted;
-        if let Some((of, vectors)) = &*slot
-            && of == model
-            && fits(vectors)
-        {
-            return Ok(Some(Arc::clone(vectors)));
-        }
-        let vectors = match Vectors::open(&self.dir, model).filter(fits) {
-            Some(vectors) => Some(vectors),
-            None => Vectors::build(&self.dir, model, &reading)?,
+        let fits = |segments: &Segments| old_will_do || segments.version == wanted;
+        let opened = match slot.take() {
+            Some((of, segments)) if of == model => Some(segments),
+            _ => Segments::open(&self.dir, model).map(Arc::new),
         };
-        *slot = vectors.map(|vectors| (model.to_owned(), Arc::new(vectors)));
-        Ok(slot.as_ref().map(|(_, vectors)| Arc::clone(vectors)))
+        let segments = match opened {
+            Some(segments) if fits(&segments) && (gone == Gone::Hide || !segments.hides()) => segments,
+            opened => {
+                let old = opened.map_or_else(|| Segments::empty(&self.dir, model), Arc::unwrap_or_clone);
+                Arc::new(old.follow(model, &reading, gone)?)
+            }
+        };
+        *slot = Some((model.to_owned(), Arc::clone(&segments)));
+        Ok((segments.count() > 0).then_some(segments))
     }
 }
 

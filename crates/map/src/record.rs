@@ -9,6 +9,7 @@ use crate::half;
 use crate::source::{Encoding, Run};
 use crate::walk::Stamp;
 use base::{Bytes, Code, Fault, Place};
+use roaring::RoaringBitmap;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, params};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -141,6 +142,9 @@ pub struct Summary {
     /// Files that were looked at and gave none.
     pub skipped: u64,
 }
+
+/// Takes a passage's id and a way to its vector, so that a vector that nobody wants isn't unpacked.
+pub(crate) type OnVector<'a> = dyn FnMut(i64, &dyn Fn() -> Vec<f32>) -> Result<(), Fault> + 'a;
 
 #[derive(Debug)]
 pub(crate) struct Record {
@@ -368,20 +372,38 @@ impl Record {
         run().map_err(|error| fault(&dir, error))
     }
 
-    /// Hands over each passage's id and vector of `model`, in the order of ids.
-    pub(crate) fn each_vector(&self, model: &str, on: &mut dyn FnMut(i64, Vec<f32>)) -> Result<(), Fault> {
-        let mut read = || -> rusqlite::Result<()> {
-            let mut statement = self.db.prepare_cached(
+    /// Hands over each passage's id and a way to its vector of `model`, in the order of ids.
+    pub(crate) fn each_vector(&self, model: &str, on: &mut OnVector<'_>) -> Result<(), Fault> {
+        let wrong = |error| self.fault(error);
+        let mut statement = self
+            .db
+            .prepare_cached(
                 "SELECT p.id, v.value FROM passage p JOIN vector v ON v.model = ?1 AND v.key = p.key
                  WHERE length(v.value) > 0 ORDER BY p.id",
-            )?;
-            let mut rows = statement.query([model])?;
-            while let Some(row) = rows.next()? {
-                on(row.get(0)?, half::unpack(row.get_ref(1)?.as_blob()?));
-            }
-            Ok(())
+            )
+            .map_err(wrong)?;
+        let mut rows = statement.query([model]).map_err(wrong)?;
+        while let Some(row) = rows.next().map_err(wrong)? {
+            let id = row.get(0).map_err(wrong)?;
+            let packed = row.get_ref(1).and_then(|value| Ok(value.as_blob()?)).map_err(wrong)?;
+            on(id, &|| half::unpack(packed))?;
+        }
+        Ok(())
+    }
+
+    /// Ids of all passages.
+    pub(crate) fn passage_ids(&self) -> Result<RoaringBitmap, Fault> {
+        let read = || -> rusqlite::Result<Vec<i64>> {
+            let mut statement = self.db.prepare_cached("SELECT id FROM passage")?;
+            statement.query_map([], |row| row.get(0))?.collect()
         };
-        read().map_err(|error| self.fault(error))
+        let ids = read().map_err(|error| self.fault(error))?;
+        // LIMIT: an id counts every passage that was ever read; the indexes know the first 4,294,967,295.
+        ids.into_iter()
+            .map(|id| {
+                u32::try_from(id).map_err(|_| damaged(&self.dir, format!("passage {id} is beyond what it can count")))
+            })
+            .collect()
     }
 
     /// Vectors of single passages.
@@ -645,4 +667,4 @@ fn fault(dir: &Path, error: rusqlite::Error) -> Fault {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -179,7 +179,7 @@ impl Map {
             Embedded::Whole(vector) | Embedded::Beginning(vector) => vector,
             Embedded::Refused(fault) => return Err(fault),
         };
-        let found = vectors.search(&model, &vector, &locked(&self.reading), limit)?;
+        let found = vectors.search(&model, &vector, &self.reading, None, limit)?;
         Ok(Some((vector, found)))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn row(path: &str, words: &str) -> Change {
+pub(crate) fn row(path: &str, words: &str) -> Change {
     let passage = Passage { span: 0..words.len(), heading: vec!["A".into(), "B".into()], parts: (0, 0) };
     let file = FileRow {
         path: path.into(),
@@ -64,7 +64,11 @@ fn equal_words_need_one_vector_and_unused_ones_go() {
     assert_eq!(record.unembedded_count("m").expect("read"), 0);
     assert_eq!(record.unembedded_count("other model").expect("read"), 2);
     let mut seen = Vec::new();
-    record.each_vector("m", &mut |id, vector| seen.push((id, vector.len()))).expect("read");
+    let mut take = |id, vector: &dyn Fn() -> Vec<f32>| {
+        seen.push((id, vector().len()));
+        Ok(())
+    };
+    record.each_vector("m", &mut take).expect("read");
     assert_eq!(seen, [(1, 2), (2, 2), (3, 2)]);
     assert_eq!(record.summary().expect("read").embedded, 3);
     let known = record.known(Path::new("/")).expect("read");
