@@ -5,12 +5,16 @@
 //! answer (`evidence`) and what is cited (`cite`) is decided here in code, never by a model's word.
 //! Start with [`Map::index`] and [`Map::search`].
 
+mod about;
+mod alike;
+mod catalogue;
 pub mod chunk;
 pub mod cite;
 pub mod document;
 mod embedding;
 pub mod evidence;
 mod extract;
+mod filter;
 pub mod fuse;
 mod half;
 mod index;
@@ -19,19 +23,23 @@ mod map;
 pub mod merge;
 mod reader;
 mod record;
+mod score;
 mod search;
 pub mod sentence;
 pub mod source;
+pub mod syntax;
 mod vector;
 pub mod verify;
 mod walk;
 pub mod words;
 
+pub use about::Day;
 pub use extract::{FILE_BYTES_MAX, run as run_extractor};
+pub use filter::Filter;
 pub use index::{IndexStep, Report, Stage};
-pub use lexical::Boosts;
+pub use lexical::{Boosts, Part};
 pub use map::{Embed, Map};
 pub use reader::{Reader, ReaderLimits};
 pub use record::Summary;
-pub use search::{Found, Hit, Query, Source, Tuning};
+pub use search::{Found, Hit, Query, Source, Tuning, Why};
 pub use walk::Stamp;

@@ -1,5 +1,7 @@
 //! A map on disk: the record and the indexes derived from it, opened as they are needed.
 
+use crate::catalogue::{Allowed, Catalogue};
+use crate::filter::Filter;
 use crate::lexical::Lexical;
 use crate::reader::Reader;
 use crate::record::{Record, Summary};
@@ -33,6 +35,7 @@ pub struct Map {
     pub(crate) reading: Mutex<Record>,
     lexical: Mutex<Option<Arc<Lexical>>>,
     vectors: Mutex<Option<(String, Arc<Segments>)>>,
+    catalogue: Mutex<Option<Arc<Catalogue>>>,
     /// An indexing run is under way.
     indexing: AtomicBool,
     /// Held while a derived index is written. Taken after the index's own lock and before the record's.
@@ -67,6 +70,7 @@ impl Map {
             reading: Mutex::new(Record::open(dir)?),
             lexical: Mutex::new(None),
             vectors: Mutex::new(None),
+            catalogue: Mutex::new(None),
             indexing: AtomicBool::new(false),
             deriving: Mutex::new(()),
         })
@@ -86,6 +90,19 @@ impl Map {
     /// When the record can't be read.
     pub fn passages(&self) -> Result<u64, Fault> {
         locked(&self.reading).passage_count()
+    }
+
+    /// The passages that a filter leaves, and the record's generation of which that is true.
+    pub(crate) fn allowed(&self, filter: &Filter, reading: &Record) -> Result<(Allowed, u64), Fault> {
+        let mut slot = locked(&self.catalogue);
+        let generation = reading.generation()?;
+        let catalogue = match slot.take() {
+            Some(catalogue) if catalogue.generation == generation => catalogue,
+            _ => Arc::new(Catalogue::read(reading)?),
+        };
+        *slot = Some(Arc::clone(&catalogue));
+        drop(slot);
+        Ok((catalogue.allowed(filter), catalogue.generation))
     }
 
     /// Whoever holds the guard is the only one that changes the record.

@@ -3,9 +3,13 @@
 //! INVARIANT: each change is one transaction that raises the generation; what it touched carries that
 //! generation. A derived index that knows generation g catches up by reading what is newer than g.
 
+use crate::about::{About, Day};
+use crate::catalogue::Entry;
 use crate::chunk::Passage;
 use crate::document::Format;
+use crate::filter::Facts;
 use crate::half;
+use crate::index::stem;
 use crate::source::{Encoding, Run};
 use crate::walk::Stamp;
 use base::{Bytes, Code, Fault, Place};
@@ -13,6 +17,7 @@ use roaring::RoaringBitmap;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, params};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,7 +25,7 @@ pub(crate) const FILE: &str = "map.db";
 /// Layout of the tables. An older one is brought up to date on opening; a newer one is refused.
 const LAYOUT: i64 = 1;
 /// Raised when reading or cutting changes, so that files are read again though they haven't changed.
-pub(crate) const READING: i64 = 2;
+pub(crate) const READING: i64 = 3;
 const BUSY_MS: u64 = 10_000;
 
 const TABLES: &str = "
@@ -59,6 +64,16 @@ CREATE TABLE vector (model TEXT NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL
 INSERT INTO meta VALUES ('generation', 0), ('vectors', 0);
 ";
 
+/// What a filter asks about and a passage doesn't need: beside the tables, so that an older record gains it on opening.
+const ABOUT: &str = "
+CREATE TABLE IF NOT EXISTS about (
+    file INTEGER PRIMARY KEY REFERENCES file (id) ON DELETE CASCADE,
+    author TEXT,
+    language TEXT,
+    written INTEGER
+);
+";
+
 /// Identity of a passage's words: equal words under equal headings need one embedding.
 pub(crate) type Key = [u8; 16];
 pub(crate) type Hash = [u8; 32];
@@ -84,6 +99,7 @@ pub(crate) struct FileRow {
     pub(crate) title: Option<String>,
     pub(crate) encoding: Encoding,
     pub(crate) fault: Option<Fault>,
+    pub(crate) about: Box<About>,
 }
 
 /// A passage as it goes into the record and comes out of it.
@@ -172,6 +188,7 @@ impl Record {
             let dir = record.dir.clone();
             record.create().map_err(|error| fault(&dir, error))?;
         }
+        record.db.execute_batch(ABOUT).map_err(|error| fault(dir, error))?;
         record.generation()?;
         Ok(record)
     }
@@ -406,6 +423,45 @@ impl Record {
             .collect()
     }
 
+    /// All documents that have passages, with what filters ask about.
+    pub(crate) fn entries(&self) -> Result<Vec<Entry>, Fault> {
+        let read = || -> rusqlite::Result<Vec<Entry>> {
+            let mut passages = self.db.prepare_cached("SELECT file, id FROM passage ORDER BY file, id")?;
+            let mut ranges: HashMap<i64, Vec<RangeInclusive<u32>>> = HashMap::new();
+            let mut rows = passages.query([])?;
+            while let Some(row) = rows.next()? {
+                // What can't be counted can't be found under a filter; `passage_ids` reports it.
+                let Ok(id) = u32::try_from(row.get::<_, i64>(1)?) else { continue };
+                let own = ranges.entry(row.get(0)?).or_default();
+                match own.last_mut() {
+                    Some(last) if last.end().checked_add(1) == Some(id) => *last = *last.start()..=id,
+                    _ => own.push(id..=id),
+                }
+            }
+            let mut files = self.db.prepare_cached(
+                "SELECT f.id, f.path, f.format, f.title, f.modified_ns, a.author, a.language, a.written
+                 FROM file f LEFT JOIN about a ON a.file = f.id",
+            )?;
+            let entries = files.query_map([], |row| {
+                let (id, path): (i64, _) = (row.get(0)?, path_from(row.get(1)?));
+                let title: Option<String> = row.get(3)?;
+                let facts = Facts {
+                    title: title.unwrap_or_else(|| stem(&path)),
+                    path,
+                    format: row.get(2)?,
+                    author: row.get(5)?,
+                    language: row.get(6)?,
+                    day: row
+                        .get::<_, Option<i64>>(7)?
+                        .map_or_else(|| row.get(4).map(Day::of_ns), |day| Ok(Day(day)))?,
+                };
+                Ok(Entry { file: id.cast_unsigned(), facts, passages: ranges.remove(&id).unwrap_or_default() })
+            })?;
+            entries.filter(|entry| entry.as_ref().map_or(true, |entry| !entry.passages.is_empty())).collect()
+        };
+        read().map_err(|error| self.fault(error))
+    }
+
     /// Vectors of single passages.
     pub(crate) fn vectors(&self, model: &str, ids: &[i64]) -> Result<HashMap<i64, Vec<f32>>, Fault> {
         let read = || -> rusqlite::Result<HashMap<i64, Vec<f32>>> {
@@ -509,6 +565,13 @@ fn put(
         ],
     )?;
     let id = transaction.last_insert_rowid();
+    let About { author, language, written } = &*file.about;
+    transaction.prepare_cached("INSERT INTO about VALUES (?1, ?2, ?3, ?4)")?.execute(params![
+        id,
+        author,
+        language,
+        written.map(|day| day.0)
+    ])?;
     let mut insert =
         transaction.prepare_cached("INSERT INTO passage VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?;
     for passage in passages {

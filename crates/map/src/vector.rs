@@ -14,11 +14,13 @@ mod segment;
 
 use crate::map::locked;
 use crate::record::Record;
+use crate::score::Score;
 use base::{Code, Fault};
 use manifest::Manifest;
 use roaring::RoaringBitmap;
-use scan::{Best, Score};
+use scan::Best;
 use segment::{ROWS_MAX, Segment, Writer};
+use std::cmp::Reverse;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -337,7 +339,7 @@ impl Nearest for Segments {
         } else {
             masked.for_each(|(segment, mask)| segment.scan_codes(&asked, &mask, &mut best));
         }
-        Ok(best.finish().into_iter().map(|(Score(score), id)| (id, score)).collect())
+        Ok(best.finish().into_iter().map(|(Reverse(Score(score)), id)| (id, score)).collect())
     }
 }
 

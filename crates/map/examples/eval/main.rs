@@ -151,13 +151,16 @@ struct Arm {
     tuning: Tuning,
 }
 
+/// What was tuned for the model that made the vectors of the development collections.
+const TUNED: Fusion = Fusion::Scores { dense: 0.4 };
+
 fn arms(vectors: bool) -> Vec<Arm> {
     let arm = |name, vectors, tuning| Arm { name, vectors, tuning };
-    let usual = Tuning::default();
+    let usual = Tuning { fusion: Some(TUNED), ..Tuning::default() };
     let mut arms = vec![arm("lexical", false, usual)];
     if vectors {
-        arms.push(arm("vector", true, Tuning { fusion: Fusion::Scores { dense: 1.0 }, ..usual }));
-        arms.push(arm("ranks", true, Tuning { fusion: Fusion::Ranks { k: 60.0 }, ..usual }));
+        arms.push(arm("vector", true, Tuning { fusion: Some(Fusion::Scores { dense: 1.0 }), ..usual }));
+        arms.push(arm("ranks", true, Tuning { fusion: Some(Fusion::Ranks { k: 60.0 }), ..usual }));
         arms.push(arm("hybrid", true, usual));
     }
     arms
@@ -183,11 +186,15 @@ fn sweep(vectors: bool) -> Vec<Arm> {
             arms.push(Arm {
                 name,
                 vectors: true,
-                tuning: Tuning { fusion: Fusion::Scores { dense }, ..Tuning::default() },
+                tuning: Tuning { fusion: Some(Fusion::Scores { dense }), ..Tuning::default() },
             });
         }
         for (name, k) in [("rrf 10", 10.0), ("rrf 20", 20.0), ("rrf 60", 60.0)] {
-            arms.push(Arm { name, vectors: true, tuning: Tuning { fusion: Fusion::Ranks { k }, ..Tuning::default() } });
+            arms.push(Arm {
+                name,
+                vectors: true,
+                tuning: Tuning { fusion: Some(Fusion::Ranks { k }), ..Tuning::default() },
+            });
         }
     }
     arms
@@ -294,7 +301,7 @@ fn readers(dir: &Path, report: &mut Report) -> Outcome<()> {
 }
 
 fn ask(map: &Map, text: &str, limit: usize, arm: &Arm, embed: Option<&dyn Embed>) -> Outcome<freehold_map::Found> {
-    let query = Query { text: text.to_owned(), limit };
+    let query = Query { text: text.to_owned(), limit, ..Default::default() };
     Ok(map.search_with(&query, embed.filter(|_| arm.vectors), &arm.tuning)?)
 }
 

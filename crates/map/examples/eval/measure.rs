@@ -194,7 +194,7 @@ pub(crate) fn evidence(
     report: &mut Report,
 ) -> Outcome<()> {
     let mut out = features.map(std::fs::File::create).transpose()?.map(std::io::BufWriter::new);
-    let usual = Tuning::default();
+    let usual = Tuning { fusion: Some(super::TUNED), ..Tuning::default() };
     let mut arms = vec![Arm { name: "words", vectors: false, tuning: usual }];
     if embed.is_some() {
         arms.push(Arm { name: "words and vectors", vectors: true, tuning: usual });
@@ -281,7 +281,7 @@ fn write_features(out: &mut impl Write, question: &Question, map: &str, answerab
 
 /// The sample library: whether the quotation holds the answer, and whether other questions are refused.
 pub(crate) fn library(library: &Library, map: &Map, embed: Option<&dyn Embed>, report: &mut Report) -> Outcome<()> {
-    let usual = Tuning::default();
+    let usual = Tuning { fusion: Some(super::TUNED), ..Tuning::default() };
     let mut arms = vec![Arm { name: "words", vectors: false, tuning: usual }];
     if embed.is_some() {
         arms.push(Arm { name: "words and vectors", vectors: true, tuning: usual });

@@ -12,6 +12,7 @@ pub(crate) fn row(path: &str, words: &str) -> Change {
         title: None,
         encoding: Encoding::Utf8,
         fault: None,
+        about: Box::default(),
     };
     let key = key(None, &passage, words);
     let place = Place::Lines { first: 1, last: 1, byte_start: 0, byte_end: words.len() as u64 };

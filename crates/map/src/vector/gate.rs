@@ -3,9 +3,9 @@
 //! Signs keep almost all of some models' ranking and a quarter less of others'. So each index asks some of its own
 //! vectors as questions and compares what the signs let through with what the 8-bit copies find.
 
-use super::scan::{self, Best};
+use super::RESCORED_MIN;
+use super::scan::{self, Best, Descending};
 use super::segment::Segment;
-use super::{RESCORED_MIN, Score};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::sync::Arc;
@@ -45,7 +45,7 @@ pub(crate) fn test(segments: &[Arc<Segment>], rows: usize) -> io::Result<Option<
     for question in 0..QUESTIONS {
         let own = question * segment.rows() / QUESTIONS;
         let vector = segment.vector(own)?;
-        let mut near = Best::<Score>::new(NEAREST + 1);
+        let mut near = Best::<Descending>::new(NEAREST + 1);
         segment.scan_codes(&scan::widened(&vector), &None, &mut near);
         let mut passed = Best::new(through);
         segment.scan_bits(&scan::signs(&vector), &None, 0, &mut passed);

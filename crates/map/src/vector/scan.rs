@@ -3,7 +3,9 @@
 //! The loops are plain Rust that the compiler turns into vector instructions; `multiversion` has it compile them
 //! for several kinds of processor and takes the best that there is at run time.
 
+use crate::score::Score;
 use multiversion::multiversion;
+use std::cmp::Reverse;
 
 /// 64-bit words of signs for one vector.
 pub(crate) fn words_of(dimensions: usize) -> usize {
@@ -118,22 +120,7 @@ impl<K: Ord + Copy> Best<K> {
 }
 
 /// A score as a key of [`Best`]: the higher, the better.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Score(pub(crate) f32);
-
-impl Eq for Score {}
-
-impl PartialOrd for Score {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Score {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        other.0.total_cmp(&self.0)
-    }
-}
+pub(crate) type Descending = Reverse<Score>;
 
 #[cfg(test)]
 mod tests {

@@ -3,10 +3,12 @@
 //! The signs are what every search scans, so they are mapped and stay in memory. Of the codes a search needs a few
 //! hundred rows: those are read one by one, so that the rest never counts as this program's memory.
 
-use super::scan::{self, Best, SCALE_BYTES, Score};
+use super::scan::{self, Best, Descending, SCALE_BYTES};
+use crate::score::Score;
 use blake3::Hasher;
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
+use std::cmp::Reverse;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -134,7 +136,7 @@ impl Segment {
     }
 
     /// Offers every row that may be seen with its 8-bit product.
-    pub(crate) fn scan_codes(&self, question: &[i16], mask: &Mask, best: &mut Best<Score>) {
+    pub(crate) fn scan_codes(&self, question: &[i16], mask: &Mask, best: &mut Best<Descending>) {
         let width = self.row_bytes();
         let mut products = [0i32; BLOCK_ROWS];
         for start in (0..self.rows()).step_by(BLOCK_ROWS) {
@@ -147,21 +149,21 @@ impl Segment {
             for (row, product) in (start..end).zip(&products) {
                 if seen == Seen::All || may(mask, row) {
                     let scale = scan::scale(&self.codes[row * width..]);
-                    best.offer(Score(*product as f32 * scale), self.ids[row]);
+                    best.offer(Reverse(Score(*product as f32 * scale)), self.ids[row]);
                 }
             }
         }
     }
 
     /// The 8-bit product of some rows, read from the file rather than through the map.
-    pub(crate) fn rescore(&self, question: &[i16], rows: &[u32], best: &mut Best<Score>) -> io::Result<()> {
+    pub(crate) fn rescore(&self, question: &[i16], rows: &[u32], best: &mut Best<Descending>) -> io::Result<()> {
         let mut codes = vec![0; self.row_bytes()];
         let mut product = [0];
         for row in rows {
             let row = *row as usize;
             self.read_row(row, &mut codes)?;
             scan::products(&codes, question, &mut product);
-            best.offer(Score(product[0] as f32 * scan::scale(&codes)), self.ids[row]);
+            best.offer(Reverse(Score(product[0] as f32 * scan::scale(&codes))), self.ids[row]);
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 mod bad;
 mod crash;
 mod embedding;
+mod filter;
 mod fresh;
 mod library;
 mod proof;
@@ -101,7 +102,7 @@ pub(crate) fn index(map: &Map, folder: &Path, embed: Option<&dyn Embed>) -> Ran 
 }
 
 pub(crate) fn search(map: &Map, text: &str) -> Found {
-    map.search(&Query { text: text.into(), limit: 8 }, None).expect("it searches")
+    map.search(&Query { text: text.into(), limit: 8, ..Default::default() }, None).expect("it searches")
 }
 
 /// File names of the hits.
