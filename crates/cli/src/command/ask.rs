@@ -1,6 +1,6 @@
 //! `freehold ask`
 
-use super::{map_or_folder, note, show_progress, speeds};
+use super::{filter, map_or_folder, note, show_progress, speeds};
 use crate::Context;
 use crate::bar::Bar;
 use crate::ending::{Ending, Outcome};
@@ -23,6 +23,7 @@ status is 1.
 Examples:
   freehold ask \"When does the lease end?\"
   freehold ask --folder ~/house \"How often must the boiler be serviced?\"
+  freehold ask --type mail --after 2026-03 \"What did Nordlicht offer?\"
   freehold ask --quotes \"boiler service\"    quotations, no language model
   freehold ask \"...\" --json | jq '.citations[].path'";
 
@@ -45,6 +46,8 @@ pub(crate) struct Args {
     /// Most tokens to generate
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     tokens: Option<u32>,
+    #[command(flatten)]
+    only: filter::Only,
     /// Print one JSON object when it is done
     #[arg(long)]
     pub(crate) json: bool,
@@ -70,6 +73,7 @@ pub(crate) async fn run(args: Args, context: Context) -> Outcome {
         model: args.model.unwrap_or_default(),
         quotes: args.quotes,
         tokens_max: args.tokens,
+        filter: args.only.filter()?,
     };
     let link = Link::open(&context).await?;
     let lines = link.stream("ask", &request).await?;

@@ -12,6 +12,7 @@ pub(crate) mod serve;
 pub(crate) mod status;
 pub(crate) mod stop;
 
+mod filter;
 mod table;
 
 use crate::args::Command;
