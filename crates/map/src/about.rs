@@ -99,7 +99,7 @@ pub(crate) fn about(document: &Document) -> About {
 
 /// Only of prose: the words of a program or a table are in no language.
 fn language(document: &Document) -> Option<String> {
-    if matches!(document.format, Format::Code | Format::Data) {
+    if matches!(document.format, Format::Code | Format::Data | Format::Csv | Format::Json) {
         return None;
     }
     let text: String = document.text.chars().take(LANGUAGE_CHARS_MAX).collect();
@@ -177,7 +177,7 @@ mod tests {
             Block { start, end, kind: BlockKind::Text, part: 1 }
         });
         let blocks = blocks.collect();
-        Document { title: None, format, text, blocks, origin: Origin::Paragraphs }
+        Document { title: None, format, text, blocks, origin: Origin::Parts, names: Vec::new(), spots: Vec::new() }
     }
 
     #[test]

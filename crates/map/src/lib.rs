@@ -16,11 +16,14 @@ pub mod evidence;
 mod extract;
 mod filter;
 pub mod fuse;
+#[doc(hidden)]
+pub mod fuzz;
 mod half;
 mod index;
 mod lexical;
 mod map;
 pub mod merge;
+pub mod place;
 mod reader;
 mod record;
 mod score;

@@ -3,21 +3,17 @@
 //! INVARIANT: each change is one transaction that raises the generation; what it touched carries that
 //! generation. A derived index that knows generation g catches up by reading what is newer than g.
 
-use crate::about::{About, Day};
-use crate::catalogue::Entry;
+use crate::about::About;
 use crate::chunk::Passage;
 use crate::document::Format;
-use crate::filter::Facts;
 use crate::half;
-use crate::index::stem;
+use crate::place::Spots;
 use crate::source::{Encoding, Run};
 use crate::walk::Stamp;
 use base::{Bytes, Code, Fault, Place};
-use roaring::RoaringBitmap;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, params};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,7 +21,7 @@ pub(crate) const FILE: &str = "map.db";
 /// Layout of the tables. An older one is brought up to date on opening; a newer one is refused.
 const LAYOUT: i64 = 1;
 /// Raised when reading or cutting changes, so that files are read again though they haven't changed.
-pub(crate) const READING: i64 = 3;
+pub(crate) const READING: i64 = 4;
 const BUSY_MS: u64 = 10_000;
 
 const TABLES: &str = "
@@ -110,6 +106,8 @@ pub(crate) struct PassageRow {
     pub(crate) place: Place,
     /// Relative to the passage's text and to its first byte in the file.
     pub(crate) runs: Vec<Run>,
+    /// Relative to the passage's text.
+    pub(crate) spots: Spots,
     pub(crate) key: Key,
 }
 
@@ -408,60 +406,6 @@ impl Record {
         Ok(())
     }
 
-    /// Ids of all passages.
-    pub(crate) fn passage_ids(&self) -> Result<RoaringBitmap, Fault> {
-        let read = || -> rusqlite::Result<Vec<i64>> {
-            let mut statement = self.db.prepare_cached("SELECT id FROM passage")?;
-            statement.query_map([], |row| row.get(0))?.collect()
-        };
-        let ids = read().map_err(|error| self.fault(error))?;
-        // LIMIT: an id counts every passage that was ever read; the indexes know the first 4,294,967,295.
-        ids.into_iter()
-            .map(|id| {
-                u32::try_from(id).map_err(|_| damaged(&self.dir, format!("passage {id} is beyond what it can count")))
-            })
-            .collect()
-    }
-
-    /// All documents that have passages, with what filters ask about.
-    pub(crate) fn entries(&self) -> Result<Vec<Entry>, Fault> {
-        let read = || -> rusqlite::Result<Vec<Entry>> {
-            let mut passages = self.db.prepare_cached("SELECT file, id FROM passage ORDER BY file, id")?;
-            let mut ranges: HashMap<i64, Vec<RangeInclusive<u32>>> = HashMap::new();
-            let mut rows = passages.query([])?;
-            while let Some(row) = rows.next()? {
-                // What can't be counted can't be found under a filter; `passage_ids` reports it.
-                let Ok(id) = u32::try_from(row.get::<_, i64>(1)?) else { continue };
-                let own = ranges.entry(row.get(0)?).or_default();
-                match own.last_mut() {
-                    Some(last) if last.end().checked_add(1) == Some(id) => *last = *last.start()..=id,
-                    _ => own.push(id..=id),
-                }
-            }
-            let mut files = self.db.prepare_cached(
-                "SELECT f.id, f.path, f.format, f.title, f.modified_ns, a.author, a.language, a.written
-                 FROM file f LEFT JOIN about a ON a.file = f.id",
-            )?;
-            let entries = files.query_map([], |row| {
-                let (id, path): (i64, _) = (row.get(0)?, path_from(row.get(1)?));
-                let title: Option<String> = row.get(3)?;
-                let facts = Facts {
-                    title: title.unwrap_or_else(|| stem(&path)),
-                    path,
-                    format: row.get(2)?,
-                    author: row.get(5)?,
-                    language: row.get(6)?,
-                    day: row
-                        .get::<_, Option<i64>>(7)?
-                        .map_or_else(|| row.get(4).map(Day::of_ns), |day| Ok(Day(day)))?,
-                };
-                Ok(Entry { file: id.cast_unsigned(), facts, passages: ranges.remove(&id).unwrap_or_default() })
-            })?;
-            entries.filter(|entry| entry.as_ref().map_or(true, |entry| !entry.passages.is_empty())).collect()
-        };
-        read().map_err(|error| self.fault(error))
-    }
-
     /// Vectors of single passages.
     pub(crate) fn vectors(&self, model: &str, ids: &[i64]) -> Result<HashMap<i64, Vec<f32>>, Fault> {
         let read = || -> rusqlite::Result<HashMap<i64, Vec<f32>>> {
@@ -577,11 +521,16 @@ fn put(
     for passage in passages {
         let (kind, first, last, start, end) = match &passage.place {
             Place::Lines { first, last, byte_start, byte_end } => (0, *first, *last, *byte_start, *byte_end),
-            Place::Page { first, last } => (1, *first, *last, 0, 0),
+            Place::Page { first, last, .. } => (1, *first, *last, 0, 0),
             Place::Paragraph { first, last } => (2, *first, *last, 0, 0),
+            Place::Slide { first, last } => (3, *first, *last, 0, 0),
+            Place::Chapter { first, last } => (4, *first, *last, 0, 0),
+            Place::Cells { byte_start, byte_end, .. } => {
+                (CELLS, 0, u32::from(byte_start.is_some()), byte_start.unwrap_or(0), byte_end.unwrap_or(0))
+            }
         };
         let (start, end) = (start.cast_signed(), end.cast_signed());
-        let runs = postcard::to_stdvec(&passage.runs)
+        let runs = postcard::to_stdvec(&(&passage.runs, &passage.spots))
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
         insert.execute(params![id, passage.text, passage.heading, kind, first, last, start, end, runs, passage.key])?;
     }
@@ -600,16 +549,21 @@ fn stamp(row: &Row<'_>, at: usize) -> rusqlite::Result<Stamp> {
 
 fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
     let wrong = |at: usize| rusqlite::Error::InvalidColumnType(at, "value".into(), rusqlite::types::Type::Null);
-    let (first, last) = (row.get(11)?, row.get(12)?);
+    let (first, last): (u32, u32) = (row.get(11)?, row.get(12)?);
+    let (byte_start, byte_end) = (row.get::<_, i64>(13)?.cast_unsigned(), row.get::<_, i64>(14)?.cast_unsigned());
+    let text: String = row.get(8)?;
+    let (runs, spots) = trail(row.get_ref(15)?.as_blob()?).ok_or_else(|| wrong(15))?;
+    let whole = 0..text.len();
     let place = match row.get::<_, i64>(10)? {
-        0 => Place::Lines {
-            first,
-            last,
-            byte_start: row.get::<_, i64>(13)?.cast_unsigned(),
-            byte_end: row.get::<_, i64>(14)?.cast_unsigned(),
-        },
-        1 => Place::Page { first, last },
+        0 => Place::Lines { first, last, byte_start, byte_end },
+        1 => spots.pages(&whole).unwrap_or(Place::Page { first, last, boxes: Vec::new() }),
         2 => Place::Paragraph { first, last },
+        3 => Place::Slide { first, last },
+        4 => Place::Chapter { first, last },
+        CELLS => {
+            let bytes = (last > 0).then_some((byte_start, byte_end));
+            spots.cells(&whole, bytes).ok_or_else(|| wrong(15))?
+        }
         _ => return Err(wrong(10)),
     };
     Ok(Stored {
@@ -620,14 +574,18 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
         format: Format::parse(&row.get::<_, String>(5)?).ok_or_else(|| wrong(5))?,
         encoding: encoding_from(row.get(6)?).ok_or_else(|| wrong(6))?,
         title: row.get(7)?,
-        passage: PassageRow {
-            text: row.get(8)?,
-            heading: row.get(9)?,
-            place,
-            runs: postcard::from_bytes(row.get_ref(15)?.as_blob()?).map_err(|_| wrong(15))?,
-            key: row.get(16)?,
-        },
+        passage: PassageRow { text, heading: row.get(9)?, place, runs, spots, key: row.get(16)? },
     })
+}
+
+/// The number of tables among the kinds of places.
+const CELLS: i64 = 5;
+
+/// Runs and spots; a record of an earlier reading holds runs alone.
+fn trail(bytes: &[u8]) -> Option<(Vec<Run>, Spots)> {
+    let (runs, rest) = postcard::take_from_bytes(bytes).ok()?;
+    let spots = if rest.is_empty() { Spots::default() } else { postcard::from_bytes(rest).ok()? };
+    Some((runs, spots))
 }
 
 fn encoding_number(encoding: Encoding) -> i64 {
@@ -729,5 +687,6 @@ fn fault(dir: &Path, error: rusqlite::Error) -> Fault {
     }
 }
 
+mod set;
 #[cfg(test)]
 pub(crate) mod tests;

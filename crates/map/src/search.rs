@@ -9,6 +9,7 @@ use crate::fuse::{self, Fusion, fuse};
 use crate::index::stem;
 use crate::lexical::{Boosts, Lexical, Part};
 use crate::map::{Embed, Map, locked};
+use crate::place::Spots;
 use crate::record::{Hash, Stored};
 use crate::source::{Encoding, Run};
 use crate::syntax::Parsed;
@@ -129,6 +130,8 @@ pub struct Source {
     pub hash: Hash,
     /// Where the passage's text stands in the file, relative to the place's first byte; empty for pages and paragraphs.
     pub runs: Vec<Run>,
+    /// Where it stands on a page or in a table.
+    pub spots: Spots,
 }
 
 impl Map {
@@ -317,7 +320,7 @@ fn hit(stored: Stored, score: f32, lexical: Option<f32>, dense: Option<f32>, ter
         lexical,
         dense,
         terms: Arc::clone(terms),
-        source: Source { format, encoding, stamp, hash, runs: passage.runs },
+        source: Source { format, encoding, stamp, hash, runs: passage.runs, spots: passage.spots },
     }
 }
 

@@ -5,6 +5,7 @@ mod crash;
 mod embedding;
 mod filter;
 mod fresh;
+mod hostile;
 mod library;
 mod proof;
 
