@@ -17,6 +17,7 @@ mod gguf;
 mod group;
 mod limit;
 mod machine;
+mod map;
 mod mixed;
 mod peer;
 mod process;
@@ -36,8 +37,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// Names that a guard may cite as `bench: NAME`.
-pub(crate) const NAMES: [&str; 9] =
-    ["raw", "streams", "mixed", "context", "sizes", "constrained", "soak", "start", "cpu"];
+pub(crate) const NAMES: [&str; 10] =
+    ["raw", "streams", "mixed", "context", "sizes", "constrained", "soak", "start", "cpu", "map"];
 
 /// Those that make large files.
 const KEEP: [&str; 2] = ["sizes", "constrained"];
@@ -73,6 +74,7 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
         "soak" => soak::run(options),
         "constrained" => constrained::run(options),
         "start" => start::run(options),
+        "map" => map::run(options),
         _ => cpu::run(options),
     }
 }

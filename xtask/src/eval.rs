@@ -20,14 +20,14 @@ pub(crate) const NAMES: [&str; 3] = ["map", "ir", "spans"];
 
 /// What the example prints.
 #[derive(Debug, Deserialize)]
-struct Judged {
+pub(crate) struct Judged {
     #[serde(default)]
-    settings: Vec<(String, String)>,
+    pub(crate) settings: Vec<(String, String)>,
     #[serde(default)]
-    tables: Vec<Table>,
+    pub(crate) tables: Vec<Table>,
     #[serde(default)]
-    notes: Vec<String>,
-    goals: Vec<Goal>,
+    pub(crate) notes: Vec<String>,
+    pub(crate) goals: Vec<Goal>,
 }
 
 /// # Errors
@@ -104,7 +104,7 @@ fn example(name: &str, data: &Path, options: Options) -> Command {
 }
 
 /// The last line that is an object: cargo and libraries may have said something before.
-fn read(said: &str) -> Result<Judged> {
+pub(crate) fn read(said: &str) -> Result<Judged> {
     let line = said.lines().rev().find(|line| line.starts_with('{')).context("the evaluation printed no object")?;
     let judged: Judged = serde_json::from_str(line).context("the evaluation's object isn't as expected")?;
     if judged.goals.is_empty() {

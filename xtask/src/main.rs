@@ -30,7 +30,7 @@ usage: cargo xtask CHORE
   ci                            everything: format, lints, tidy, licences, native build, all tests
   licences                      licences of all dependencies, and known advisories where the database can be reached
   native [--clean]              build the worker and ggml's backends into <target>/native
-  bench NAME [--json] [--quick] measure: raw, streams, mixed, context, sizes, constrained, soak, start, cpu
+  bench NAME [--json] [--quick] measure: raw, streams, mixed, context, sizes, constrained, soak, start, cpu, map
                                 (--keep leaves the files that sizes and constrained make)
   eval NAME [--json] [--quick]  judge quality: map, ir, spans; the latter two take --dir DIR
 
