@@ -20,6 +20,7 @@ mod gguf;
 mod group;
 mod limit;
 mod machine;
+mod map;
 mod mixed;
 mod peer;
 mod process;
@@ -38,8 +39,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// Names that a guard may cite as `bench: NAME`.
-pub(crate) const NAMES: [&str; 11] =
-    ["raw", "streams", "mixed", "context", "sizes", "constrained", "soak", "start", "cpu", "fresh", "crash"];
+pub(crate) const NAMES: [&str; 12] =
+    ["raw", "streams", "mixed", "context", "sizes", "constrained", "soak", "start", "cpu", "map", "fresh", "crash"];
 
 /// Those that make large files.
 const KEEP: [&str; 2] = ["sizes", "constrained"];
@@ -77,6 +78,7 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
         "fresh" => fresh::run(options),
         "crash" => crash::run(options),
         "start" => start::run(options),
+        "map" => map::run(options),
         _ => cpu::run(options),
     }
 }

@@ -1,5 +1,6 @@
-//! Judgements of quality: `cargo xtask eval NAME [--json] [--quick]`.
+//! Judgements of quality: `cargo xtask eval NAME [--dir DIR] [--json] [--quick]`.
 //!
+//! `ir` judges ranking on any collection in BEIR's layout (or a folder of some), `spans` on the span set.
 //! `map` runs the retrieval evaluation of `crates/map` (an example there, so that it needs no door
 //! into the crate) on the collections that lie beside the repository. The example prints figures
 //! and goals as one object; here they get the machine and the exit status that all measurements have.
@@ -11,40 +12,54 @@ use crate::bench::{self, Options};
 use crate::place;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 /// Names that a guard may cite as `eval: NAME`.
-pub(crate) const NAMES: [&str; 1] = ["map"];
+pub(crate) const NAMES: [&str; 3] = ["map", "ir", "spans"];
 
 /// What the example prints.
 #[derive(Debug, Deserialize)]
-struct Judged {
+pub(crate) struct Judged {
     #[serde(default)]
-    settings: Vec<(String, String)>,
+    pub(crate) settings: Vec<(String, String)>,
     #[serde(default)]
-    tables: Vec<Table>,
+    pub(crate) tables: Vec<Table>,
     #[serde(default)]
-    notes: Vec<String>,
-    goals: Vec<Goal>,
+    pub(crate) notes: Vec<String>,
+    pub(crate) goals: Vec<Goal>,
 }
 
 /// # Errors
 /// When the call is wrong, the collections aren't there or the evaluation fails.
 pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
-    let (_, options) = bench::read(args, &NAMES)?;
-    map(options)
+    let (dir, rest) = folder_of(args)?;
+    let (name, options) = bench::read(&rest, &NAMES)?;
+    judge(name, dir, options)
 }
 
-fn map(options: Options) -> Result<ExitCode> {
-    let root = place::root();
-    let data = match std::env::var_os("FREEHOLD_EVAL_DATA") {
-        Some(folder) => folder.into(),
-        None => root.parent().context("the repository has a folder around it")?.join("shared/data/ir"),
+/// `--dir DIR`, and the other arguments.
+fn folder_of(args: &[String]) -> Result<(Option<PathBuf>, Vec<String>)> {
+    let Some(at) = args.iter().position(|arg| arg == "--dir") else { return Ok((None, args.to_vec())) };
+    let dir = args.get(at + 1).context("`--dir` needs a folder")?;
+    let rest = args[..at].iter().chain(&args[at + 2..]).cloned().collect();
+    Ok((Some(PathBuf::from(dir)), rest))
+}
+
+fn judge(name: &str, dir: Option<PathBuf>, options: Options) -> Result<ExitCode> {
+    let data = match dir {
+        Some(dir) => dir,
+        None => {
+            let beside = match std::env::var_os("FREEHOLD_EVAL_DATA") {
+                Some(folder) => PathBuf::from(folder),
+                None => place::root().parent().context("the repository has a folder around it")?.join("shared/data/ir"),
+            };
+            if name == "spans" { beside.join("chroma-spans") } else { beside }
+        }
     };
     if !data.is_dir() {
         bail!(
-            "the collections aren't there: `{}`; put them there or set FREEHOLD_EVAL_DATA to their folder",
+            "the collections aren't there: `{}`; name their folder with --dir or set FREEHOLD_EVAL_DATA to it",
             data.display()
         );
     }
@@ -56,10 +71,10 @@ fn map(options: Options) -> Result<ExitCode> {
         None
     } else {
         let texts = folder.join("texts.jsonl");
-        place::output(example(&data, options).arg("--texts").arg(&texts))?;
+        place::output(example(name, &data, options).arg("--texts").arg(&texts))?;
         Some(vector::make(&texts, &vectors)?)
     };
-    let mut command = example(&data, options);
+    let mut command = example(name, &data, options);
     command.arg("--json");
     if embedder.is_some() {
         command.arg("--vectors").arg(&vectors);
@@ -75,9 +90,12 @@ fn map(options: Options) -> Result<ExitCode> {
     Ok(report.finish(options.json))
 }
 
-fn example(data: &Path, options: Options) -> Command {
+fn example(name: &str, data: &Path, options: Options) -> Command {
     let mut cargo = place::cargo();
     cargo.args(["run", "--quiet", "--locked", "--release", "--package", "freehold-map", "--example", "eval", "--"]);
+    if name != "map" {
+        cargo.args(["--only", name]);
+    }
     cargo.arg("--data").arg(data);
     if options.quick {
         cargo.arg("--quick");
@@ -86,7 +104,7 @@ fn example(data: &Path, options: Options) -> Command {
 }
 
 /// The last line that is an object: cargo and libraries may have said something before.
-fn read(said: &str) -> Result<Judged> {
+pub(crate) fn read(said: &str) -> Result<Judged> {
     let line = said.lines().rev().find(|line| line.starts_with('{')).context("the evaluation printed no object")?;
     let judged: Judged = serde_json::from_str(line).context("the evaluation's object isn't as expected")?;
     if judged.goals.is_empty() {
@@ -107,5 +125,14 @@ mod tests {
         for bad in ["", "{}", "{\"goals\": []}", "no object"] {
             assert!(read(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_folder_may_be_named_anywhere() {
+        let words = |text: &str| text.split_whitespace().map(str::to_string).collect::<Vec<_>>();
+        let (dir, rest) = folder_of(&words("ir --dir /x --json")).expect("good");
+        assert_eq!((dir, rest), (Some(PathBuf::from("/x")), words("ir --json")));
+        assert!(folder_of(&words("ir --dir")).is_err());
+        assert_eq!(folder_of(&words("map")).expect("good").0, None);
     }
 }

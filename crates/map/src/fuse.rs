@@ -11,42 +11,69 @@ pub enum Fusion {
     Scores { dense: f32 },
 }
 
-impl Default for Fusion {
-    fn default() -> Self {
+/// What was tuned for an embedding model on the development collections; ranks for one that nobody has tuned.
+pub fn tuned(model: &str) -> Fusion {
+    if model.to_ascii_lowercase().contains("all-minilm-l6") {
         Fusion::Scores { dense: 0.4 }
+    } else {
+        Fusion::Ranks { k: 60.0 }
     }
 }
 
-/// Each arm's ids with their scores, best first. Returns ids with a fused score in 0..=1, best first.
-pub fn fuse(fusion: Fusion, lexical: &[(i64, f32)], dense: &[(i64, f32)]) -> Vec<(i64, f32)> {
-    let mut scores: HashMap<i64, f32> = HashMap::new();
-    match fusion {
-        Fusion::Ranks { k } => {
-            // Scaled so that first in both arms is 1.
-            let arms = [lexical, dense].iter().filter(|arm| !arm.is_empty()).count().max(1) as f32;
-            for arm in [lexical, dense] {
-                for (rank, (id, _)) in arm.iter().enumerate() {
-                    *scores.entry(*id).or_default() += (k + 1.0) / (k + 1.0 + rank as f32) / arms;
-                }
-            }
-        }
-        Fusion::Scores { dense: share } => {
-            let share = if lexical.is_empty() {
-                1.0
-            } else if dense.is_empty() {
-                0.0
-            } else {
-                share
-            };
-            for (arm, weight) in [(lexical, 1.0 - share), (dense, share)] {
-                for (id, score) in scaled(arm) {
-                    *scores.entry(id).or_default() += weight * score;
-                }
-            }
-        }
+/// A passage in the joined ranking.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Fused {
+    pub id: i64,
+    /// 0 to 1; the sum of what both arms gave.
+    pub score: f32,
+    pub lexical: f32,
+    pub dense: f32,
+}
+
+/// An arm of so many hits or more whose scores are all within [`FLAT_SHARE`] of the best can't tell one from another.
+const FLAT_HITS_MIN: usize = 50;
+const FLAT_SHARE: f32 = 0.01;
+
+fn is_flat(arm: &[(i64, f32)]) -> bool {
+    match (arm.first(), arm.last()) {
+        (Some((_, top)), Some((_, low))) => arm.len() >= FLAT_HITS_MIN && top - low <= top.abs() * FLAT_SHARE,
+        _ => false,
     }
-    let mut fused: Vec<(i64, f32)> = scores.into_iter().collect();
-    fused.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+}
+
+/// Each arm's ids with their scores, best first. Returns ids with a fused score in 0..=1, best first. An arm whose
+/// scores are flat is left out, unless both are.
+pub fn fuse(fusion: Fusion, lexical: &[(i64, f32)], dense: &[(i64, f32)]) -> Vec<Fused> {
+    let (lexical, dense) = match (is_flat(lexical), is_flat(dense)) {
+        (true, false) if !dense.is_empty() => (&[][..], dense),
+        (false, true) if !lexical.is_empty() => (lexical, &[][..]),
+        _ => (lexical, dense),
+    };
+    let share = match (lexical.is_empty(), dense.is_empty(), fusion) {
+        (true, _, _) => 1.0,
+        (_, true, _) => 0.0,
+        (_, _, Fusion::Scores { dense }) => dense,
+        (_, _, Fusion::Ranks { .. }) => 0.5,
+    };
+    let given = |arm: &[(i64, f32)]| -> Vec<(i64, f32)> {
+        match fusion {
+            // Scaled so that the first is 1.
+            Fusion::Ranks { k } => {
+                arm.iter().enumerate().map(|(rank, (id, _))| (*id, (k + 1.0) / (k + 1.0 + rank as f32))).collect()
+            }
+            Fusion::Scores { .. } => scaled(arm),
+        }
+    };
+    let mut parts: HashMap<i64, (f32, f32)> = HashMap::new();
+    for (id, score) in given(lexical) {
+        parts.entry(id).or_default().0 += (1.0 - share) * score;
+    }
+    for (id, score) in given(dense) {
+        parts.entry(id).or_default().1 += share * score;
+    }
+    let whole = |(id, (lexical, dense))| Fused { id, score: lexical + dense, lexical, dense };
+    let mut fused: Vec<Fused> = parts.into_iter().map(whole).collect();
+    fused.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.id.cmp(&b.id)));
     fused
 }
 
@@ -63,7 +90,7 @@ mod tests {
     use super::*;
 
     fn ids(fusion: Fusion, lexical: &[(i64, f32)], dense: &[(i64, f32)]) -> Vec<i64> {
-        fuse(fusion, lexical, dense).into_iter().map(|(id, _)| id).collect()
+        fuse(fusion, lexical, dense).into_iter().map(|fused| fused.id).collect()
     }
 
     #[test]
@@ -80,7 +107,29 @@ mod tests {
         for fusion in [Fusion::Ranks { k: 60.0 }, Fusion::Scores { dense: 0.9 }] {
             assert_eq!(ids(fusion, &arm, &[]), [7, 5, 9]);
             assert_eq!(ids(fusion, &[], &arm), [7, 5, 9]);
-            assert!(fuse(fusion, &arm, &[])[0].1 <= 1.0);
+            assert!(fuse(fusion, &arm, &[])[0].score <= 1.0);
         }
+    }
+
+    #[test]
+    fn an_arm_that_tells_nothing_apart_is_left_out() {
+        let flat: Vec<(i64, f32)> = (100..160).map(|id| (id, 0.9)).collect();
+        let telling: Vec<(i64, f32)> = (0..60).map(|id| (id, 9.0 - id as f32 * 0.1)).collect();
+        for fusion in [Fusion::Ranks { k: 60.0 }, Fusion::Scores { dense: 0.5 }] {
+            let own: Vec<i64> = (0..60).collect();
+            assert_eq!((ids(fusion, &telling, &flat), ids(fusion, &flat, &telling)), (own.clone(), own));
+            assert_eq!(ids(fusion, &flat, &flat).len(), 60, "one of two must speak");
+            assert_eq!(ids(fusion, &flat, &[]).len(), 60);
+            assert!(ids(fusion, &telling, &flat[..3]).contains(&100), "few hits are few for a reason");
+        }
+    }
+
+    #[test]
+    fn what_the_arms_gave_makes_the_score() {
+        for fused in fuse(Fusion::Scores { dense: 0.4 }, &[(1, 9.0), (2, 5.0)], &[(2, 0.9), (3, 0.2)]) {
+            assert_eq!(fused.score, fused.lexical + fused.dense);
+        }
+        assert_eq!(tuned("all-MiniLM-L6-v2:f16"), Fusion::Scores { dense: 0.4 });
+        assert_eq!(tuned("another"), Fusion::Ranks { k: 60.0 });
     }
 }

@@ -3,6 +3,7 @@
 //! The record is written first and in whole steps; derived indexes follow and can be caught up at any
 //! later time. A run that is killed or cancelled leaves what it committed, and the next one goes on.
 
+use crate::about::{About, about};
 use crate::chunk;
 use crate::document::{Document, Format, Origin, Unit};
 use crate::map::{Embed, Map, locked};
@@ -563,7 +564,7 @@ impl Work<'_> {
                 Fault::new(Code::DocumentInvalid, "it is a private key").hint("keys and secrets are never indexed"),
             );
         }
-        let row = |format, title, encoding, fault| FileRow {
+        let row = |format, title, encoding, fault, about| FileRow {
             path: path.clone(),
             stamp: *stamp,
             hash,
@@ -571,16 +572,18 @@ impl Work<'_> {
             title,
             encoding,
             fault,
+            about: Box::new(about),
         };
         match session.read(&path.to_string_lossy(), &bytes) {
             Ok(document) => {
                 let (encoding, passages) = passages(&document, &bytes);
+                let about = about(&document);
                 let notes = document.told();
-                let file = row(document.format, document.title, encoding, None);
+                let file = row(document.format, document.title, encoding, None, about);
                 Outcome::Changes { change: Change::Put(file, passages), fresh: task.known.is_none(), notes }
             }
             Err(Unread::Skipped(fault)) => {
-                let file = row(Format::Text, None, Encoding::Utf8, Some(fault.clone()));
+                let file = row(Format::Text, None, Encoding::Utf8, Some(fault.clone()), About::default());
                 Outcome::Refused { change: Change::Put(file, Vec::new()), fault }
             }
             Err(Unread::Lost(fault)) => Outcome::Skipped(fault),

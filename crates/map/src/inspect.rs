@@ -52,7 +52,7 @@ impl Map {
         let (faults, rows) = {
             let record = locked(&self.record);
             seen.generation = record.generation()?;
-            (record.faults()?, record.passage_ids()?)
+            (record.faults()?, record.passage_ids()?.iter().map(i64::from).collect::<BTreeSet<_>>())
         };
         for fault in faults {
             seen.problems.push(Problem {
@@ -104,14 +104,15 @@ impl Map {
         let mut all = Vec::new();
         locked(&self.reading).each_vector(&model, &mut |id, vector| {
             if all.len() < VECTORS_TRIED_MAX {
-                all.push((id, vector));
+                all.push((id, vector()));
             }
             seen.vectors += 1;
+            Ok(())
         })?;
         let Some(vectors) = self.vectors_now(&model)? else { return Ok(()) };
         let mut lost = 0;
         for (_, vector) in &all {
-            let best = vectors.search(&model, vector, &locked(&self.reading), 1)?;
+            let best = vectors.search(&model, vector, &self.reading, None, 1)?;
             let near = |id: i64| -> Result<bool, Fault> {
                 let found = locked(&self.reading).vectors(&model, &[id])?;
                 Ok(found.get(&id).is_some_and(|found| cosine(found, vector) >= SAME_COSINE_MIN))

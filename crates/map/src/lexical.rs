@@ -4,13 +4,22 @@
 
 mod purge;
 
+use crate::catalogue::Allowed;
 use crate::record::Record;
+use crate::score::Score;
 use crate::words::{self, ANALYZER, Term, Terms};
 use base::{Code, Fault};
+use roaring::RoaringBitmap;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
-use tantivy::collector::TopDocs;
+use tantivy::collector::DocSetCollector;
 use tantivy::directory::MmapDirectory;
-use tantivy::query::{BooleanQuery, BoostQuery, Occur, Query, TermQuery};
+use tantivy::query::{
+    BooleanQuery, BoostQuery, ConstScoreQuery, EnableScoring, Occur, PhraseQuery, Query, RangeQuery, TermQuery,
+    TermSetQuery,
+};
 use tantivy::schema::{FAST, Field, INDEXED, IndexRecordOption, Schema, TextFieldIndexing, TextOptions};
 use tantivy::{Index, IndexReader, IndexWriter, ReloadPolicy, TantivyDocument, TantivyError};
 
@@ -70,13 +79,17 @@ fn schema() -> (Schema, Fields) {
     let text = TextOptions::default().set_indexing_options(
         TextFieldIndexing::default().set_tokenizer(ANALYZER).set_index_option(IndexRecordOption::WithFreqs),
     );
+    // Only here are phrases looked for.
+    let body = TextOptions::default().set_indexing_options(
+        TextFieldIndexing::default().set_tokenizer(ANALYZER).set_index_option(IndexRecordOption::WithFreqsAndPositions),
+    );
     let fields = Fields {
         id: schema.add_u64_field("id", FAST),
         file: schema.add_u64_field("file", INDEXED),
         title: schema.add_text_field("title", text.clone()),
         heading: schema.add_text_field("heading", text.clone()),
-        path: schema.add_text_field("path", text.clone()),
-        body: schema.add_text_field("body", text),
+        path: schema.add_text_field("path", text),
+        body: schema.add_text_field("body", body),
     };
     (schema.build(), fields)
 }
@@ -207,39 +220,143 @@ impl Lexical {
         Ok(terms.into())
     }
 
-    /// Passage ids with their scores, best first.
-    pub(crate) fn search(&self, terms: &[Term], boosts: Boosts, limit: usize) -> Result<Vec<(i64, f32)>, Fault> {
-        let mut clauses: Vec<(Occur, Box<dyn Query>)> = Vec::new();
+    fn clauses(&self, terms: &[Term], boosts: Boosts) -> Vec<(usize, &'static str, Box<dyn Query>)> {
         let fields = [
-            (self.fields.body, boosts.body),
-            (self.fields.title, boosts.title),
-            (self.fields.heading, boosts.heading),
-            (self.fields.path, boosts.path),
+            ("body", self.fields.body, boosts.body),
+            ("title", self.fields.title, boosts.title),
+            ("heading", self.fields.heading, boosts.heading),
+            ("path", self.fields.path, boosts.path),
         ];
         let weighty = terms.iter().any(|term| !words::is_light_word(&term.stem));
-        for term in terms {
+        let mut clauses: Vec<(usize, &'static str, Box<dyn Query>)> = Vec::new();
+        for (at, term) in terms.iter().enumerate() {
             let share = if weighty && words::is_light_word(&term.stem) { boosts.light } else { 1.0 };
-            for (field, boost) in fields.into_iter().filter(|(_, boost)| *boost > 0.0) {
+            for (name, field, boost) in fields.into_iter().filter(|(_, _, boost)| *boost > 0.0) {
                 let term = tantivy::Term::from_field_text(field, &term.stem);
                 let query = Box::new(TermQuery::new(term, IndexRecordOption::WithFreqs));
-                clauses.push((Occur::Should, Box::new(BoostQuery::new(query, boost * share))));
+                clauses.push((at, name, Box::new(BoostQuery::new(query, boost * share))));
             }
         }
-        if clauses.is_empty() || limit == 0 {
+        clauses
+    }
+
+    /// Passage ids with their scores, best first, none outside `allowed`.
+    pub(crate) fn search(
+        &self,
+        terms: &[Term],
+        boosts: Boosts,
+        allowed: Option<&Allowed>,
+        limit: usize,
+    ) -> Result<Vec<(i64, f32)>, Fault> {
+        let clauses: Vec<(Occur, Box<dyn Query>)> =
+            self.clauses(terms, boosts).into_iter().map(|(_, _, query)| (Occur::Should, query)).collect();
+        if clauses.is_empty() || limit == 0 || allowed.is_some_and(|allowed| allowed.passages.is_empty()) {
             return Ok(Vec::new());
         }
+        let mut query: Box<dyn Query> = Box::new(BooleanQuery::new(clauses));
+        // Few documents: their lists lead, and nothing else is looked at. Many: each good hit is checked.
+        if let Some(files) =
+            allowed.and_then(|allowed| allowed.files.as_ref()).filter(|files| files.len() <= LED_BY_FILES_MAX)
+        {
+            let files = files.iter().map(|file| tantivy::Term::from_field_u64(self.fields.file, *file));
+            let of_files = ConstScoreQuery::new(Box::new(TermSetQuery::new(files)), 0.0);
+            query = Box::new(BooleanQuery::new(vec![(Occur::Must, Box::new(of_files)), (Occur::Must, query)]));
+        }
+        self.best(&*query, allowed.map(|allowed| &allowed.passages), limit).map_err(|error| fault(&self.dir, error))
+    }
+
+    /// The best of what a query matches. Unlike the library's own collector, what isn't allowed never counts.
+    fn best(
+        &self,
+        query: &dyn Query,
+        allowed: Option<&RoaringBitmap>,
+        limit: usize,
+    ) -> tantivy::Result<Vec<(i64, f32)>> {
         let searcher = self.reader.searcher();
-        let find = || -> tantivy::Result<Vec<(i64, f32)>> {
-            let top = searcher.search(&BooleanQuery::new(clauses), &TopDocs::with_limit(limit).order_by_score())?;
-            let mut columns = Vec::new();
-            for segment in searcher.segment_readers() {
-                columns.push(segment.fast_fields().u64("id")?);
+        let weight = query.weight(EnableScoring::enabled_from_searcher(&searcher))?;
+        let mut best: BinaryHeap<(Reverse<Score>, i64)> = BinaryHeap::with_capacity(limit + 1);
+        for reader in searcher.segment_readers() {
+            let (ids, alive) = (reader.fast_fields().u64("id")?, reader.alive_bitset());
+            let threshold = |best: &BinaryHeap<(Reverse<Score>, i64)>| match best.peek() {
+                Some((Reverse(Score(least)), _)) if best.len() == limit => *least,
+                _ => f32::MIN,
+            };
+            weight.for_each_pruning(threshold(&best), reader, &mut |doc, score| {
+                let id = ids.first(doc).filter(|_| alive.is_none_or(|alive| alive.is_alive(doc)));
+                let may =
+                    |id: u64| allowed.is_none_or(|allowed| u32::try_from(id).is_ok_and(|id| allowed.contains(id)));
+                if let Some(id) = id.filter(|id| may(*id)) {
+                    best.push((Reverse(Score(score)), id.cast_signed()));
+                    if best.len() > limit {
+                        best.pop();
+                    }
+                }
+                threshold(&best)
+            })?;
+        }
+        Ok(best.into_sorted_vec().into_iter().map(|(Reverse(Score(score)), id)| (id, score)).collect())
+    }
+
+    /// All passages that hold these words side by side.
+    pub(crate) fn holding(&self, phrase: &str) -> Result<RoaringBitmap, Fault> {
+        let find = || -> tantivy::Result<RoaringBitmap> {
+            let terms: Vec<(usize, tantivy::Term)> = words::words(phrase)
+                .into_iter()
+                .enumerate()
+                .map(|(at, word)| (at, tantivy::Term::from_field_text(self.fields.body, &word.stem)))
+                .collect();
+            let query: Box<dyn Query> = match terms.as_slice() {
+                [] => return Ok(RoaringBitmap::new()),
+                [(_, term)] => Box::new(TermQuery::new(term.clone(), IndexRecordOption::Basic)),
+                _ => Box::new(PhraseQuery::new_with_offset(terms)),
+            };
+            let searcher = self.reader.searcher();
+            let weight = query.weight(EnableScoring::disabled_from_searcher(&searcher))?;
+            let mut found = RoaringBitmap::new();
+            for reader in searcher.segment_readers() {
+                let (ids, alive) = (reader.fast_fields().u64("id")?, reader.alive_bitset());
+                weight.for_each_no_score(reader, &mut |docs| {
+                    let living = docs.iter().filter(|doc| alive.is_none_or(|alive| alive.is_alive(**doc)));
+                    found.extend(living.filter_map(|doc| u32::try_from(ids.first(*doc)?).ok()));
+                })?;
             }
-            let id = |at: tantivy::DocAddress| columns[at.segment_ord as usize].first(at.doc_id);
-            Ok(top.into_iter().filter_map(|(score, at)| Some((id(at)?.cast_signed(), score))).collect())
+            Ok(found)
         };
         find().map_err(|error| fault(&self.dir, error))
     }
+
+    /// What each word gave a passage, by field: the parts of its score.
+    pub(crate) fn parts(&self, terms: &[Term], boosts: Boosts, id: i64) -> Result<Vec<Part>, Fault> {
+        let find = || -> tantivy::Result<Vec<Part>> {
+            let searcher = self.reader.searcher();
+            let range = Bound::Included(tantivy::Term::from_field_u64(self.fields.id, id.cast_unsigned()));
+            let one = searcher.search(&RangeQuery::new(range.clone(), range), &DocSetCollector)?;
+            let Some(address) = one.into_iter().next() else { return Ok(Vec::new()) };
+            let reader = searcher.segment_reader(address.segment_ord);
+            let mut parts = Vec::new();
+            for (at, field, query) in self.clauses(terms, boosts) {
+                let weight = query.weight(EnableScoring::enabled_from_searcher(&searcher))?;
+                let mut scorer = weight.scorer(reader, 1.0)?;
+                if scorer.doc() <= address.doc_id && scorer.seek(address.doc_id) == address.doc_id {
+                    parts.push(Part { word: terms[at].word.clone(), field: field.to_owned(), score: scorer.score() });
+                }
+            }
+            Ok(parts)
+        };
+        find().map_err(|error| fault(&self.dir, error))
+    }
+}
+
+/// So many documents are named to the word index one by one.
+const LED_BY_FILES_MAX: usize = 1000;
+
+/// What one word gave a passage's score by standing in one field.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Part {
+    pub word: String,
+    /// `body`, `title`, `heading` or `path`.
+    pub field: String,
+    pub score: f32,
 }
 
 /// A question of more content words than this is a pasted text; its rarest words are within it anyway.

@@ -5,12 +5,16 @@
 //! answer (`evidence`) and what is cited (`cite`) is decided here in code, never by a model's word.
 //! Start with [`Map::index`] and [`Map::search`].
 
+mod about;
+mod alike;
+mod catalogue;
 pub mod chunk;
 pub mod cite;
 pub mod document;
 mod embedding;
 pub mod evidence;
 mod extract;
+mod filter;
 mod forget;
 pub mod fuse;
 #[doc(hidden)]
@@ -25,10 +29,12 @@ pub mod place;
 mod reader;
 mod record;
 pub mod scope;
+mod score;
 mod search;
 pub mod sentence;
 pub mod settle;
 pub mod source;
+pub mod syntax;
 mod vector;
 mod vectorize;
 pub mod verify;
@@ -36,14 +42,16 @@ mod walk;
 pub mod watch;
 pub mod words;
 
+pub use about::Day;
 pub use extract::{FILE_BYTES_MAX, run as run_extractor};
+pub use filter::Filter;
 pub use forget::{Forgotten, Trace};
 pub use index::{IndexStep, Refreshed, Report, Stage, nothing_read};
 pub use inspect::{Inspection, Problem};
-pub use lexical::Boosts;
+pub use lexical::{Boosts, Part};
 pub use map::{Embed, Map};
 pub use reader::{Reader, ReaderLimits};
 pub use record::Summary;
 pub use scope::Scope;
-pub use search::{Found, Hit, Query, Source, Tuning};
+pub use search::{Found, Hit, Query, Source, Tuning, Why};
 pub use walk::{Stamp, is_secret, never_read};

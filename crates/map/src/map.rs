@@ -1,9 +1,11 @@
 //! A map on disk: the record and the indexes derived from it, opened as they are needed.
 
+use crate::catalogue::{Allowed, Catalogue};
+use crate::filter::Filter;
 use crate::lexical::Lexical;
 use crate::reader::Reader;
 use crate::record::{Record, Summary};
-use crate::vector::{Vectors, Version};
+use crate::vector::{Gone, Segments, Version};
 use base::{Code, Fault};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -32,7 +34,8 @@ pub struct Map {
     /// A second connection, so that searching goes on while indexing writes.
     pub(crate) reading: Mutex<Record>,
     lexical: Mutex<Option<Arc<Lexical>>>,
-    vectors: Mutex<Option<(String, Arc<Vectors>)>>,
+    vectors: Mutex<Option<(String, Arc<Segments>)>>,
+    catalogue: Mutex<Option<Arc<Catalogue>>>,
     /// An indexing run is under way.
     indexing: AtomicBool,
     /// Held while vectors are made, so that none is made twice.
@@ -69,6 +72,7 @@ impl Map {
             reading: Mutex::new(Record::open(dir)?),
             lexical: Mutex::new(None),
             vectors: Mutex::new(None),
+            catalogue: Mutex::new(None),
             indexing: AtomicBool::new(false),
             embedding: Mutex::new(()),
             deriving: Mutex::new(()),
@@ -89,6 +93,19 @@ impl Map {
     /// When the record can't be read.
     pub fn passages(&self) -> Result<u64, Fault> {
         locked(&self.reading).passage_count()
+    }
+
+    /// The passages that a filter leaves, and the record's generation of which that is true.
+    pub(crate) fn allowed(&self, filter: &Filter, reading: &Record) -> Result<(Allowed, u64), Fault> {
+        let mut slot = locked(&self.catalogue);
+        let generation = reading.generation()?;
+        let catalogue = match slot.take() {
+            Some(catalogue) if catalogue.generation == generation => catalogue,
+            _ => Arc::new(Catalogue::read(reading)?),
+        };
+        *slot = Some(Arc::clone(&catalogue));
+        drop(slot);
+        Ok((catalogue.allowed(filter), catalogue.generation))
     }
 
     /// Whoever holds the guard is the only one that changes the record.
@@ -122,8 +139,8 @@ impl Map {
     }
 
     /// As [`Map::lexical_now`], for vectors.
-    pub(crate) fn vectors_now(&self, model: &str) -> Result<Option<Arc<Vectors>>, Fault> {
-        self.vectors_of(model, false)
+    pub(crate) fn vectors_now(&self, model: &str) -> Result<Option<Arc<Segments>>, Fault> {
+        self.vectors_of(model, false, Gone::Hide)
     }
 
     /// Removes the vector index from memory and disk, of whatever model.
@@ -131,7 +148,7 @@ impl Map {
         let mut slot = locked(&self.vectors);
         let _writing = locked(&self.deriving);
         *slot = None;
-        Vectors::remove_all(&self.dir)
+        Segments::remove_all(&self.dir)
     }
 
     /// Brings the word index up to date; returns the generation that it is at.
@@ -188,34 +205,45 @@ impl Map {
 
     /// The vectors of `model`; `None` while no passage has one. In step with the record, except during an
     /// indexing run: then those that there are serve, as each batch would outdate them again.
-    pub(crate) fn vectors(&self, model: &str) -> Result<Option<Arc<Vectors>>, Fault> {
+    pub(crate) fn vectors(&self, model: &str) -> Result<Option<Arc<Segments>>, Fault> {
         let being_made = matches!(self.embedding.try_lock(), Err(TryLockError::WouldBlock));
-        self.vectors_of(model, self.is_indexing() || being_made)
+        self.vectors_of(model, self.is_indexing() || being_made, Gone::Hide)
     }
 
-    /// Brings the vectors up to date at the end of an indexing run, whose guard the caller holds.
+    /// Brings the vectors up to date at the end of an indexing run, whose guard the caller holds. Nothing is left of
+    /// passages that went.
     pub fn update_vectors(&self, model: &str) -> Result<(), Fault> {
-        self.vectors_of(model, false).map(drop)
+        self.vectors_of(model, false, Gone::Erase).map(drop)
     }
 
-    fn vectors_of(&self, model: &str, old_will_do: bool) -> Result<Option<Arc<Vectors>>, Fault> {
+    /// Brings the vectors in step after a few changes: rows of passages that went are hidden, and overwritten when they
+    /// are many, as to erase a single one is to write its whole segment anew.
+    ///
+    /// # Errors
+    /// As [`Map::update_vectors`].
+    pub fn follow_vectors(&self, model: &str) -> Result<(), Fault> {
+        self.vectors_of(model, false, Gone::Hide).map(drop)
+    }
+
+    fn vectors_of(&self, model: &str, old_will_do: bool, gone: Gone) -> Result<Option<Arc<Segments>>, Fault> {
         let mut slot = locked(&self.vectors);
         let _writing = locked(&self.deriving);
         let reading = locked(&self.reading);
         let wanted = Version { generation: reading.generation()?, changes: reading.vector_changes()? };
-        let fits = |vectors: &Vectors| old_will_do || vectors.version == wanted;
-        if let Some((of, vectors)) = &*slot
-            && of == model
-            && fits(vectors)
-        {
-            return Ok(Some(Arc::clone(vectors)));
-        }
-        let vectors = match Vectors::open(&self.dir, model).filter(fits) {
-            Some(vectors) => Some(vectors),
-            None => Vectors::build(&self.dir, model, &reading)?,
+        let fits = |segments: &Segments| old_will_do || segments.version == wanted;
+        let opened = match slot.take() {
+            Some((of, segments)) if of == model => Some(segments),
+            _ => Segments::open(&self.dir, model).map(Arc::new),
         };
-        *slot = vectors.map(|vectors| (model.to_owned(), Arc::new(vectors)));
-        Ok(slot.as_ref().map(|(_, vectors)| Arc::clone(vectors)))
+        let segments = match opened {
+            Some(segments) if fits(&segments) && (gone == Gone::Hide || !segments.hides()) => segments,
+            opened => {
+                let old = opened.map_or_else(|| Segments::empty(&self.dir, model), Arc::unwrap_or_clone);
+                Arc::new(old.follow(model, &reading, gone)?)
+            }
+        };
+        *slot = Some((model.to_owned(), Arc::clone(&segments)));
+        Ok((segments.count() > 0).then_some(segments))
     }
 }
 

@@ -3,6 +3,7 @@
 //! INVARIANT: each change is one transaction that raises the generation; what it touched carries that
 //! generation. A derived index that knows generation g catches up by reading what is newer than g.
 
+use crate::about::About;
 use crate::chunk::Passage;
 use crate::document::Format;
 use crate::half;
@@ -20,7 +21,7 @@ pub(crate) const FILE: &str = "map.db";
 /// Layout of the tables. An older one is brought up to date on opening; a newer one is refused.
 const LAYOUT: i64 = 1;
 /// Raised when reading or cutting changes, so that files are read again though they haven't changed.
-pub(crate) const READING: i64 = 3;
+pub(crate) const READING: i64 = 4;
 const BUSY_MS: u64 = 10_000;
 
 const TABLES: &str = "
@@ -59,6 +60,16 @@ CREATE TABLE vector (model TEXT NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL
 INSERT INTO meta VALUES ('generation', 0), ('vectors', 0);
 ";
 
+/// What a filter asks about and a passage doesn't need: beside the tables, so that an older record gains it on opening.
+const ABOUT: &str = "
+CREATE TABLE IF NOT EXISTS about (
+    file INTEGER PRIMARY KEY REFERENCES file (id) ON DELETE CASCADE,
+    author TEXT,
+    language TEXT,
+    written INTEGER
+);
+";
+
 /// Identity of a passage's words: equal words under equal headings need one embedding.
 pub(crate) type Key = [u8; 16];
 pub(crate) type Hash = [u8; 32];
@@ -84,6 +95,7 @@ pub(crate) struct FileRow {
     pub(crate) title: Option<String>,
     pub(crate) encoding: Encoding,
     pub(crate) fault: Option<Fault>,
+    pub(crate) about: Box<About>,
 }
 
 /// A passage as it goes into the record and comes out of it.
@@ -145,6 +157,9 @@ pub struct Summary {
     pub skipped: u64,
 }
 
+/// Takes a passage's id and a way to its vector, so that a vector that nobody wants isn't unpacked.
+pub(crate) type OnVector<'a> = dyn FnMut(i64, &dyn Fn() -> Vec<f32>) -> Result<(), Fault> + 'a;
+
 #[derive(Debug)]
 pub(crate) struct Record {
     db: Connection,
@@ -172,6 +187,7 @@ impl Record {
             record.create().map_err(|error| fault(&dir, error))?;
         }
         record.db.execute_batch(scope::BESIDE).map_err(|error| fault(dir, error))?;
+        record.db.execute_batch(ABOUT).map_err(|error| fault(dir, error))?;
         record.generation()?;
         Ok(record)
     }
@@ -356,20 +372,23 @@ impl Record {
         run().map_err(|error| fault(&dir, error))
     }
 
-    /// Hands over each passage's id and vector of `model`, in the order of ids.
-    pub(crate) fn each_vector(&self, model: &str, on: &mut dyn FnMut(i64, Vec<f32>)) -> Result<(), Fault> {
-        let mut read = || -> rusqlite::Result<()> {
-            let mut statement = self.db.prepare_cached(
+    /// Hands over each passage's id and a way to its vector of `model`, in the order of ids.
+    pub(crate) fn each_vector(&self, model: &str, on: &mut OnVector<'_>) -> Result<(), Fault> {
+        let wrong = |error| self.fault(error);
+        let mut statement = self
+            .db
+            .prepare_cached(
                 "SELECT p.id, v.value FROM passage p JOIN vector v ON v.model = ?1 AND v.key = p.key
                  WHERE length(v.value) > 0 ORDER BY p.id",
-            )?;
-            let mut rows = statement.query([model])?;
-            while let Some(row) = rows.next()? {
-                on(row.get(0)?, half::unpack(row.get_ref(1)?.as_blob()?));
-            }
-            Ok(())
-        };
-        read().map_err(|error| self.fault(error))
+            )
+            .map_err(wrong)?;
+        let mut rows = statement.query([model]).map_err(wrong)?;
+        while let Some(row) = rows.next().map_err(wrong)? {
+            let id = row.get(0).map_err(wrong)?;
+            let packed = row.get_ref(1).and_then(|value| Ok(value.as_blob()?)).map_err(wrong)?;
+            on(id, &|| half::unpack(packed))?;
+        }
+        Ok(())
     }
 
     /// Vectors of single passages.
@@ -475,6 +494,13 @@ fn put(
         ],
     )?;
     let id = transaction.last_insert_rowid();
+    let About { author, language, written } = &*file.about;
+    transaction.prepare_cached("INSERT INTO about VALUES (?1, ?2, ?3, ?4)")?.execute(params![
+        id,
+        author,
+        language,
+        written.map(|day| day.0)
+    ])?;
     let mut insert =
         transaction.prepare_cached("INSERT INTO passage VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?;
     for passage in passages {
@@ -649,6 +675,7 @@ fn fault(dir: &Path, error: rusqlite::Error) -> Fault {
 
 mod check;
 mod scope;
+mod set;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

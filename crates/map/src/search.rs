@@ -1,14 +1,18 @@
 //! From a person's words to passages: two arms, one ranking.
 
+use crate::alike::Sketch;
+use crate::catalogue::Allowed;
 use crate::document::Format;
 use crate::embedding::{self, Embedded};
-use crate::fuse::{Fusion, fuse};
+use crate::filter::Filter;
+use crate::fuse::{self, Fusion, fuse};
 use crate::index::stem;
-use crate::lexical::{Boosts, Lexical};
+use crate::lexical::{Boosts, Lexical, Part};
 use crate::map::{Embed, Map, locked};
 use crate::place::Spots;
 use crate::record::{Hash, Stored};
 use crate::source::{Encoding, Run};
+use crate::syntax::Parsed;
 use crate::vector::cosine;
 use crate::walk::Stamp;
 use crate::words::{self, Term, Terms};
@@ -20,25 +24,46 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// What a person looks for. Any text is a valid query.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Query {
     pub text: String,
     /// Most hits to return.
     pub limit: usize,
+    /// Documents that may be seen.
+    pub filter: Filter,
+    /// Words that must stand side by side in a passage.
+    pub phrases: Vec<String>,
+    /// Words, or words side by side, that mustn't stand in it.
+    pub without: Vec<String>,
+    /// Whether each hit is to say why it stands where it does.
+    pub explain: bool,
+}
+
+impl Query {
+    /// A query with what a person wrote beside words ([`crate::syntax`]).
+    pub fn of(parsed: Parsed, limit: usize) -> Self {
+        let Parsed { words, phrases, without, filter, notes: _ } = parsed;
+        Self { text: words, limit, filter, phrases, without, explain: false }
+    }
+
+    fn is_filtered(&self) -> bool {
+        !self.filter.is_empty() || !self.phrases.is_empty() || !self.without.is_empty()
+    }
 }
 
 /// How to search; the default is what the development collections favour.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tuning {
     pub boosts: Boosts,
-    pub fusion: Fusion,
+    /// `None`: what was tuned for the embedding model, or ranks where nothing was.
+    pub fusion: Option<Fusion>,
     /// Candidates that each arm gives.
     pub candidates: usize,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { boosts: Boosts::default(), fusion: Fusion::default(), candidates: 100 }
+        Self { boosts: Boosts::default(), fusion: None, candidates: 100 }
     }
 }
 
@@ -70,11 +95,29 @@ pub struct Hit {
     pub lexical: Option<f32>,
     /// Cosine to the question, when there is a vector.
     pub dense: Option<f32>,
+    /// Other places that hold nearly the same words, which were left out for it.
+    pub alike: Vec<(PathBuf, Place)>,
+    /// Why it stands where it does, when that was asked for.
+    pub why: Option<Why>,
     /// Byte ranges within `text` that match the query's words.
     pub highlights: Vec<(u32, u32)>,
     /// The query's words; the same for all hits of one search.
     pub terms: Terms,
     pub source: Source,
+}
+
+/// What made a hit's score.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Why {
+    /// What each of the query's words gave, by field.
+    pub parts: Vec<Part>,
+    /// From 1, within each arm.
+    pub lexical_rank: Option<usize>,
+    pub vector_rank: Option<usize>,
+    /// What each arm gave the score.
+    pub lexical_share: f32,
+    pub vector_share: f32,
+    pub fusion: Fusion,
 }
 
 /// What a citation is checked against.
@@ -108,62 +151,114 @@ impl Map {
         let started = Instant::now();
         let mut notices = Vec::new();
         let candidates = tuning.candidates.max(query.limit);
-        let (terms, lexical) = self.lexical_arm(&query.text, tuning.boosts, candidates, &mut notices)?;
-        let (vector, dense, arms) = match embed {
-            None => (None, Vec::new(), "lexical (no embedding model)".to_owned()),
-            Some(embed) => match self.vector_arm(embed, &query.text, candidates) {
-                Ok(Some((vector, dense))) => (Some((embed.model(), vector)), dense, "lexical+vector".to_owned()),
-                Ok(None) => (None, Vec::new(), "lexical (no passage has a vector yet; index again)".to_owned()),
-                Err(fault) => {
-                    notices.push(format!("searched by words alone, because the embedding model failed: {fault}"));
-                    (None, Vec::new(), "lexical (the embedding model failed)".to_owned())
-                }
-            },
+        let mut word_index = self.lexical(&mut notices)?;
+        let allowed = match self.allowed_by(query, &word_index) {
+            Err(fault) if fault.code == Code::MapDamaged => {
+                word_index = self.rebuild_lexical(&fault.to_string(), &mut notices)?;
+                self.allowed_by(query, &word_index)?
+            }
+            allowed => allowed?,
         };
-        let fused = fuse(tuning.fusion, &lexical, &dense);
-        let lexical: HashMap<i64, f32> = lexical.into_iter().collect();
-        let mut dense: HashMap<i64, f32> = dense.into_iter().collect();
-        // Some more than wanted, since passages with equal words count once.
-        let ids: Vec<i64> = fused.iter().take(query.limit * 2).map(|(id, _)| *id).collect();
+        let limits = Limits { allowed: allowed.as_ref().map(|(allowed, _)| allowed), candidates };
+        let (lexical, vector) = std::thread::scope(|scope| {
+            let vector = embed.map(|embed| scope.spawn(move || self.vector_arm(embed, &query.text, limits)));
+            let lexical = self.lexical_arm(&word_index, &query.text, tuning.boosts, limits, &mut notices);
+            let failed = |_| Err(Fault::new(Code::Internal, "the vectors can't be searched"));
+            (lexical, vector.map(|vector| vector.join().unwrap_or_else(failed)))
+        });
+        let (terms, lexical) = lexical?;
+        let (vector, dense, arms) = match vector {
+            None => (None, Vec::new(), "lexical (no embedding model)".to_owned()),
+            Some(Ok(Some((vector, dense)))) => (Some(vector), dense, "lexical+vector".to_owned()),
+            Some(Ok(None)) => (None, Vec::new(), "lexical (no passage has a vector yet; index again)".to_owned()),
+            Some(Err(fault)) => {
+                notices.push(format!("searched by words alone, because the embedding model failed: {fault}"));
+                (None, Vec::new(), "lexical (the embedding model failed)".to_owned())
+            }
+        };
+        let model = embed.map(Embed::model);
+        let fusion = tuning.fusion.unwrap_or_else(|| fuse::tuned(model.as_deref().unwrap_or_default()));
+        let fused = fuse(fusion, &lexical, &dense);
+        // Some more than wanted, since passages with nearly equal words count once.
+        let ids: Vec<i64> = fused.iter().take(query.limit * 2).map(|fused| fused.id).collect();
+        let mut cosines: HashMap<i64, f32> = dense.iter().copied().collect();
         let reading = locked(&self.reading);
         let mut stored = reading.passages(&ids)?;
-        if let Some((model, vector)) = &vector {
-            let missing: Vec<i64> = ids.iter().copied().filter(|id| !dense.contains_key(id)).collect();
+        if let Some((_, generation)) = allowed
+            && reading.generation()? != generation
+        {
+            // The record has changed since the filter was applied: what was moved out of it mustn't be shown.
+            let (now, _) = self.allowed(&query.filter, &reading)?;
+            stored.retain(|id, _| {
+                query.filter.is_empty() || u32::try_from(*id).is_ok_and(|id| now.passages.contains(id))
+            });
+        }
+        if let (Some(model), Some(vector)) = (&model, &vector) {
+            let missing: Vec<i64> = ids.iter().copied().filter(|id| !cosines.contains_key(id)).collect();
             for (id, own) in reading.vectors(model, &missing)? {
-                dense.insert(id, cosine(vector, &own));
+                cosines.insert(id, cosine(vector, &own));
             }
         }
         drop(reading);
-        let mut seen = HashSet::new();
-        let mut hits = Vec::new();
-        for (id, score) in fused {
-            if hits.len() == query.limit {
-                break;
-            }
-            let Some(stored) = stored.remove(&id) else { continue };
-            if seen.insert(stored.passage.key) {
-                hits.push(hit(stored, score, lexical.get(&id).copied(), dense.get(&id).copied(), &terms));
+        let scores: HashMap<i64, f32> = lexical.iter().copied().collect();
+        let mut hits: Vec<Hit> = Vec::new();
+        let mut sketches: Vec<Sketch> = Vec::new();
+        for fused in fused {
+            let Some(stored) = stored.remove(&fused.id) else { continue };
+            let sketch = Sketch::of(&stored.passage.text);
+            if let Some(at) = sketches.iter().position(|other| other.is_alike(&sketch)) {
+                hits[at].alike.push((stored.path, stored.passage.place));
+            } else if hits.len() < query.limit {
+                let (of_words, of_vectors) = (scores.get(&fused.id).copied(), cosines.get(&fused.id).copied());
+                let mut hit = hit(stored, fused.score, of_words, of_vectors, &terms);
+                if query.explain {
+                    let rank = |arm: &[(i64, f32)]| arm.iter().position(|(id, _)| *id == fused.id).map(|at| at + 1);
+                    hit.why = Some(Why {
+                        parts: sound(|| word_index.parts(&terms, tuning.boosts, fused.id))?,
+                        lexical_rank: rank(&lexical),
+                        vector_rank: rank(&dense),
+                        lexical_share: fused.lexical,
+                        vector_share: fused.dense,
+                        fusion,
+                    });
+                }
+                hits.push(hit);
+                sketches.push(sketch);
             }
         }
         let took_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         Ok(Found { hits, arms, took_us, notices })
     }
 
+    /// The passages that a query may see, and of which generation of the record that is true; `None` for all.
+    fn allowed_by(&self, query: &Query, lexical: &Lexical) -> Result<Option<(Allowed, u64)>, Fault> {
+        if !query.is_filtered() {
+            return Ok(None);
+        }
+        let (mut allowed, generation) = self.allowed(&query.filter, &locked(&self.reading))?;
+        for phrase in &query.phrases {
+            allowed.passages &= sound(|| lexical.holding(phrase))?;
+        }
+        for without in &query.without {
+            allowed.passages -= sound(|| lexical.holding(without))?;
+        }
+        Ok(Some((allowed, generation)))
+    }
+
     /// Words and their passages. A damaged index is rebuilt once and asked again.
     fn lexical_arm(
         &self,
+        lexical: &Lexical,
         text: &str,
         boosts: Boosts,
-        limit: usize,
+        limits: Limits<'_>,
         notices: &mut Vec<String>,
     ) -> Result<(Terms, Vec<(i64, f32)>), Fault> {
-        let lexical = self.lexical(notices)?;
-        match ask(&lexical, text, boosts, limit) {
+        match ask(lexical, text, boosts, limits) {
             Ok(found) => Ok(found),
             Err(fault) => {
-                drop(lexical);
                 let rebuilt = self.rebuild_lexical(&fault.to_string(), notices)?;
-                ask(&rebuilt, text, boosts, limit)
+                ask(&rebuilt, text, boosts, limits)
             }
         }
     }
@@ -174,7 +269,7 @@ impl Map {
         &self,
         embed: &dyn Embed,
         text: &str,
-        limit: usize,
+        limits: Limits<'_>,
     ) -> Result<Option<(Vec<f32>, Vec<(i64, f32)>)>, Fault> {
         let model = embed.model();
         let Some(vectors) = self.vectors(&model)? else { return Ok(None) };
@@ -182,19 +277,31 @@ impl Map {
             Embedded::Whole(vector) | Embedded::Beginning(vector) => vector,
             Embedded::Refused(fault) => return Err(fault),
         };
-        let found = vectors.search(&model, &vector, &locked(&self.reading), limit)?;
+        let allowed = limits.allowed.map(|allowed| &allowed.passages);
+        let found = vectors.search(&model, &vector, &self.reading, allowed, limits.candidates)?;
         Ok(Some((vector, found)))
     }
 }
 
-fn ask(lexical: &Lexical, text: &str, boosts: Boosts, limit: usize) -> Result<(Terms, Vec<(i64, f32)>), Fault> {
-    // Damaged files can make the library panic; the index is derived, so nothing is lost by starting anew.
-    catch_unwind(AssertUnwindSafe(|| {
+/// What both arms are held to.
+#[derive(Debug, Clone, Copy)]
+struct Limits<'a> {
+    allowed: Option<&'a Allowed>,
+    candidates: usize,
+}
+
+fn ask(lexical: &Lexical, text: &str, boosts: Boosts, limits: Limits<'_>) -> Result<(Terms, Vec<(i64, f32)>), Fault> {
+    sound(|| {
         let terms = lexical.terms(text)?;
-        let found = lexical.search(&terms, boosts, limit)?;
+        let found = lexical.search(&terms, boosts, limits.allowed, limits.candidates)?;
         Ok((terms, found))
-    }))
-    .unwrap_or_else(|_| Err(Fault::new(Code::MapDamaged, "the word index can't be read")))
+    })
+}
+
+/// Damaged files can make the library panic; the index is derived, so nothing is lost by starting anew.
+fn sound<T>(read: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+    catch_unwind(AssertUnwindSafe(read))
+        .unwrap_or_else(|_| Err(Fault::new(Code::MapDamaged, "the word index can't be read")))
 }
 
 fn hit(stored: Stored, score: f32, lexical: Option<f32>, dense: Option<f32>, terms: &Terms) -> Hit {
@@ -205,6 +312,8 @@ fn hit(stored: Stored, score: f32, lexical: Option<f32>, dense: Option<f32>, ter
         path,
         place: passage.place,
         heading: passage.heading,
+        alike: Vec::new(),
+        why: None,
         highlights: highlights(&passage.text, terms),
         text: passage.text,
         score,

@@ -1,234 +1,356 @@
-//! The vector index: an exact scan over 8-bit copies, then the best again with the record's own vectors.
+//! The vector index: segments of signs and 8-bit copies beside the record. Derived; it can be deleted at any time.
 //!
-//! One memory-mapped file for each map and model. Derived from the record; it can be deleted at any time.
+//! A search scans the signs of all passages that it may see, exactly and without a graph, measures the best of them
+//! again by their 8-bit copies, and the best of those with the record's own vectors. What a model's signs can't tell
+//! apart is found by a scan over the 8-bit copies instead: each model is tested on the vectors that there are.
+//!
+//! INVARIANT: segments are never changed. New rows make a new segment, rows that went are tombstones until their
+//! segment is replaced, and one file, the manifest, says what belongs to the index and which state of the record that is.
 
+mod gate;
+mod manifest;
+mod scan;
+mod segment;
+
+use crate::map::locked;
 use crate::record::Record;
+use crate::score::Score;
 use base::{Code, Fault};
+use manifest::Manifest;
+use roaring::RoaringBitmap;
+use scan::Best;
+use segment::{ROWS_MAX, Segment, Writer};
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io;
 use std::path::{Path, PathBuf};
-use tantivy::Directory;
-use tantivy::directory::{MmapDirectory, OwnedBytes};
+use std::sync::{Arc, Mutex};
+
+pub(crate) use gate::Gate;
+pub(crate) use scan::cosine;
 
 const FOLDER: &str = "vectors";
-const MAGIC: &[u8; 8] = b"FHVEC\0\0\x01";
-const HEAD_BYTES: usize = 40;
-/// Candidates of the 8-bit scan that are measured again, for each wanted hit.
-const RESCORE: usize = 4;
-const DIMENSIONS_MAX: u64 = 8192;
+/// Rows that are measured again by their 8-bit copies, at least, and for each wanted hit.
+const RESCORED_MIN: usize = 1000;
+const RESCORED_EACH: usize = 10;
+/// A filter may leave only passages that are far from the question, and those the signs rank less well.
+const FILTERED_FACTOR: usize = 4;
+/// So few passages are measured by their 8-bit copies alone: about 10 ms at most.
+const WITHOUT_SIGNS_MAX: u64 = 1 << 14;
+/// Of those, rows that are measured again with the record's own vectors, for each wanted hit.
+const EXACT_EACH: usize = 2;
+const DIMENSIONS_MAX: usize = 8192;
+/// A lookup costs about this many rows of a walk through all vectors of the record.
+const LOOKUP_ROWS: u64 = 4;
 
-/// What a file of vectors was made from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Which state of the record an index was made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Version {
     pub(crate) generation: u64,
     pub(crate) changes: u64,
 }
 
-/// Layout: head (magic, generation, changes, dimensions, count), ids, scales, codes.
-pub(crate) struct Vectors {
-    bytes: OwnedBytes,
+/// Finds passages by the nearness of their vectors. The one thing that search asks of a vector index, so that an
+/// engine for many millions of passages can take the place of [`Segments`].
+pub(crate) trait Nearest: Send + Sync {
+    /// Ids with their cosine to the question, about the best first, none outside `allowed`. A few more than `limit`,
+    /// since the caller measures them again.
+    fn nearest(
+        &self,
+        question: &[f32],
+        allowed: Option<&RoaringBitmap>,
+        limit: usize,
+    ) -> Result<Vec<(u32, f32)>, Fault>;
+}
+
+/// What becomes of rows whose passages went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gone {
+    /// Hidden now, overwritten when their segment is replaced.
+    Hide,
+    /// Their segments are replaced at once, so that nothing of them is left on disk.
+    Erase,
+}
+
+/// One model's vectors as a search sees them.
+#[derive(Debug, Clone)]
+pub(crate) struct Segments {
+    dir: PathBuf,
     pub(crate) version: Version,
     dimensions: usize,
-    count: usize,
+    segments: Vec<Arc<Segment>>,
+    /// Ids that stand in a segment although their passages went.
+    dead: RoaringBitmap,
+    next: u64,
+    pub(crate) gate: Option<Gate>,
 }
 
-impl std::fmt::Debug for Vectors {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Vectors").field("version", &self.version).field("count", &self.count).finish_non_exhaustive()
-    }
+fn folder(map: &Path, model: &str) -> PathBuf {
+    map.join(FOLDER).join(&blake3::hash(model.as_bytes()).to_hex()[..16])
 }
 
-fn file_name(model: &str) -> PathBuf {
-    PathBuf::from(format!("{}.i8", &blake3::hash(model.as_bytes()).to_hex()[..16]))
-}
-
-/// An 8-bit copy: each value is `code * scale`.
-fn quantize(vector: &[f32], codes: &mut Vec<u8>) -> f32 {
-    let top = vector.iter().fold(0f32, |top, value| top.max(value.abs()));
-    let scale = if top > 0.0 && top.is_finite() { top / 127.0 } else { 1.0 };
-    codes.extend(vector.iter().map(|value| ((value / scale).round() as i8).cast_unsigned()));
-    scale
-}
-
-/// Written so that the compiler turns it into vector instructions.
-fn dot(a: &[u8], b: &[i16]) -> i32 {
-    a.iter().zip(b).map(|(a, b)| i32::from(a.cast_signed()) * i32::from(*b)).sum()
-}
-
-pub(crate) fn cosine(a: &[f32], b: &[f32]) -> f32 {
-    if a.len() != b.len() {
-        return 0.0;
-    }
-    let (mut product, mut left, mut right) = (0f32, 0f32, 0f32);
-    for (a, b) in a.iter().zip(b) {
-        product += a * b;
-        left += a * a;
-        right += b * b;
-    }
-    if left > 0.0 && right > 0.0 { product / (left.sqrt() * right.sqrt()) } else { 0.0 }
-}
-
-impl Vectors {
-    /// Opens the file of `model`; `None` when there is none or it can't be used.
+impl Segments {
+    /// Opens the index of `model`; `None` when there is none or it can't be used.
     pub(crate) fn open(map: &Path, model: &str) -> Option<Self> {
-        let directory = MmapDirectory::open(map.join(FOLDER)).ok()?;
-        let bytes = directory.open_read(&file_name(model)).ok()?.read_bytes().ok()?;
-        let number = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
-        if bytes.get(..8)? != MAGIC {
-            return None;
-        }
-        let version = Version { generation: number(8)?, changes: number(16)? };
-        let (dimensions, count) = (number(24)?, number(32)?);
-        let body = count.checked_mul(dimensions.checked_add(12)?)?.checked_add(HEAD_BYTES as u64)?;
-        if dimensions == 0 || dimensions > DIMENSIONS_MAX || body != bytes.len() as u64 {
-            return None;
-        }
-        Some(Self { bytes, version, dimensions: dimensions as usize, count: count as usize })
+        let dir = folder(map, model);
+        let Manifest { version, dimensions, segments, dead, next, gate } = Manifest::read(&dir)?;
+        let dimensions = usize::try_from(dimensions).ok().filter(|width| (1..=DIMENSIONS_MAX).contains(width))?;
+        let dead = RoaringBitmap::deserialize_from(&dead[..]).ok()?;
+        let open = |card| Segment::open(&dir, card, dimensions).map(Arc::new);
+        let segments = segments.into_iter().map(open).collect::<Option<Vec<_>>>()?;
+        Some(Self { dir, version, dimensions, segments, dead, next, gate })
     }
 
     /// Removes the files of all models.
     pub(crate) fn remove_all(map: &Path) -> Result<(), Fault> {
         let dir = map.join(FOLDER);
         match std::fs::remove_dir_all(&dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Fault::io("remove", &dir, &error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Fault::io("remove", &dir, &error)),
             _ => Ok(()),
         }
     }
 
-    /// Writes the file of `model` anew from the record, so that a kill at any instant leaves the old one or the new one.
-    pub(crate) fn build(map: &Path, model: &str, record: &Record) -> Result<Option<Self>, Fault> {
-        let version = Version { generation: record.generation()?, changes: record.vector_changes()? };
-        let (mut ids, mut scales, mut codes, mut dimensions) = (Vec::new(), Vec::new(), Vec::new(), 0);
-        record.each_vector(model, &mut |id, vector| {
-            if dimensions == 0 {
-                dimensions = vector.len();
-            }
-            if vector.len() == dimensions {
-                ids.push(id);
-                scales.push(quantize(&vector, &mut codes));
-            }
-        })?;
-        if ids.is_empty() {
-            return Ok(None);
+    pub(crate) fn empty(map: &Path, model: &str) -> Self {
+        Self {
+            dir: folder(map, model),
+            version: Version::default(),
+            dimensions: 0,
+            segments: Vec::new(),
+            dead: RoaringBitmap::new(),
+            next: 0,
+            gate: None,
         }
-        let dir = map.join(FOLDER);
-        let path = dir.join(file_name(model));
-        let temporary = path.with_extension("new");
-        let write = || -> std::io::Result<()> {
-            std::fs::create_dir_all(&dir)?;
-            let mut options = File::options();
-            options.write(true).create(true).truncate(true);
-            #[cfg(unix)]
-            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-            let mut file = BufWriter::new(options.open(&temporary)?);
-            file.write_all(MAGIC)?;
-            for number in [version.generation, version.changes, dimensions as u64, ids.len() as u64] {
-                file.write_all(&number.to_le_bytes())?;
-            }
-            for id in &ids {
-                file.write_all(&id.to_le_bytes())?;
-            }
-            for scale in &scales {
-                file.write_all(&f32::to_le_bytes(*scale))?;
-            }
-            file.write_all(&codes)?;
-            file.into_inner()?.sync_all()?;
-            std::fs::rename(&temporary, &path)
-        };
-        write().map_err(|error| Fault::io("write", &path, &error))?;
-        Self::open(map, model)
-            .map(Some)
-            .ok_or_else(|| Fault::new(Code::FileUnreadable, format!("cannot read back `{}`", path.display())))
     }
 
-    /// Passage ids with their cosine to the query, best first.
+    /// Passages that can be found.
+    pub(crate) fn count(&self) -> u64 {
+        self.rows() as u64 - self.dead.len()
+    }
+
+    /// Whether rows of passages that went are still on disk.
+    pub(crate) fn hides(&self) -> bool {
+        !self.dead.is_empty()
+    }
+
+    fn rows(&self) -> usize {
+        self.segments.iter().map(|segment| segment.rows()).sum()
+    }
+
+    /// Brings the index in step with the record: what is new is appended, what went is hidden. A kill at any instant
+    /// leaves the old index or the new one.
+    pub(crate) fn follow(mut self, model: &str, record: &Record, gone: Gone) -> Result<Self, Fault> {
+        let version = Version { generation: record.generation()?, changes: record.vector_changes()? };
+        let live = record.passage_ids()?;
+        let have: RoaringBitmap = self.segments.iter().flat_map(|segment| segment.ids().iter().copied()).collect();
+        self.dead = &have - &live;
+        let missing = live - have;
+        let dir = self.dir.clone();
+        let wrong = |error: io::Error| Fault::io("write", &dir, &error);
+        std::fs::create_dir_all(&dir).map_err(wrong)?;
+        self.append(model, record, &missing).and_then(|()| self.tidy(gone).map_err(wrong))?;
+        self.version = version;
+        if gate::is_due(self.gate.as_ref(), self.rows()) {
+            self.gate = gate::test(&self.segments, self.rows()).map_err(wrong)?;
+        }
+        self.manifest().and_then(|manifest| manifest.write(&dir)).map_err(wrong)?;
+        self.sweep();
+        Ok(self)
+    }
+
+    fn append(&mut self, model: &str, record: &Record, missing: &RoaringBitmap) -> Result<(), Fault> {
+        let dir = self.dir.clone();
+        let wrong = |error: io::Error| Fault::io("write", &dir, &error);
+        let mut writer: Option<Writer> = None;
+        let mut take = |own: &mut Self, id: u32, vector: &[f32]| -> Result<(), Fault> {
+            if own.segments.is_empty() && writer.is_none() {
+                own.dimensions = vector.len();
+            }
+            if vector.len() != own.dimensions || own.dimensions > DIMENSIONS_MAX {
+                return Ok(());
+            }
+            if writer.as_ref().is_some_and(|writer| writer.rows() == ROWS_MAX) {
+                let full = writer.take().map(Writer::finish).transpose().map_err(wrong)?;
+                own.segments.extend(full.map(Arc::new));
+            }
+            if writer.is_none() {
+                writer = Some(own.writer().map_err(wrong)?);
+            }
+            writer.as_mut().map_or(Ok(()), |writer| writer.push(id, vector)).map_err(wrong)
+        };
+        if missing.len() * LOOKUP_ROWS < record.passage_count()? {
+            let ids: Vec<i64> = missing.iter().map(i64::from).collect();
+            let found = record.vectors(model, &ids)?;
+            for id in missing {
+                if let Some(vector) = found.get(&i64::from(id)) {
+                    take(self, id, vector)?;
+                }
+            }
+        } else {
+            record.each_vector(model, &mut |id, vector| match u32::try_from(id) {
+                Ok(id) if missing.contains(id) => take(self, id, &vector()),
+                _ => Ok(()),
+            })?;
+        }
+        let last = writer.map(Writer::finish).transpose().map_err(wrong)?;
+        self.segments.extend(last.map(Arc::new));
+        Ok(())
+    }
+
+    fn writer(&mut self) -> io::Result<Writer> {
+        self.next += 1;
+        Writer::new(&self.dir, self.next, self.dimensions)
+    }
+
+    /// Keeps segments few and tombstones fewer: each is at least twice as long as the next, or full; none is dead by
+    /// more than a quarter. So each row is written again about log2(rows) times in all.
+    fn tidy(&mut self, gone: Gone) -> io::Result<()> {
+        let stale = |segment: &Segment, dead: &RoaringBitmap| {
+            let dead = segment.ids().iter().filter(|id| dead.contains(**id)).count();
+            dead > 0 && (gone == Gone::Erase || dead * 4 > segment.rows())
+        };
+        if !self.dead.is_empty() {
+            for at in (0..self.segments.len()).rev() {
+                if stale(&self.segments[at], &self.dead) {
+                    self.replace(at..at + 1)?;
+                }
+            }
+        }
+        let short = |segments: &[Arc<Segment>]| {
+            let rows: Vec<usize> = segments.iter().map(|segment| segment.rows()).collect();
+            rows.windows(2).rposition(|pair| pair[1] * 2 > pair[0] && pair[0] + pair[1] <= ROWS_MAX)
+        };
+        while let Some(at) = short(&self.segments) {
+            self.replace(at..at + 2)?;
+        }
+        let have: RoaringBitmap = self.segments.iter().flat_map(|segment| segment.ids().iter().copied()).collect();
+        self.dead &= have;
+        Ok(())
+    }
+
+    /// Puts one segment in the place of some, without their dead rows.
+    fn replace(&mut self, range: std::ops::Range<usize>) -> io::Result<()> {
+        let old: Vec<Arc<Segment>> = self.segments[range.clone()].to_vec();
+        let mut rows: Vec<(u32, usize, usize)> = Vec::new();
+        for (of, segment) in old.iter().enumerate() {
+            let live = segment.ids().iter().enumerate().filter(|(_, id)| !self.dead.contains(**id));
+            rows.extend(live.map(|(row, id)| (*id, of, row)));
+        }
+        rows.sort_unstable();
+        let mut fresh = None;
+        if !rows.is_empty() {
+            let mut writer = self.writer()?;
+            for (_, of, row) in rows {
+                writer.copy(&old[of], row)?;
+            }
+            fresh = Some(Arc::new(writer.finish()?));
+        }
+        self.segments.splice(range, fresh);
+        Ok(())
+    }
+
+    fn manifest(&self) -> io::Result<Manifest> {
+        let mut dead = Vec::new();
+        self.dead.serialize_into(&mut dead)?;
+        Ok(Manifest {
+            version: self.version,
+            dimensions: self.dimensions.max(1) as u64,
+            segments: self.segments.iter().map(|segment| segment.card.clone()).collect(),
+            dead,
+            next: self.next,
+            gate: self.gate,
+        })
+    }
+
+    /// Removes what no manifest names: leftovers of a kill, and what was replaced. A search that still reads it goes on.
+    fn sweep(&self) {
+        let named: Vec<PathBuf> = self.segments.iter().flat_map(|segment| segment.card.files(&self.dir)).collect();
+        for entry in std::fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if !named.contains(&path) && path.file_name().is_some_and(|name| name != manifest::FILE) {
+                // What stays now goes next time.
+                let _ = std::fs::remove_file(path);
+            }
+        }
+    }
+
+    /// Passage ids with their cosine to the question, best first, measured with the record's own vectors.
     pub(crate) fn search(
         &self,
         model: &str,
-        query: &[f32],
-        record: &Record,
+        question: &[f32],
+        record: &Mutex<Record>,
+        allowed: Option<&RoaringBitmap>,
         limit: usize,
     ) -> Result<Vec<(i64, f32)>, Fault> {
-        if query.len() != self.dimensions || limit == 0 {
-            return Ok(Vec::new());
-        }
-        let candidates = self.scan(query, limit * RESCORE);
-        let exact = record.vectors(model, &candidates)?;
+        let ids: Vec<i64> = self.nearest(question, allowed, limit)?.into_iter().map(|(id, _)| id.into()).collect();
+        let exact = locked(record).vectors(model, &ids)?;
         let mut found: Vec<(i64, f32)> =
-            candidates.iter().filter_map(|id| Some((*id, cosine(query, exact.get(id)?)))).collect();
+            ids.iter().filter_map(|id| Some((*id, cosine(question, exact.get(id)?)))).collect();
         found.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         found.truncate(limit);
         Ok(found)
     }
+}
 
-    fn scan(&self, query: &[f32], limit: usize) -> Vec<i64> {
-        let mut coded = Vec::with_capacity(self.dimensions);
-        quantize(query, &mut coded);
-        let coded: Vec<i16> = coded.into_iter().map(|code| i16::from(code.cast_signed())).collect();
-        let scales_at = HEAD_BYTES + self.count * 8;
-        let codes_at = scales_at + self.count * 4;
-        let scales = self.bytes[scales_at..codes_at].chunks_exact(4);
-        let codes = self.bytes[codes_at..].chunks_exact(self.dimensions);
-        let mut best: BinaryHeap<Reverse<(Score, usize)>> = BinaryHeap::with_capacity(limit + 1);
-        for (at, (scale, codes)) in scales.zip(codes).enumerate() {
-            let scale = f32::from_le_bytes([scale[0], scale[1], scale[2], scale[3]]);
-            let score = Score(dot(codes, &coded) as f32 * scale);
-            if best.len() < limit {
-                best.push(Reverse((score, at)));
-            } else if best.peek().is_some_and(|Reverse((least, _))| score > *least) {
-                best.pop();
-                best.push(Reverse((score, at)));
-            }
+impl Nearest for Segments {
+    fn nearest(
+        &self,
+        question: &[f32],
+        allowed: Option<&RoaringBitmap>,
+        limit: usize,
+    ) -> Result<Vec<(u32, f32)>, Fault> {
+        if question.len() != self.dimensions || limit == 0 {
+            return Ok(Vec::new());
         }
-        best.into_iter().filter_map(|Reverse((_, at))| self.id(at)).collect()
-    }
-
-    fn id(&self, at: usize) -> Option<i64> {
-        let start = HEAD_BYTES + at * 8;
-        Some(i64::from_le_bytes(self.bytes.get(start..start + 8)?.try_into().ok()?))
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Score(f32);
-
-impl Eq for Score {}
-
-impl PartialOrd for Score {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Score {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.total_cmp(&other.0)
+        let filtered = allowed.is_some();
+        let alive = (!self.dead.is_empty()).then(|| match allowed {
+            Some(allowed) => allowed - &self.dead,
+            None => {
+                let mut all = RoaringBitmap::new();
+                all.insert_range(..);
+                all - &self.dead
+            }
+        });
+        let allowed = alive.as_ref().or(allowed);
+        let wrong = |error: io::Error| {
+            Fault::new(Code::FileUnreadable, format!("the vectors in `{}` can't be read", self.dir.display()))
+                .cause(error)
+                .hint("index again: they are made anew from the record")
+        };
+        let asked = scan::widened(question);
+        let mut best = Best::new(limit * EXACT_EACH);
+        let factor = if filtered { FILTERED_FACTOR } else { 1 };
+        let rescored = RESCORED_MIN.max(limit * RESCORED_EACH) * factor;
+        let by_signs = self.gate.as_ref().is_some_and(Gate::passed);
+        let few = allowed.is_some_and(|allowed| allowed.len() <= WITHOUT_SIGNS_MAX);
+        let masked = self.segments.iter().filter_map(|segment| Some((segment, segment.mask(allowed)?)));
+        if few {
+            for (segment, mask) in masked {
+                segment.rescore(&asked, &segment.seen_rows(&mask), &mut best).map_err(wrong)?;
+            }
+        } else if by_signs {
+            let signs = scan::signs(question);
+            let (mut near, mut base, mut bases) = (Best::new(rescored), 0, Vec::new());
+            for (segment, mask) in masked {
+                segment.scan_bits(&signs, &mask, base, &mut near);
+                bases.push((base, segment));
+                base += segment.rows() as u32;
+            }
+            let mut rows: Vec<u32> = near.finish().into_iter().map(|(_, row)| row).collect();
+            rows.sort_unstable();
+            for (base, segment) in bases {
+                let own: Vec<u32> = rows
+                    .iter()
+                    .filter(|row| (base..base + segment.rows() as u32).contains(row))
+                    .map(|row| row - base)
+                    .collect();
+                segment.rescore(&asked, &own, &mut best).map_err(wrong)?;
+            }
+        } else {
+            masked.for_each(|(segment, mask)| segment.scan_codes(&asked, &mask, &mut best));
+        }
+        Ok(best.finish().into_iter().map(|(Reverse(Score(score)), id)| (id, score)).collect())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-        #[test]
-        fn eight_bits_keep_the_product(a in prop::collection::vec(-1f32..1.0, 384), b in prop::collection::vec(-1f32..1.0, 384)) {
-            let (mut left, mut right) = (Vec::new(), Vec::new());
-            let scale = quantize(&a, &mut left) * quantize(&b, &mut right);
-            let right: Vec<i16> = right.into_iter().map(|code| i16::from(code.cast_signed())).collect();
-            let product: f32 = a.iter().zip(&b).map(|(a, b)| a * b).sum();
-            prop_assert!((dot(&left, &right) as f32 * scale - product).abs() < 1.0, "{product}");
-        }
-    }
-
-    #[test]
-    fn a_cosine_needs_no_unit_length() {
-        assert!((cosine(&[3.0, 4.0], &[6.0, 8.0]) - 1.0).abs() < 1e-6);
-        assert_eq!(cosine(&[0.0, 0.0], &[1.0, 0.0]), 0.0);
-        assert_eq!(cosine(&[1.0], &[1.0, 0.0]), 0.0);
-    }
-}
+mod tests;

@@ -4,6 +4,7 @@
 //! decided here from retrieved evidence, never by a language model's word.
 
 use crate::embedder::Embedder;
+use crate::filter;
 use crate::maps::Card;
 use crate::prompt::prompt;
 use crate::stream::{EventSender, Reader};
@@ -22,7 +23,7 @@ use std::sync::{MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
 /// Hits that the evidence is weighed over.
-const HITS_MAX: u32 = 12;
+const HITS_MAX: usize = 12;
 /// Passages that a language model gets to see.
 const PASSAGES_MAX: usize = 3;
 /// An answer from files is short; a small model that goes on only wanders off.
@@ -184,21 +185,14 @@ struct Retrieved {
 }
 
 /// Searches the chosen maps and merges their hits.
-fn retrieve(
-    inner: &Inner,
-    cards: &[Card],
-    text: &str,
-    limit: u32,
-    embedder: Option<&Embedder>,
-) -> Result<Retrieved, Fault> {
+fn retrieve(inner: &Inner, cards: &[Card], query: &Query, embedder: Option<&Embedder>) -> Result<Retrieved, Fault> {
     let started = Instant::now();
     let mut found = Retrieved { hits: Vec::new(), arms: String::new(), notices: Vec::new(), took_us: 0, passages: 0 };
     let (mut searched, mut arms) = (Vec::with_capacity(cards.len()), Vec::new());
     for card in cards {
         let map = inner.maps.open(&card.name)?;
-        let query = Query { text: text.to_string(), limit: limit as usize };
         let own = embedder_of(inner, &map, embedder)?;
-        let mut result = map.search(&query, own.as_ref().map(|embedder| embedder as &dyn Embed))?;
+        let mut result = map.search(query, own.as_ref().map(|embedder| embedder as &dyn Embed))?;
         if !arms.contains(&result.arms) {
             arms.push(std::mem::take(&mut result.arms));
         }
@@ -207,7 +201,7 @@ fn retrieve(
         found.passages += passages;
         searched.push((result, passages));
     }
-    found.hits = map::merge::merge(searched, limit as usize);
+    found.hits = map::merge::merge(searched, query.limit);
     found.arms = arms.join("; ");
     found.took_us = micros(started);
     Ok(found)
@@ -225,7 +219,13 @@ pub(crate) fn search(inner: &Inner, request: &SearchRequest) -> Result<SearchRep
             .hint("`freehold map list` shows the labels; `freehold map add NAME --label LABEL` sets one"));
     }
     let embedder = if request.lexical_only { None } else { embedder(inner, None) };
-    let found = retrieve(inner, &cards, &request.query, request.limit.clamp(1, SEARCH_LIMIT_MAX), embedder.as_ref())?;
+    let parsed = map::syntax::parse(&request.query);
+    let notes = parsed.notes.clone();
+    let mut query = Query::of(parsed, request.limit.clamp(1, SEARCH_LIMIT_MAX) as usize);
+    query.filter = query.filter.and(filter::filter(&request.filter)?);
+    query.explain = request.explain;
+    let mut found = retrieve(inner, &cards, &query, embedder.as_ref())?;
+    found.notices.splice(0..0, notes);
     Ok(SearchReply {
         hits: found.hits.into_iter().map(|hit| search_hit(hit, &cards)).collect(),
         took_us: found.took_us,
@@ -237,17 +237,8 @@ pub(crate) fn search(inner: &Inner, request: &SearchRequest) -> Result<SearchRep
 
 fn search_hit(hit: Hit, cards: &[Card]) -> SearchHit {
     let card = cards.iter().find(|card| card.sources.iter().any(|source| hit.path.starts_with(source)));
-    SearchHit {
-        map: card.map(|card| card.name.clone()).unwrap_or_default(),
-        label: card.map(|card| card.label).unwrap_or_default(),
-        path: hit.path.display().to_string(),
-        place: hit.place,
-        title: hit.title,
-        heading: hit.heading,
-        text: hit.text,
-        score: hit.score,
-        highlights: hit.highlights,
-    }
+    let (map, label) = card.map(|card| (card.name.clone(), card.label)).unwrap_or_default();
+    filter::shown(hit, map, label)
 }
 
 fn micros(since: Instant) -> u64 {
@@ -272,7 +263,10 @@ fn run_ask(inner: &Inner, request: &AskFilesRequest, events: &EventSender<AskEve
     // A missing model is said before the search, not after it.
     let source = if request.quotes { None } else { Some(inner.model_for(&request.model, Modality::Chat)?) };
     let embedder = embedder(inner, Some(&events.reader));
-    let found = retrieve(inner, &cards, question, HITS_MAX, embedder.as_ref())?;
+    // A question's quotation marks and colons are its own: only a search has a syntax.
+    let filter = filter::filter(&request.filter)?;
+    let query = Query { text: question.to_owned(), limit: HITS_MAX, filter, ..Query::default() };
+    let found = retrieve(inner, &cards, &query, embedder.as_ref())?;
     if events.cancelled() {
         return Err(Fault::new(Code::Cancelled, "nobody waits for this answer any more"));
     }

@@ -439,7 +439,7 @@ fn round(inner: &Inner, name: &str, since: u64) -> Result<(), base::Fault> {
     let made = map.embed(&embedder, since, &mut on, &inner.fresh.cancel);
     let model = map::Embed::model(&embedder);
     if made.as_ref().is_ok_and(|made| *made > 0) {
-        map.update_vectors(&model)?;
+        map.follow_vectors(&model)?;
     }
     let left = map.without_vector(&model)?;
     if inner.maps.named(name).is_ok() {

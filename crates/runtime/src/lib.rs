@@ -8,6 +8,7 @@ mod daemon;
 mod doctor;
 mod embedder;
 mod files;
+mod filter;
 mod fresh;
 pub mod life;
 mod logs;

@@ -291,6 +291,35 @@ pub struct SearchRequest {
     /// Only maps that are at least this open.
     #[serde(default)]
     pub label: Label,
+    #[serde(default)]
+    pub filter: Filter,
+    /// Let each hit say why it stands where it does.
+    #[serde(default)]
+    pub explain: bool,
+}
+
+/// Documents that a search or an answer may see: all that is named must hold; of several values of one kind, one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Filter {
+    /// Absolute paths: documents at or below one of them.
+    #[serde(rename = "in", skip_serializing_if = "Vec::is_empty")]
+    pub folders: Vec<String>,
+    /// Formats (`pdf`, `mail`) or file endings (`md`).
+    #[serde(rename = "type", skip_serializing_if = "Vec::is_empty")]
+    pub types: Vec<String>,
+    /// `2026`, `2026-03` or `2026-03-09`: from its first day on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// Likewise: before its first day.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// A part of the author's name or address.
+    #[serde(rename = "author", skip_serializing_if = "Vec::is_empty")]
+    pub authors: Vec<String>,
+    /// `en`, `de`.
+    #[serde(rename = "lang", skip_serializing_if = "Vec::is_empty")]
+    pub languages: Vec<String>,
 }
 
 fn default_limit() -> u32 {
@@ -325,6 +354,44 @@ pub struct SearchHit {
     pub score: f32,
     /// Byte ranges within `text` that match the query's words.
     pub highlights: Vec<(u32, u32)>,
+    /// Where nearly the same words stand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alike: Vec<Alike>,
+    /// Only when the request asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<Why>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Alike {
+    pub path: String,
+    pub place: Place,
+}
+
+/// Why a hit stands where it does, within its own map.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Why {
+    /// BM25, the sum of `parts`; `None` when the word arm didn't find it.
+    pub bm25: Option<f32>,
+    /// What each of the query's words gave, by field.
+    pub parts: Vec<WhyPart>,
+    pub cosine: Option<f32>,
+    /// Ranks within each arm, from 1.
+    pub lexical_rank: Option<usize>,
+    pub vector_rank: Option<usize>,
+    /// `scores` or `ranks`: how the arms were joined.
+    pub fusion: String,
+    /// What each arm gave the score within its map.
+    pub lexical_share: f32,
+    pub vector_share: f32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WhyPart {
+    pub word: String,
+    /// `body`, `title`, `heading` or `path`.
+    pub field: String,
+    pub score: f32,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -342,6 +409,8 @@ pub struct AskFilesRequest {
     /// Send the passages that the answer was made from as well.
     #[serde(default)]
     pub passages: bool,
+    #[serde(default)]
+    pub filter: Filter,
 }
 
 /// One line of the stream that `ask` answers with.

@@ -1,6 +1,6 @@
 //! `freehold ask`
 
-use super::{fresh, map_or_folder, note, show_progress, speeds};
+use super::{filter, fresh, map_or_folder, note, show_progress, speeds};
 use crate::Context;
 use crate::bar::Bar;
 use crate::ending::{Ending, Outcome};
@@ -23,6 +23,7 @@ status is 1.
 Examples:
   freehold ask \"When does the lease end?\"
   freehold ask --folder ~/house \"How often must the boiler be serviced?\"
+  freehold ask --type mail --after 2026-03 \"What did Nordlicht offer?\"
   freehold ask --quotes \"boiler service\"    quotations, no language model
   freehold ask --passages \"...\"             with the passages behind it
   freehold ask \"...\" --json | jq '.citations[].path'";
@@ -49,6 +50,8 @@ pub(crate) struct Args {
     /// Show the passages that the answer was made from, too
     #[arg(long, short)]
     passages: bool,
+    #[command(flatten)]
+    only: filter::Only,
     /// Print one JSON object when it is done
     #[arg(long)]
     pub(crate) json: bool,
@@ -87,6 +90,7 @@ pub(crate) async fn run(args: Args, context: Context) -> Outcome {
         quotes: args.quotes,
         tokens_max: args.tokens,
         passages: args.passages,
+        filter: args.only.filter()?,
     };
     let link = Link::open(&context).await?;
     let lines = link.stream("ask", &request).await?;

@@ -1,8 +1,7 @@
 //! `freehold search`
 
-use super::fresh;
 use super::map::label;
-use super::{map_or_folder, note};
+use super::{filter, fresh, map_or_folder, note};
 use crate::Context;
 use crate::ending::{Ending, Outcome};
 use crate::flow::wrapped;
@@ -10,7 +9,7 @@ use crate::link::Link;
 use crate::screen::{Screen, clean};
 use crate::words::{cut, file_uri, plural, short_path, span};
 use base::Label;
-use runtime::view::{SEARCH_LIMIT_MAX, SearchHit, SearchReply, SearchRequest};
+use runtime::view::{Alike, SEARCH_LIMIT_MAX, SearchHit, SearchReply, SearchRequest, Why};
 use std::path::Path;
 
 /// Characters of a passage that are shown.
@@ -19,9 +18,15 @@ const SNIPPET_CHARS: usize = 320;
 const EXAMPLES: &str = "\
 Works without any language model. Exit status 1 when nothing is found.
 
+Within the query, \"words side by side\" must stand so, -word mustn't stand
+there, and title:x path:x type:x author:x lang:x in:x after:DATE before:DATE
+keep to some documents. What can't be followed is searched for as words.
+
 Examples:
   freehold search \"boiler service\"
   freehold search --folder ~/Documents --limit 3 lease
+  freehold search '\"notice period\" lease -garage'
+  freehold search lease --type pdf --after 2026-01-01 --explain
   freehold search lease --json | jq -r '.hits[].path'";
 
 /// Find passages in your files
@@ -43,6 +48,11 @@ pub(crate) struct Args {
     /// By words alone: no vectors, no embedding model
     #[arg(long)]
     words: bool,
+    #[command(flatten)]
+    only: filter::Only,
+    /// Show why each passage ranks where it does
+    #[arg(long)]
+    explain: bool,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
@@ -57,6 +67,8 @@ pub(crate) async fn run(args: Args, context: Context) -> Outcome {
         limit: args.limit,
         lexical_only: args.words,
         label: args.label,
+        filter: args.only.filter()?,
+        explain: args.explain,
     };
     let link = Link::open(&context).await?;
     let reply: SearchReply = link.post("search", &request).await?;
@@ -92,7 +104,36 @@ fn shown(hit: &SearchHit, here: Option<&Path>, screen: &Screen) -> String {
     }
     let titles = cut(&clean(&titles.join(" › ")), 60);
     let head = if titles.is_empty() { place } else { format!("{place}  {}", paint.dim(&titles)) };
-    format!("{head}\n  {text}")
+    let mut shown = format!("{head}\n  {text}");
+    for Alike { path, place } in &hit.alike {
+        shown.push_str(&paint.dim(&format!("\n  also {}:{place}", clean(&short_path(path, here)))));
+    }
+    for line in hit.why.iter().flat_map(explained) {
+        shown.push_str(&paint.dim(&format!("\n  {}", clean(&line))));
+    }
+    shown
+}
+
+/// Lines that say why a hit stands where it does.
+fn explained(why: &Why) -> Vec<String> {
+    let place = |rank: Option<usize>| rank.map_or("not among its best".to_string(), |rank| format!("rank {rank}"));
+    let words = match why.bm25 {
+        Some(bm25) => format!("BM25 {bm25:.2}, {}", place(why.lexical_rank)),
+        None => "not among its best".into(),
+    };
+    let parts: Vec<String> =
+        why.parts.iter().map(|part| format!("{} in {} {:.2}", part.word, part.field, part.score)).collect();
+    let vectors = match why.cosine {
+        Some(cosine) => format!("cosine {cosine:.3}, {}", place(why.vector_rank)),
+        None => "none".into(),
+    };
+    let mut lines = vec![format!("words:   {words}"), format!("vectors: {vectors}")];
+    if !parts.is_empty() {
+        lines.insert(1, format!("         {}", parts.join(", ")));
+    }
+    let (lexical, vector) = (why.lexical_share, why.vector_share);
+    lines.push(format!("joined by {}: {lexical:.3} + {vector:.3} = {:.3}", why.fusion, lexical + vector));
+    lines
 }
 
 /// The part of a passage that is shown, white space made single, and the words to mark in it.

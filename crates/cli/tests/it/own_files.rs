@@ -132,6 +132,41 @@ fn search_shows_places_and_matches() {
 }
 
 #[test]
+fn filters_keep_search_and_answers_to_some_documents() {
+    let home = Home::new();
+    let folder = read(&home);
+    std::fs::create_dir(folder.join("old")).expect("a folder");
+    std::fs::write(folder.join("old/boiler.txt"), "The boiler was serviced in 1999 by someone else.\n").expect("write");
+    home.done(&["index", "house"]);
+    let paths = |args: &[&str]| -> Vec<String> {
+        let ran = home.run(&[&["search", "--json"], args].concat());
+        let hits = ran.json()["hits"].as_array().expect("hits").clone();
+        hits.iter().map(|hit| hit["path"].as_str().expect("a path").to_owned()).collect()
+    };
+    for (args, old, new) in [
+        (&["boiler"][..], true, true),
+        (&["boiler", "--in", "house/old"], true, false),
+        (&["boiler", "--type", "md"], false, true),
+        (&["boiler", "--before", "1990"], false, false),
+        (&["boiler -1999"], false, true),
+        (&["\"boiler was serviced in\""], true, false),
+    ] {
+        let found = paths(args);
+        let has = |name: &str| found.iter().any(|path| path.ends_with(name));
+        assert_eq!((has("old/boiler.txt"), has("house/heating.md")), (old, new), "{args:?}: {found:?}");
+    }
+    home.run(&["search", "boiler", "--after", "soon"]).fails(2, "invalid_ask");
+    let ran = home.run(&["ask", "--quotes", "--json", "--type", "md", "Who serviced the boiler in 1999?"]);
+    assert!(!ran.out.contains("someone else"), "{ran:?}");
+    let reply = home.json(&["search", "boiler", "--explain", "--json"]);
+    assert!(reply["hits"][0]["why"]["parts"][0]["score"].as_f64().is_some_and(|score| score > 0.0), "{reply}");
+    let ran = home.done(&["search", "boiler", "--explain"]);
+    assert!(ran.out.contains("words:   BM25") && ran.out.contains("boiler in body"), "{ran:?}");
+    let reply = home.json(&["search", "boiler \"never closed", "--json"]);
+    assert!(reply["notices"][0].as_str().is_some_and(|note| note.contains("quotation mark")), "{reply}");
+}
+
+#[test]
 fn quotations_need_no_language_model() {
     let home = Home::new();
     let folder = read(&home);

@@ -15,9 +15,10 @@ pub(crate) struct Ranked {
     pub(crate) relevant: HashMap<String, u32>,
 }
 
-/// A collection in BEIR's layout.
-pub(crate) struct Cranfield {
-    /// File name and text.
+/// A collection in BEIR's layout: `corpus.jsonl`, `queries.jsonl`, `qrels/test.tsv`.
+pub(crate) struct Collection {
+    pub(crate) name: String,
+    /// Names as the judgements know them, with their texts.
     pub(crate) documents: Vec<(String, String)>,
     pub(crate) queries: Vec<Ranked>,
 }
@@ -35,21 +36,24 @@ fn lines(path: &Path) -> Outcome<Vec<Line>> {
     text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
 }
 
-impl Cranfield {
+impl Collection {
     pub(crate) fn open(dir: &Path, quick: bool) -> Outcome<Self> {
         let documents = lines(&dir.join("corpus.jsonl"))?.into_iter().map(|line| {
             // Some collections repeat the title at the head of the text.
             let text =
                 if line.text.starts_with(&line.title) { line.text } else { format!("{}\n\n{}", line.title, line.text) };
-            (format!("{}.txt", line._id), text.replace('\r', ""))
+            (line._id, text.replace('\r', ""))
         });
         let documents = documents.filter(|(_, text)| !text.trim().is_empty()).collect();
         let mut relevant: HashMap<String, HashMap<String, u32>> = HashMap::new();
         let qrels = std::fs::read_to_string(dir.join("qrels/test.tsv"))?;
-        for line in qrels.lines().skip(1) {
+        for line in qrels.lines() {
             let cells: Vec<&str> = line.split('\t').collect();
-            if let [query, document, grade] = cells.as_slice() {
-                let grade: u32 = grade.trim().parse().unwrap_or(0);
+            // The first line may name the columns. A grade below zero is no relevance.
+            if let [query, document, grade] = cells.as_slice()
+                && let Ok(grade) = grade.trim().parse::<i64>()
+            {
+                let grade = u32::try_from(grade).unwrap_or(0);
                 relevant.entry((*query).to_owned()).or_default().insert((*document).to_owned(), grade);
             }
         }
@@ -60,7 +64,27 @@ impl Cranfield {
             })
             .step_by(if quick { QUICK_STEP } else { 1 })
             .collect();
-        Ok(Self { documents, queries })
+        let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Self { name, documents, queries })
+    }
+
+    /// The collection in a folder, or those in the folders below it.
+    pub(crate) fn all(dir: &Path, quick: bool) -> Outcome<Vec<Self>> {
+        let is_one = |dir: &Path| dir.join("corpus.jsonl").is_file();
+        if is_one(dir) {
+            return Ok(vec![Self::open(dir, quick)?]);
+        }
+        let mut below: Vec<PathBuf> = std::fs::read_dir(dir)?.flatten().map(|entry| entry.path()).collect();
+        below.retain(|dir| is_one(dir));
+        below.sort();
+        if below.is_empty() {
+            return Err(format!(
+                "`{}` holds no collection: no `corpus.jsonl` in it or one folder below",
+                dir.display()
+            )
+            .into());
+        }
+        below.iter().map(|dir| Self::open(dir, quick)).collect()
     }
 }
 

@@ -1,16 +1,19 @@
 //! Quality of search and of evidence on the development collections, for `cargo xtask eval map`.
 //!
-//! `eval [--json] [--quick] [--data DIR] [--vectors FILE] [--texts FILE] [--features FILE] [--sweep]`. The collections are
-//! read from DIR (by default `../shared/data/ir` beside the repository) and indexed through the real
+//! `eval [--only ir|spans] [--json] [--quick] [--data DIR] [--vectors FILE] [--texts FILE] [--features FILE] [--sweep]`.
+//! With `--only ir`, DIR is a collection in BEIR's layout, or a folder of some; with `--only spans` it is the folder of the
+//! span set. Otherwise all development collections are read from DIR (by default `../shared/data/ir` beside the repository) and indexed through the real
 //! reader, record and indexes in a temporary folder. `--texts` writes every text that an embedding model
 //! would be given, one JSON string a line; `--vectors` takes their vectors back (`{"text": …, "vector": […]}`
 //! a line), and then the vector arm and the fusion are judged too. `--features` writes what the judgement of
 //! evidence sees, `--sweep` tries other weights: both are for tuning.
 
 mod collection;
+mod judge;
 mod measure;
+mod resample;
 
-use collection::{Cranfield, Library, Spans};
+use collection::{Collection, Library, Spans};
 use freehold_map::fuse::Fusion;
 use freehold_map::{Boosts, Embed, Map, Query, Reader, ReaderLimits, Tuning};
 use measure::Goal;
@@ -45,10 +48,18 @@ struct Settings {
     json: bool,
     quick: bool,
     sweep: bool,
+    only: Option<Only>,
     data: PathBuf,
     vectors: Option<PathBuf>,
     texts: Option<PathBuf>,
     features: Option<PathBuf>,
+}
+
+/// The part of the judgement that was asked for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Only {
+    Ir,
+    Spans,
 }
 
 impl Settings {
@@ -62,6 +73,13 @@ impl Settings {
                 "--json" => settings.json = true,
                 "--quick" => settings.quick = true,
                 "--sweep" => settings.sweep = true,
+                "--only" => {
+                    settings.only = Some(match path()?.to_str() {
+                        Some("ir") => Only::Ir,
+                        Some("spans") => Only::Spans,
+                        _ => return Err("`--only` takes `ir` or `spans`".into()),
+                    });
+                }
                 "--data" => settings.data = path()?,
                 "--vectors" => settings.vectors = Some(path()?),
                 "--texts" => settings.texts = Some(path()?),
@@ -151,13 +169,16 @@ struct Arm {
     tuning: Tuning,
 }
 
+/// What was tuned for the model that made the vectors of the development collections.
+const TUNED: Fusion = Fusion::Scores { dense: 0.4 };
+
 fn arms(vectors: bool) -> Vec<Arm> {
     let arm = |name, vectors, tuning| Arm { name, vectors, tuning };
-    let usual = Tuning::default();
+    let usual = Tuning { fusion: Some(TUNED), ..Tuning::default() };
     let mut arms = vec![arm("lexical", false, usual)];
     if vectors {
-        arms.push(arm("vector", true, Tuning { fusion: Fusion::Scores { dense: 1.0 }, ..usual }));
-        arms.push(arm("ranks", true, Tuning { fusion: Fusion::Ranks { k: 60.0 }, ..usual }));
+        arms.push(arm("vector", true, Tuning { fusion: Some(Fusion::Scores { dense: 1.0 }), ..usual }));
+        arms.push(arm("ranks", true, Tuning { fusion: Some(Fusion::Ranks { k: 60.0 }), ..usual }));
         arms.push(arm("hybrid", true, usual));
     }
     arms
@@ -183,11 +204,15 @@ fn sweep(vectors: bool) -> Vec<Arm> {
             arms.push(Arm {
                 name,
                 vectors: true,
-                tuning: Tuning { fusion: Fusion::Scores { dense }, ..Tuning::default() },
+                tuning: Tuning { fusion: Some(Fusion::Scores { dense }), ..Tuning::default() },
             });
         }
         for (name, k) in [("rrf 10", 10.0), ("rrf 20", 20.0), ("rrf 60", 60.0)] {
-            arms.push(Arm { name, vectors: true, tuning: Tuning { fusion: Fusion::Ranks { k }, ..Tuning::default() } });
+            arms.push(Arm {
+                name,
+                vectors: true,
+                tuning: Tuning { fusion: Some(Fusion::Ranks { k }), ..Tuning::default() },
+            });
         }
     }
     arms
@@ -199,8 +224,11 @@ fn run(settings: &Settings) -> Outcome<()> {
     let mut report = Report::default();
     report.settings.push(("queries".into(), if settings.quick { "one in five" } else { "all" }.into()));
     let arms = if settings.sweep { sweep(embed.is_some()) } else { arms(embed.is_some()) };
+    if let Some(only) = settings.only {
+        return judge::run(settings, only, &arms, vectors.as_ref(), report);
+    }
     let collecting = settings.texts.is_some();
-    let cranfield = Cranfield::open(&settings.data.join("cranfield"), settings.quick)?;
+    let cranfield = Collection::open(&settings.data.join("cranfield"), settings.quick)?;
     let spans = Spans::open(&settings.data.join("chroma-spans"), settings.quick)?;
     let work = tempfile::tempdir()?;
     let one = indexed(&work.path().join("cranfield"), &cranfield.documents, embed, &mut report)?;
@@ -246,12 +274,20 @@ fn write_texts(settings: &Settings, vectors: &Vectors) -> Outcome<()> {
     Ok(out.flush()?)
 }
 
+/// Documents in one folder.
+const FOLDER_FILES: usize = 1000;
+
 /// Indexes documents as files, as a person's would be.
 fn indexed(dir: &Path, documents: &[(String, String)], embed: Option<&dyn Embed>, report: &mut Report) -> Outcome<Map> {
     let files = dir.join("files");
-    std::fs::create_dir_all(&files)?;
-    for (name, text) in documents {
-        std::fs::write(files.join(name), text)?;
+    for (at, (name, text)) in documents.iter().enumerate() {
+        // A name may be anything, and a folder of a million files is slow.
+        let (folder, name) = match name.strip_suffix(".md") {
+            Some(_) => (files.clone(), name.clone()),
+            None => (files.join((at / FOLDER_FILES).to_string()), format!("{at}.txt")),
+        };
+        std::fs::create_dir_all(&folder)?;
+        std::fs::write(folder.join(name), text)?;
     }
     let map = Map::open(&dir.join("map"), Reader::new(std::env::current_exe()?))?;
     let started = Instant::now();
@@ -294,7 +330,7 @@ fn readers(dir: &Path, report: &mut Report) -> Outcome<()> {
 }
 
 fn ask(map: &Map, text: &str, limit: usize, arm: &Arm, embed: Option<&dyn Embed>) -> Outcome<freehold_map::Found> {
-    let query = Query { text: text.to_owned(), limit };
+    let query = Query { text: text.to_owned(), limit, ..Default::default() };
     Ok(map.search_with(&query, embed.filter(|_| arm.vectors), &arm.tuning)?)
 }
 

@@ -1,6 +1,7 @@
 //! What is measured: ranking, spans, evidence.
 
-use super::collection::{Answered, Cranfield, Library, Question, Spans};
+use super::collection::{Answered, Collection, Library, Question, Spans};
+use super::resample::{Interval, difference};
 use super::{Arm, Outcome, Report, Table, ask};
 use base::Place;
 use freehold_map::evidence::{self, Verdict};
@@ -37,23 +38,32 @@ fn goal(name: &str, measured: f64, peer: Option<f64>, least: f64) -> Goal {
     }
 }
 
+/// A figure without a bound of its own: what is good depends on the collection.
+pub(crate) fn figure(name: &str, values: &[f64]) -> Goal {
+    Goal { goal: "is measured".into(), met: !values.is_empty(), ..goal(name, mean(values), None, 0.0) }
+}
+
 fn mean(values: &[f64]) -> f64 {
     if values.is_empty() { 0.0 } else { values.iter().sum::<f64>() / values.len() as f64 }
 }
 
-/// Documents of the hits, each once, in order.
-fn documents(hits: &[Hit]) -> Vec<String> {
+/// Documents of the hits, each once, in order, by their names in the collection. What was left out as alike stands
+/// beside what it is alike to.
+fn documents<'a>(collection: &'a Collection, hits: &[Hit]) -> Vec<&'a str> {
     let mut seen = HashSet::new();
-    hits.iter()
-        .map(|hit| hit.path.file_stem().unwrap_or_default().to_string_lossy().into_owned())
-        .filter(|name| seen.insert(name.clone()))
+    let paths = hits.iter().flat_map(|hit| std::iter::once(&hit.path).chain(hit.alike.iter().map(|(path, _)| path)));
+    let number = |path: &std::path::PathBuf| path.file_stem()?.to_str()?.parse::<usize>().ok();
+    paths
+        .filter_map(number)
+        .filter(|number| seen.insert(*number))
+        .filter_map(|number| Some(collection.documents.get(number)?.0.as_str()))
         .collect()
 }
 
-fn ndcg(ranked: &[String], relevant: &HashMap<String, u32>, depth: usize) -> f64 {
+fn ndcg(ranked: &[&str], relevant: &HashMap<String, u32>, depth: usize) -> f64 {
     let gain = |grade: u32, rank: usize| f64::from(grade) / (rank as f64 + 2.0).log2();
     let found: f64 =
-        ranked.iter().take(depth).enumerate().filter_map(|(rank, name)| Some(gain(*relevant.get(name)?, rank))).sum();
+        ranked.iter().take(depth).enumerate().filter_map(|(rank, name)| Some(gain(*relevant.get(*name)?, rank))).sum();
     let mut grades: Vec<u32> = relevant.values().copied().collect();
     grades.sort_unstable_by(|a, b| b.cmp(a));
     let ideal: f64 = grades.into_iter().take(depth).enumerate().map(|(rank, grade)| gain(grade, rank)).sum();
@@ -63,24 +73,36 @@ fn ndcg(ranked: &[String], relevant: &HashMap<String, u32>, depth: usize) -> f64
 /// What others measured here with the same library and a stemmer, over whole documents.
 const CRANFIELD_STEMMED: f64 = 0.3643;
 
-pub(crate) fn cranfield(
-    collection: &Cranfield,
+/// What one arm reached, query by query.
+pub(crate) struct Reached {
+    pub(crate) arm: &'static str,
+    pub(crate) ndcgs: Vec<f64>,
+    pub(crate) recalls: Vec<f64>,
+}
+
+/// Passages that are asked for to find a hundred documents.
+const DEEP: usize = 400;
+
+/// nDCG@10 as a search gives it, and recall@100 of documents.
+pub(crate) fn ranking(
+    collection: &Collection,
     map: &Map,
     arms: &[Arm],
     embed: Option<&dyn Embed>,
     report: &mut Report,
-) -> Outcome<()> {
-    let mut rows = Vec::new();
+) -> Outcome<Vec<Reached>> {
+    let (mut rows, mut all) = (Vec::new(), Vec::new());
     for arm in arms {
         let (mut ndcgs, mut recalls, mut times) = (Vec::new(), Vec::new(), Vec::new());
         for query in &collection.queries {
             let found = ask(map, &query.text, 100, arm, embed)?;
             times.push(found.took_us as f64 / 1000.0);
-            let ranked = documents(&found.hits);
-            ndcgs.push(ndcg(&ranked, &query.relevant, 10));
+            ndcgs.push(ndcg(&documents(collection, &found.hits), &query.relevant, 10));
+            let deep = ask(map, &query.text, DEEP, arm, embed)?;
+            let ranked = documents(collection, &deep.hits);
             let relevant = query.relevant.values().filter(|grade| **grade > 0).count().max(1);
-            let held = ranked.iter().filter(|name| query.relevant.get(*name).is_some_and(|grade| *grade > 0)).count();
-            recalls.push(held as f64 / relevant as f64);
+            let is_relevant = |name: &&&str| query.relevant.get(**name).is_some_and(|grade| *grade > 0);
+            recalls.push(ranked.iter().take(100).filter(is_relevant).count() as f64 / relevant as f64);
         }
         times.sort_by(f64::total_cmp);
         let p99 = times.get(times.len() * 99 / 100).copied().unwrap_or(0.0);
@@ -90,20 +112,70 @@ pub(crate) fn cranfield(
             format!("{:.4}", mean(&recalls)),
             format!("{p99:.1}"),
         ]);
-        match arm.name {
-            "lexical" => report.goals.push(goal(
-                "Cranfield, words: nDCG@10",
-                mean(&ndcgs),
-                Some(CRANFIELD_STEMMED),
-                CRANFIELD_STEMMED,
-            )),
-            "hybrid" => report.goals.push(goal("Cranfield, hybrid: nDCG@10", mean(&ndcgs), None, 0.4)),
+        all.push(Reached { arm: arm.name, ndcgs, recalls });
+    }
+    let head = ["arm", "nDCG@10", "recall@100", "p99 ms"].map(str::to_owned).to_vec();
+    report.tables.push(Table {
+        title: format!("{}, {} queries", collection.name, collection.queries.len()),
+        head,
+        rows,
+    });
+    Ok(all)
+}
+
+pub(crate) fn cranfield(
+    collection: &Collection,
+    map: &Map,
+    arms: &[Arm],
+    embed: Option<&dyn Embed>,
+    report: &mut Report,
+) -> Outcome<()> {
+    for reached in ranking(collection, map, arms, embed, report)? {
+        let measured = mean(&reached.ndcgs);
+        match reached.arm {
+            "lexical" => {
+                let stemmed = Some(CRANFIELD_STEMMED);
+                report.goals.push(goal("Cranfield, words: nDCG@10", measured, stemmed, CRANFIELD_STEMMED));
+            }
+            "hybrid" => report.goals.push(goal("Cranfield, hybrid: nDCG@10", measured, None, 0.4)),
             _ => {}
         }
     }
-    let head = ["arm", "nDCG@10", "recall@100", "p99 ms"].map(str::to_owned).to_vec();
-    report.tables.push(Table { title: format!("Cranfield, {} queries", collection.queries.len()), head, rows });
     Ok(())
+}
+
+/// Arms with what each query reached by them.
+pub(crate) type ByArm = Vec<(&'static str, Vec<f64>)>;
+
+/// Hybrid against each of its arms, query by query, in each collection: better on average, significantly worse in none.
+pub(crate) fn against_arms(what: &str, collections: &[(String, ByArm)], report: &mut Report) {
+    let of =
+        |reached: &ByArm, arm: &str| reached.iter().find(|(name, _)| *name == arm).map(|(_, values)| values.clone());
+    let mut rows = Vec::new();
+    for arm in ["lexical", "vector"] {
+        let (mut means, mut worse) = (Vec::new(), 0.0);
+        for (name, reached) in collections {
+            let (Some(hybrid), Some(alone)) = (of(reached, "hybrid"), of(reached, arm)) else { continue };
+            let Interval { mean, low, high } = difference(&hybrid, &alone);
+            worse += f64::from(u8::from(high < 0.0));
+            means.push(mean);
+            rows.push(vec![name.clone(), arm.into(), format!("{mean:+.4}"), format!("{low:+.4} to {high:+.4}")]);
+        }
+        if means.is_empty() {
+            continue;
+        }
+        // One collection alone is no average: there only a significant loss counts.
+        if collections.len() > 1 {
+            report.goals.push(goal(&format!("{what}: hybrid above {arm} on average"), mean(&means), None, 0.0));
+        }
+        let name = format!("{what}: collections where hybrid is significantly worse than {arm}");
+        let none = Goal { goal: "= 0".into(), met: worse == 0.0, ..goal(&name, worse, None, 0.0) };
+        report.goals.push(none);
+    }
+    if !rows.is_empty() {
+        let head = ["collection", "against", "difference", "95 % by paired bootstrap"].map(str::to_owned).to_vec();
+        report.tables.push(Table { title: format!("hybrid against its arms, {what}"), head, rows });
+    }
 }
 
 /// Bytes that two sets of ranges share, and that the second has.
@@ -136,8 +208,8 @@ pub(crate) fn spans(
     arms: &[Arm],
     embed: Option<&dyn Embed>,
     report: &mut Report,
-) -> Outcome<()> {
-    let mut rows = Vec::new();
+) -> Outcome<ByArm> {
+    let (mut rows, mut all) = (Vec::new(), Vec::new());
     for arm in arms {
         let (mut recalls, mut precisions) = (Vec::new(), Vec::new());
         let mut by_corpus: HashMap<&str, Vec<f64>> = HashMap::new();
@@ -161,6 +233,7 @@ pub(crate) fn spans(
             "hybrid" => report.goals.push(goal("spans, hybrid: recall in the first 5", mean(&recalls), None, 0.85)),
             _ => {}
         }
+        all.push((arm.name, recalls));
     }
     let mut head = vec!["arm".to_owned(), "recall".into(), "precision".into()];
     head.extend(maps.iter().map(|(name, _)| name.clone()));
@@ -169,7 +242,7 @@ pub(crate) fn spans(
         head,
         rows,
     });
-    Ok(())
+    Ok(all)
 }
 
 #[derive(Serialize)]
@@ -194,7 +267,7 @@ pub(crate) fn evidence(
     report: &mut Report,
 ) -> Outcome<()> {
     let mut out = features.map(std::fs::File::create).transpose()?.map(std::io::BufWriter::new);
-    let usual = Tuning::default();
+    let usual = Tuning { fusion: Some(super::TUNED), ..Tuning::default() };
     let mut arms = vec![Arm { name: "words", vectors: false, tuning: usual }];
     if embed.is_some() {
         arms.push(Arm { name: "words and vectors", vectors: true, tuning: usual });
@@ -281,7 +354,7 @@ fn write_features(out: &mut impl Write, question: &Question, map: &str, answerab
 
 /// The sample library: whether the quotation holds the answer, and whether other questions are refused.
 pub(crate) fn library(library: &Library, map: &Map, embed: Option<&dyn Embed>, report: &mut Report) -> Outcome<()> {
-    let usual = Tuning::default();
+    let usual = Tuning { fusion: Some(super::TUNED), ..Tuning::default() };
     let mut arms = vec![Arm { name: "words", vectors: false, tuning: usual }];
     if embed.is_some() {
         arms.push(Arm { name: "words and vectors", vectors: true, tuning: usual });

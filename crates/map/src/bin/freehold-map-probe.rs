@@ -48,7 +48,7 @@ fn open(dir: &Path) -> Result<Map, Fault> {
 
 fn search(dir: &Path, words: &str) -> Result<(), Fault> {
     let map = open(dir)?;
-    let query = Query { text: words.into(), limit: 8 };
+    let query = Query { text: words.into(), limit: 8, ..Query::default() };
     // The first search opens the index; the second is what a daemon pays.
     map.search(&query, None)?;
     let found = map.search(&query, None)?;

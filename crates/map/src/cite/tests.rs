@@ -23,6 +23,8 @@ pub(crate) fn hit(question: &str, text: &str, format: Format) -> Hit {
         score: 1.0,
         lexical: None,
         dense: None,
+        alike: Vec::new(),
+        why: None,
         highlights: Vec::new(),
         terms: terms.into(),
         source: Source {

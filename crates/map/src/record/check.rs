@@ -3,7 +3,7 @@
 use super::Record;
 use base::{Code, Fault};
 use rusqlite::Row;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
 /// LIMIT: faults of a damaged record that are told.
 const FAULTS_MAX: usize = 10;
@@ -26,13 +26,6 @@ impl Record {
                 faults.push(format!("{orphans} passages belong to no file"));
             }
             Ok(faults)
-        };
-        read().map_err(|error| self.fault(error))
-    }
-
-    pub(crate) fn passage_ids(&self) -> Result<BTreeSet<i64>, Fault> {
-        let read = || -> rusqlite::Result<BTreeSet<i64>> {
-            self.db.prepare("SELECT id FROM passage")?.query_map([], |row| row.get(0))?.collect()
         };
         read().map_err(|error| self.fault(error))
     }

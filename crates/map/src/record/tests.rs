@@ -7,7 +7,7 @@ fn under(path: &str) -> Scope {
     Scope::default().only([path.into()])
 }
 
-fn row(path: &str, words: &str) -> Change {
+pub(crate) fn row(path: &str, words: &str) -> Change {
     let passage = Passage { span: 0..words.len(), heading: vec!["A".into(), "B".into()], parts: (0, 0) };
     let file = FileRow {
         path: path.into(),
@@ -17,6 +17,7 @@ fn row(path: &str, words: &str) -> Change {
         title: None,
         encoding: Encoding::Utf8,
         fault: None,
+        about: Box::default(),
     };
     let key = key(None, &passage, words);
     let place = Place::Lines { first: 1, last: 1, byte_start: 0, byte_end: words.len() as u64 };
@@ -81,7 +82,11 @@ fn equal_words_need_one_vector_and_unused_ones_go() {
     assert_eq!(record.unembedded_count("m", 0).expect("read"), 0);
     assert_eq!(record.unembedded_count("other model", 0).expect("read"), 2);
     let mut seen = Vec::new();
-    record.each_vector("m", &mut |id, vector| seen.push((id, vector.len()))).expect("read");
+    let mut take = |id, vector: &dyn Fn() -> Vec<f32>| {
+        seen.push((id, vector().len()));
+        Ok(())
+    };
+    record.each_vector("m", &mut take).expect("read");
     assert_eq!(seen, [(1, 2), (2, 2), (3, 2)]);
     assert_eq!(record.summary().expect("read").embedded, 3);
     let known = record.known_in(&Scope::default()).expect("read");

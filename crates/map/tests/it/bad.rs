@@ -269,8 +269,11 @@ fn what_is_on_disk_is_the_owners_alone() {
     place.write("a.txt", "private words");
     let map = place.map();
     index(&map, &place.files(), Some(&super::Hashing::default())).report();
-    map.search(&freehold_map::Query { text: "words".into(), limit: 1 }, Some(&super::Hashing::default()))
-        .expect("found");
+    map.search(
+        &freehold_map::Query { text: "words".into(), limit: 1, ..Default::default() },
+        Some(&super::Hashing::default()),
+    )
+    .expect("found");
     fn check(path: &Path) {
         for entry in std::fs::read_dir(path).expect("read").map(|entry| entry.expect("read")) {
             let meta = entry.metadata().expect("read");

@@ -47,14 +47,18 @@ fn what_was_committed_survives_a_kill() {
         let there = map.summary().expect("it opens").documents as usize;
         assert!(there >= committed, "{committed} were said to be safe, {there} are there");
         // What the word index finds is exactly what the record holds.
-        let hits =
-            map.search(&freehold_map::Query { text: "medlars".into(), limit: 1000 }, None).expect("it searches").hits;
+        let hits = map
+            .search(&freehold_map::Query { text: "medlars".into(), limit: 1000, ..Default::default() }, None)
+            .expect("it searches")
+            .hits;
         assert_eq!(hits.len(), there, "after {lines} lines");
         let ran = index(&map, &place.files(), None);
         let report = ran.report();
         assert_eq!((report.documents, report.unchanged as usize), (FILES as u64, there));
-        let hits =
-            map.search(&freehold_map::Query { text: "medlars".into(), limit: 1000 }, None).expect("it searches").hits;
+        let hits = map
+            .search(&freehold_map::Query { text: "medlars".into(), limit: 1000, ..Default::default() }, None)
+            .expect("it searches")
+            .hits;
         let paths: BTreeSet<_> = hits.iter().map(|hit| &hit.path).collect();
         assert_eq!((hits.len(), paths.len()), (FILES, FILES), "each file once");
     }
@@ -78,10 +82,16 @@ fn a_kill_while_files_change_leaves_no_ghost() {
     killed_after(&place, 1);
     let map = place.map();
     index(&map, &place.files(), None).report();
-    let old = map.search(&freehold_map::Query { text: "medlars".into(), limit: 1000 }, None).expect("it searches").hits;
+    let old = map
+        .search(&freehold_map::Query { text: "medlars".into(), limit: 1000, ..Default::default() }, None)
+        .expect("it searches")
+        .hits;
     assert_eq!(old.len(), (0..FILES).filter(|number| number % 3 == 2).count());
     assert!(old.iter().all(|hit| hit.path.is_file()));
-    let new = map.search(&freehold_map::Query { text: "sorbus".into(), limit: 1000 }, None).expect("it searches").hits;
+    let new = map
+        .search(&freehold_map::Query { text: "sorbus".into(), limit: 1000, ..Default::default() }, None)
+        .expect("it searches")
+        .hits;
     assert_eq!(new.len(), (0..FILES).filter(|number| number % 3 == 1).count());
     assert_eq!(search(&map, "nothing of the kind").hits.len(), 0);
 }
@@ -100,7 +110,8 @@ impl Dice {
 
 /// The version of each file that a map finds, by the words that stand in it.
 fn versions(map: &Map) -> BTreeMap<u64, u64> {
-    let found = map.search(&Query { text: "medlars".into(), limit: 1000 }, None).expect("it searches");
+    let found =
+        map.search(&Query { text: "medlars".into(), limit: 1000, ..Query::default() }, None).expect("it searches");
     assert_eq!(found.notices, Vec::<String>::new());
     let mut versions = BTreeMap::new();
     for hit in found.hits {

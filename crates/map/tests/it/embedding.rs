@@ -46,7 +46,7 @@ fn a_text_that_is_too_long_is_embedded_by_its_beginning() {
     let ran = index(&map, &place.files(), Some(&embed));
     assert_eq!(ran.report().embedded, 3);
     assert_eq!(ran.notices(), ["1 passage is longer than `hashing` can take; vectors were made from their beginnings"]);
-    let query = |text: &str| Query { text: text.into(), limit: 3 };
+    let query = |text: &str| Query { text: text.into(), limit: 3, ..Default::default() };
     let hits = map.search(&query("quinces"), Some(&embed)).expect("found").hits;
     assert!(hits[0].dense.is_some() && hits[0].text.len() > 400, "what is cited stays whole: {hits:?}");
     // A question that is too long is shortened, too.
@@ -98,6 +98,8 @@ fn a_refused_text_stands_in_no_others_way() {
     let map = place.map();
     let ran = index(&map, &place.files(), Some(&Choosy));
     assert_eq!((ran.report().embedded, map.summary().expect("read").embedded), (3, 3));
-    let found = map.search(&Query { text: "plums in August".into(), limit: 4 }, Some(&Choosy)).expect("found");
+    let found = map
+        .search(&Query { text: "plums in August".into(), limit: 4, ..Default::default() }, Some(&Choosy))
+        .expect("found");
     assert_eq!((found.arms.as_str(), names(&found)[0].as_str()), ("lexical+vector", "garden.txt"));
 }

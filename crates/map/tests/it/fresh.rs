@@ -146,8 +146,9 @@ fn vectors_that_are_lost_damaged_or_stale_are_built_again() {
     house(&place);
     let embed = Hashing::default();
     index(&place.map(), &place.files(), Some(&embed)).report();
-    let folder = place.map_dir().join("vectors");
-    let query = Query { text: "boiler serviced in March".into(), limit: 3 };
+    let vectors = std::fs::read_dir(place.map_dir().join("vectors")).expect("read").flatten().next();
+    let folder = vectors.expect("of the one model").path();
+    let query = Query { text: "boiler serviced in March".into(), limit: 3, ..Default::default() };
     for damage in ["", "short"] {
         for entry in std::fs::read_dir(&folder).expect("read").flatten() {
             std::fs::write(entry.path(), damage).expect("written");
@@ -166,7 +167,9 @@ fn without_vectors_the_reply_says_so() {
     let map = place.map();
     index(&map, &place.files(), None).report();
     assert_eq!(search(&map, "boiler").arms, "lexical (no embedding model)");
-    let found = map.search(&Query { text: "boiler".into(), limit: 3 }, Some(&Hashing::default())).expect("found");
+    let found = map
+        .search(&Query { text: "boiler".into(), limit: 3, ..Default::default() }, Some(&Hashing::default()))
+        .expect("found");
     assert!(found.arms.starts_with("lexical (no passage has a vector"), "{}", found.arms);
     assert_eq!(names(&found), ["heating.md"]);
 }
@@ -202,7 +205,8 @@ fn a_failing_embedder_costs_the_vectors_only() {
             Err(base::Fault::new(Code::WorkerDied, "the worker died"))
         }
     }
-    let found = map.search(&Query { text: "boiler".into(), limit: 3 }, Some(&Late)).expect("found");
+    let found =
+        map.search(&Query { text: "boiler".into(), limit: 3, ..Default::default() }, Some(&Late)).expect("found");
     assert_eq!(names(&found), ["heating.md"]);
     assert!(found.notices[0].contains("the worker died"));
 }

@@ -38,7 +38,7 @@ fn indexed(place: &Place, embed: Option<&dyn Embed>) -> Map {
 }
 
 fn found(map: &Map, question: &str, embed: Option<&dyn Embed>) -> Vec<freehold_map::Hit> {
-    map.search(&Query { text: question.into(), limit: 8 }, embed).expect("it searches").hits
+    map.search(&Query { text: question.into(), limit: 8, ..Default::default() }, embed).expect("it searches").hits
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod crash;
 mod edit;
 mod embedding;
 mod erase;
+mod filter;
 mod fresh;
 mod hostile;
 mod library;
@@ -105,7 +106,7 @@ pub(crate) fn index(map: &Map, folder: &Path, embed: Option<&dyn Embed>) -> Ran 
 }
 
 pub(crate) fn search(map: &Map, text: &str) -> Found {
-    map.search(&Query { text: text.into(), limit: 8 }, None).expect("it searches")
+    map.search(&Query { text: text.into(), limit: 8, ..Default::default() }, None).expect("it searches")
 }
 
 /// File names of the hits.

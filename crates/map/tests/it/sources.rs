@@ -106,7 +106,7 @@ fn another_model_takes_over_when_it_is_through_and_not_before() {
     let broken = Named(&hashing, "new", Some(32));
     assert_eq!(map.embed(&broken, 0, &mut |_| {}, &never).expect("it goes on"), 32);
     assert_eq!(map.serving().expect("read").as_deref(), Some("old"), "the new one isn't through");
-    let query = freehold_map::Query { text: "boiler".into(), limit: 3 };
+    let query = freehold_map::Query { text: "boiler".into(), limit: 3, ..freehold_map::Query::default() };
     let found = map.search(&query, Some(&Named(&hashing, "old", None))).expect("found");
     assert_eq!(found.arms, "lexical+vector");
     assert_eq!(map.without_vector("new").expect("read"), 48);
