@@ -10,9 +10,9 @@ pub mod fault;
 pub mod model;
 pub mod unit;
 
-pub use answer::{Delta, Finish, Usage};
-pub use ask::{AppId, Ask, AskId, Limits, Message, Priority, Role, Sampling};
+pub use answer::{Compaction, Delta, Finish, Usage};
+pub use ask::{AppId, Ask, AskId, Limits, Message, Overflow, Priority, Role, Sampling};
 pub use evidence::{Citation, Place};
-pub use fault::{Code, Fault, Hint};
+pub use fault::{Code, Fault, Hint, Shortage};
 pub use model::{Modality, ModelFacts, ModelName, TokenText};
 pub use unit::{Bytes, Millis, Tokens};

@@ -3,6 +3,7 @@
 //! A slow reader stalls nobody: text that waits is joined to text that waits already, progress that
 //! waits is replaced by the newer, and a reader who leaves too much lying loses the ask, not the worker.
 
+use crate::compacting::{Compacting, Turn};
 use crate::handle::Door;
 use crate::locked;
 use base::answer::Progress;
@@ -21,6 +22,10 @@ const UNREAD_BYTES_MAX: usize = 1 << 20;
 #[derive(Debug)]
 pub struct Answer {
     reader: Reader,
+    /// What to do when the prompt doesn't fit, where the caller wants that.
+    compacting: Option<Box<Compacting>>,
+    /// Comes before what is read next.
+    next: Option<Delta>,
 }
 
 /// Unit-length vectors, one per text and in their order, and the tokens that each text took.
@@ -31,11 +36,11 @@ pub struct Embedded {
 }
 
 impl Answer {
-    pub(crate) fn new(reader: Reader) -> Self {
-        Self { reader }
+    pub(crate) fn new(reader: Reader, compacting: Option<Compacting>) -> Self {
+        Self { reader, compacting: compacting.map(Box::new), next: None }
     }
 
-    /// The ask's identity in this daemon's life.
+    /// The ask's identity in this daemon's life; another one after a compaction.
     pub fn id(&self) -> AskId {
         self.reader.id
     }
@@ -43,11 +48,19 @@ impl Answer {
     /// The next delta; `None` after the last one or after a fault.
     pub async fn next(&mut self) -> Option<Result<Delta, Fault>> {
         loop {
-            match self.reader.next().await? {
-                Ok(Item::Delta(delta)) => return Some(Ok(delta)),
-                // A generation gets nothing else.
-                Ok(Item::Vectors { .. } | Item::Probed(_)) => {}
-                Err(fault) => return Some(Err(fault)),
+            if let Some(delta) = self.next.take() {
+                return Some(Ok(delta));
+            }
+            let item = self.reader.next().await?;
+            let Some(compacting) = &mut self.compacting else { return Some(item.and_then(only_delta)) };
+            match compacting.take(item) {
+                Turn::Pass(item) => return Some(item),
+                Turn::Declare(compaction, delta) => {
+                    self.next = Some(delta);
+                    return Some(Ok(Delta::Compacted(compaction)));
+                }
+                Turn::Read(reader) => self.reader = reader,
+                Turn::Skip => {}
             }
         }
     }
@@ -62,7 +75,18 @@ impl Answer {
 pub(crate) enum Item {
     Delta(Delta),
     Vectors { vectors: Vec<Vec<f32>>, tokens: Vec<u32> },
+    Counted(u32),
     Probed(i32),
+}
+
+/// What a generation gets.
+pub(crate) fn only_delta(item: Item) -> Result<Delta, Fault> {
+    match item {
+        Item::Delta(delta) => Ok(delta),
+        Item::Vectors { .. } | Item::Counted(_) | Item::Probed(_) => {
+            Err(Fault::new(Code::Internal, "the engine answered another ask than this"))
+        }
+    }
 }
 
 /// The end that the engine writes to.
@@ -237,7 +261,7 @@ mod tests {
     #[test]
     fn text_that_waits_is_joined_and_progress_replaced() {
         let (sink, reader) = reader();
-        let mut answer = Answer::new(reader);
+        let mut answer = Answer::new(reader, None);
         for done in [1, 2, 3] {
             sink.progress(Progress::Prefill { done, total: 3 });
         }
@@ -255,7 +279,7 @@ mod tests {
     #[test]
     fn a_reader_who_leaves_too_much_lying_loses_the_ask() {
         let (sink, reader) = reader();
-        let mut answer = Answer::new(reader);
+        let mut answer = Answer::new(reader, None);
         let chunk = "x".repeat(1 << 16);
         let written = (0..100).take_while(|_| sink.text(chunk.clone()).is_ok()).count();
         assert_eq!(written, UNREAD_BYTES_MAX >> 16);
@@ -268,7 +292,7 @@ mod tests {
     #[test]
     fn a_reader_that_keeps_up_is_never_refused() {
         let (sink, reader) = reader();
-        let mut answer = Answer::new(reader);
+        let mut answer = Answer::new(reader, None);
         let chunk = "x".repeat(1 << 16);
         for _ in 0..100 {
             sink.text(chunk.clone()).expect("it was read");

@@ -2,9 +2,10 @@
 
 use crate::answer::{Answer, Embedded, Item, Promise, Reader, Sink, wait_for};
 use crate::backend::{BackendChoice, Backends};
+use crate::compacting::Compacting;
 use crate::supervise::{self, Job, Message, Submission};
 use crate::{locked, machine};
-use base::{AppId, Ask, AskId, Code, Fault, Modality, ModelFacts, ModelName, Priority};
+use base::{AppId, Ask, AskId, Code, Fault, Modality, ModelFacts, ModelName, Overflow, Priority};
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -170,6 +171,31 @@ impl Door {
         self.closing.load(Ordering::SeqCst)
     }
 
+    /// Hands an order to the owner thread, or answers it at once with a fault that is there already.
+    pub(crate) fn submit(self: &Arc<Self>, order: Order, refused: Option<Fault>) -> Reader {
+        let ask = AskId(self.next_id.fetch_add(1, Ordering::Relaxed));
+        let sink = Arc::new(Sink::default());
+        let reader = Reader::new(ask, Arc::clone(&sink), Arc::clone(self));
+        if let Some(fault) = refused {
+            sink.fail(fault);
+            return reader;
+        }
+        let Order { model, app, priority, deadline_ms, job } = order;
+        let submitted = Instant::now();
+        let submission =
+            Submission { ask, model, app, priority, deadline_ms, job, promise: Promise(Arc::clone(&sink)), submitted };
+        match self.inbox.try_send(Message::Submit(Box::new(submission))) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => {
+                let words = format!("more than {INBOX_MAX} messages wait for the engine");
+                sink.fail(Fault::new(Code::Busy, words).hint("try again in a moment"));
+            }
+            // The promise went with the message.
+            Err(TrySendError::Disconnected(_)) => {}
+        }
+        reader
+    }
+
     fn close(&self) {
         self.closing.store(true, Ordering::SeqCst);
         let _ = self.inbox.try_send(Message::Nudge);
@@ -229,7 +255,7 @@ impl Engine {
 
     /// Asks a chat model. Returns at once: waiting and loading come as progress, faults in the stream.
     pub fn submit(&self, model: ModelSource, ask: Ask) -> Answer {
-        let Ask { app, model: _, messages, sampling, stop, limits, priority } = ask;
+        let Ask { app, model: _, messages, sampling, stop, limits, priority, overflow } = ask;
         let unfit = (model.facts.modality != Modality::Chat).then(|| {
             let name = &model.name.0;
             Fault::new(Code::ModelUnfit, format!("`{name}` makes embeddings and can't hold a conversation"))
@@ -237,7 +263,9 @@ impl Engine {
         });
         let job = Job::Generate { messages, sampling, stop, tokens_max: limits.tokens_max.unwrap_or(0) };
         let order = Order { model, app, priority, deadline_ms: limits.deadline_ms, job };
-        Answer::new(self.send(order, unfit))
+        let compacting = (overflow == Overflow::Compact && unfit.is_none())
+            .then(|| Compacting::new(Arc::clone(&self.shared.door), order.clone()));
+        Answer::new(self.send(order, unfit), compacting)
     }
 
     /// Embeds texts; in frames small enough that other asks get between them.
@@ -265,7 +293,7 @@ impl Engine {
             let Some(mut reader) = under_way.pop_front() else { return Ok(all) };
             let (vectors, tokens) = result(&mut reader, |item| match item {
                 Item::Vectors { vectors, tokens } => Some((vectors, tokens)),
-                Item::Delta(_) | Item::Probed(_) => None,
+                Item::Delta(_) | Item::Counted(_) | Item::Probed(_) => None,
             })
             .await?;
             all.vectors.extend(vectors);
@@ -292,7 +320,7 @@ impl Engine {
         let mut reader = self.send(order, None);
         wait_for(result(&mut reader, |item| match item {
             Item::Probed(errno) => Some(errno),
-            Item::Delta(_) | Item::Vectors { .. } => None,
+            Item::Delta(_) | Item::Counted(_) | Item::Vectors { .. } => None,
         }))
     }
 
@@ -340,37 +368,18 @@ impl Engine {
     }
 
     fn send(&self, order: Order, refused: Option<Fault>) -> Reader {
-        let door = &self.shared.door;
-        let ask = AskId(door.next_id.fetch_add(1, Ordering::Relaxed));
-        let sink = Arc::new(Sink::default());
-        let reader = Reader::new(ask, Arc::clone(&sink), Arc::clone(door));
-        if let Some(fault) = refused {
-            sink.fail(fault);
-            return reader;
-        }
-        let Order { model, app, priority, deadline_ms, job } = order;
-        let submitted = Instant::now();
-        let submission =
-            Submission { ask, model, app, priority, deadline_ms, job, promise: Promise(Arc::clone(&sink)), submitted };
-        match door.inbox.try_send(Message::Submit(Box::new(submission))) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_)) => {
-                let words = format!("more than {INBOX_MAX} messages wait for the engine");
-                sink.fail(Fault::new(Code::Busy, words).hint("try again in a moment"));
-            }
-            // The promise went with the message.
-            Err(TrySendError::Disconnected(_)) => {}
-        }
-        reader
+        self.shared.door.submit(order, refused)
     }
 }
 
-struct Order {
-    model: ModelSource,
-    app: AppId,
-    priority: Priority,
-    deadline_ms: Option<u64>,
-    job: Job,
+/// An ask on its way to the owner thread.
+#[derive(Debug, Clone)]
+pub(crate) struct Order {
+    pub(crate) model: ModelSource,
+    pub(crate) app: AppId,
+    pub(crate) priority: Priority,
+    pub(crate) deadline_ms: Option<u64>,
+    pub(crate) job: Job,
 }
 
 fn own_app() -> AppId {

@@ -1,17 +1,19 @@
 //! Runs models: admission, chat templates, the machine's means, and the workers' lives.
 //!
 //! Start with [`Engine`]. What is decided without touching anything lies in `admit` (which ask runs
-//! when, which worker lives), [`template`] (messages to prompt), [`plan`] (window and memory) and
-//! [`backend`] (which backend to trust); `supervise` carries it out, one thread owning all state and
+//! when, which worker lives), [`template`] (messages to prompt), [`compact`] (what a conversation that is
+//! too long goes without), [`plan`] (window and memory) and [`backend`] (which backend to trust); `supervise` carries it out, one thread owning all state and
 //! two per worker moving frames. A token's way is: worker, its reader thread, the ask's [`Answer`].
 
 mod admit;
 pub mod backend;
+pub mod compact;
 pub mod machine;
 pub mod plan;
 pub mod template;
 
 mod answer;
+mod compacting;
 mod handle;
 mod render;
 mod supervise;

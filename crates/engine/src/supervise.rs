@@ -53,11 +53,24 @@ pub(crate) struct Submission {
     pub(crate) submitted: Instant,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Job {
-    Generate { messages: Vec<Turn>, sampling: Sampling, stop: Vec<String>, tokens_max: u32 },
-    Embed { texts: Vec<String> },
-    Probe { attempt: Attempt },
+    Generate {
+        messages: Vec<Turn>,
+        sampling: Sampling,
+        stop: Vec<String>,
+        tokens_max: u32,
+    },
+    Embed {
+        texts: Vec<String>,
+    },
+    /// The prompt's tokens, of which nothing is computed.
+    Count {
+        messages: Vec<Turn>,
+    },
+    Probe {
+        attempt: Attempt,
+    },
 }
 
 /// A job's good end, as its worker told it.
@@ -65,6 +78,7 @@ pub(crate) enum Job {
 pub(crate) enum Finished {
     Generated { finish: Finish, spent: Spent },
     Vectors { vectors: Vec<Vec<f32>>, tokens: Vec<u32> },
+    Counted(u32),
     Probed(i32),
 }
 
@@ -202,7 +216,7 @@ impl Owner {
         let Submission { ask, model, app, priority, deadline_ms, job, promise, submitted } = submission;
         let need = match job {
             Job::Generate { .. } | Job::Embed { .. } => Need::Slot,
-            Job::Probe { .. } => Need::Ear,
+            Job::Count { .. } | Job::Probe { .. } => Need::Ear,
         };
         let model = self.key_of(model);
         let pending = Pending { model, promise, submitted, job: Arc::new(job), waited: Waited::default() };
@@ -380,6 +394,7 @@ impl Owner {
             Ending::Done(Finished::Vectors { vectors, tokens }) => {
                 pending.promise.0.finish(vec![Item::Vectors { vectors, tokens }]);
             }
+            Ending::Done(Finished::Counted(tokens)) => pending.promise.0.finish(vec![Item::Counted(tokens)]),
             Ending::Done(Finished::Probed(errno)) => pending.promise.0.finish(vec![Item::Probed(errno)]),
         }
     }

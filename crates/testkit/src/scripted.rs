@@ -125,7 +125,7 @@ fn attend(stage: &Stage, script: &Script, receiver: &mut Receiver, log: &Log) ->
             }
             Directive::Begin(begin) => begin_job(stage, script, *begin),
             Directive::Embed { job, texts } => embed(stage, script, job, texts),
-            Directive::Count { job, prompt } => {
+            Directive::Count { job, prompt, .. } => {
                 let tokens = count_words(&prompt.concat());
                 stage.report(&Report::Counted { job, tokens });
             }
@@ -155,13 +155,18 @@ fn name_of(directive: &Directive) -> String {
 
 fn begin_job(stage: &Stage, script: &Script, begin: Begin) {
     let prompt = begin.prompt.concat();
+    let (words, available) = (count_words(&prompt), script.load.context_tokens);
+    if script.load.windowed && words >= available {
+        let fault = WireFault::ContextOverflow { requested: words + 1, available };
+        return stage.report(&Report::Failed { job: Some(begin.job), fault });
+    }
     let steps = match script.asks.iter().find(|rule| prompt.contains(&rule.when)) {
         Some(rule) => rule.steps.clone(),
         None => ["one", " two", " three"].map(|word| Step::Text(word.to_owned())).to_vec(),
     };
     let cancelled = stage.admit(begin.job);
     let stage = stage.clone();
-    std::thread::spawn(move || stage.perform(&begin, count_words(&prompt), &steps, &cancelled));
+    std::thread::spawn(move || stage.perform(&begin, words, &steps, &cancelled));
 }
 
 fn embed(stage: &Stage, script: &Script, job: u64, texts: Vec<String>) {

@@ -14,8 +14,8 @@ pub enum Directive {
     Begin(Box<Begin>),
     /// Embed some texts; answered by `Vectors` or `Failed`.
     Embed { job: JobId, texts: Vec<String> },
-    /// Count the tokens of a prompt; answered by `Counted`. For tests of how prompts are cut into tokens.
-    Count { job: JobId, prompt: Vec<String> },
+    /// Count the tokens of a prompt, which is given as in `Begin`; answered by `Counted`.
+    Count { job: JobId, prompt: Vec<String>, add_bos: bool },
     /// Stop a job as soon as possible, in the middle of a prefill too. Answered by `Done` with
     /// `WireFinish::Cancelled`, or by nothing when the job had already ended.
     Cancel { job: JobId },

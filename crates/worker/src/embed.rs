@@ -79,7 +79,7 @@ impl<'a> Embedder<'a> {
         let directive = match event {
             Event::Directive { directive, .. } => *directive,
             // Only a generating worker has long prompts.
-            Event::Tokens { .. } => return None,
+            Event::Tokens { .. } | Event::Counted(_) => return None,
             Event::Broken(reason) => return Some(Ending::Broken(reason)),
         };
         match directive {
@@ -91,19 +91,16 @@ impl<'a> Embedder<'a> {
                     self.outbox.send(Report::Failed { job: Some(job), fault });
                 }
             }
-            Directive::Count { job, prompt } => {
-                let report = match self.context.model().tokens(&prompt.concat(), true, false) {
-                    Ok(tokens) => Report::Counted { job, tokens: u32::try_from(tokens.len()).unwrap_or(u32::MAX) },
-                    Err(words) => Report::Failed { job: Some(job), fault: WireFault::Invalid(words) },
-                };
-                self.outbox.send(report);
+            Directive::Count { job, prompt, .. } => {
+                let tokens = self.context.model().tokens(&prompt.concat(), true, false).map_err(WireFault::Invalid);
+                self.outbox.send(serve::counted(job, tokens));
             }
             Directive::Cancel { job } => self.drop_waiting(job),
             Directive::Begin(begin) => {
                 let words = "this worker makes vectors; text comes from a generating model".to_owned();
                 self.outbox.send(Report::Failed { job: Some(begin.job), fault: WireFault::Unfit(words) });
             }
-            other => return serve::answer(other, self.context.model(), self.outbox),
+            other => return serve::answer(other, self.outbox),
         }
         None
     }

@@ -8,7 +8,7 @@ use crate::job::Job;
 use crate::link::{Event, Inbox, Outbox, micros};
 use crate::load::{self, Loaded};
 use crate::serve::{self, Ending};
-use crate::tokens::{self, Tokenizer};
+use crate::tokens::{self, Errand, Tokenizer};
 use batch::compose::{Budget, Composer, Share, Work};
 use batch::crew::Crew;
 use batch::pace::Pace;
@@ -124,6 +124,10 @@ impl<'a> Generator<'a> {
                 self.receive(&begin, received, tokens);
                 return None;
             }
+            Event::Counted(report) => {
+                self.outbox.send(report);
+                return None;
+            }
             Event::Broken(reason) => return Some(Ending::Broken(reason)),
         };
         match directive {
@@ -134,11 +138,12 @@ impl<'a> Generator<'a> {
                 }
             }
             Directive::Cancel { job } => self.end_by_id(job, WireFinish::Cancelled),
+            Directive::Count { job, prompt, add_bos } => self.count(job, prompt, add_bos),
             Directive::Embed { job, .. } => {
                 let fault = WireFault::Unfit("this worker generates text; vectors come from an embedding model".into());
                 self.outbox.send(Report::Failed { job: Some(job), fault });
             }
-            other => return serve::answer(other, self.context.model(), self.outbox),
+            other => return serve::answer(other, self.outbox),
         }
         None
     }
@@ -151,15 +156,27 @@ impl<'a> Generator<'a> {
             return Err(WireFault::Protocol(format!("{WAITING_MAX} jobs are waiting already")));
         }
         check_sampling(&begin.sampling, self.context.model().vocabulary_size())?;
-        if tokens::is_long(&begin) {
+        if tokens::is_long(&begin.prompt) {
             let id = begin.job;
-            self.tokenizer.take(begin, received)?;
+            self.tokenizer.take(Errand::Begin(begin, received))?;
             self.reading.push(id);
             return Ok(());
         }
         let tokens = serve::prompt_tokens(self.context.model(), &begin.prompt, begin.add_bos)?;
         self.waiting.push_back(self.accept(&begin, received, tokens)?);
         Ok(())
+    }
+
+    fn count(&mut self, job: JobId, prompt: Vec<String>, add_bos: bool) {
+        let report = if tokens::is_long(&prompt) {
+            match self.tokenizer.take(Errand::Count { job, prompt, add_bos }) {
+                Ok(()) => return,
+                Err(fault) => Report::Failed { job: Some(job), fault },
+            }
+        } else {
+            serve::counted(job, serve::prompt_tokens(self.context.model(), &prompt, add_bos))
+        };
+        self.outbox.send(report);
     }
 
     /// A long prompt comes back in tokens; its job may have been cancelled meanwhile.

@@ -7,7 +7,7 @@ use crate::link::{Inbox, Outbox};
 use crate::load::{self, Loaded};
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
-use wire::{Directive, Link, Receiver, Report, Sender, WireError, WireFault};
+use wire::{Directive, JobId, Link, Receiver, Report, Sender, WireError, WireFault};
 
 /// Why the work is over.
 #[derive(Debug)]
@@ -74,19 +74,23 @@ fn refuse(sender: &mut Sender, fault: WireFault) -> ExitCode {
 }
 
 /// Answers what both loops answer alike. The result, if any, ends the loop.
-pub(crate) fn answer(directive: Directive, model: &Model, outbox: &Outbox) -> Option<Ending> {
+pub(crate) fn answer(directive: Directive, outbox: &Outbox) -> Option<Ending> {
     match directive {
         Directive::Ping { nonce } => outbox.send(Report::Pong { nonce }),
         Directive::Probe { job, attempt } => outbox.send(Report::Probed { job, errno: ffi::attempt(&attempt) }),
-        Directive::Count { job, prompt } => outbox.send(match prompt_tokens(model, &prompt, true) {
-            Ok(tokens) => Report::Counted { job, tokens: u32::try_from(tokens.len()).unwrap_or(u32::MAX) },
-            Err(fault) => Report::Failed { job: Some(job), fault },
-        }),
         Directive::Load(_) => return Some(Ending::Broken("a second model was to be loaded".into())),
         Directive::Shutdown => return Some(Ending::Asked),
-        Directive::Begin(_) | Directive::Embed { .. } | Directive::Cancel { .. } => {}
+        Directive::Begin(_) | Directive::Embed { .. } | Directive::Count { .. } | Directive::Cancel { .. } => {}
     }
     None
+}
+
+/// The answer to `Count`.
+pub(crate) fn counted(job: JobId, tokens: Result<Vec<Token>, WireFault>) -> Report {
+    match tokens {
+        Ok(tokens) => Report::Counted { job, tokens: u32::try_from(tokens.len()).unwrap_or(u32::MAX) },
+        Err(fault) => Report::Failed { job: Some(job), fault },
+    }
 }
 
 /// Tokens of a prompt in pieces; special tokens are recognised within a piece, never across two.

@@ -71,6 +71,8 @@ const PURE: &[&str] = &[
     "crates/map/src/words.rs",
     "crates/engine/src/admit.rs",
     "crates/engine/src/admit/",
+    "crates/engine/src/compact.rs",
+    "crates/engine/src/compact/",
     "crates/engine/src/plan.rs",
     "crates/engine/src/template.rs",
     "crates/engine/src/template/",

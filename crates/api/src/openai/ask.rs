@@ -7,7 +7,7 @@
 
 use crate::field::{Fields, invalid, kind, wrong};
 use crate::reply::Refusal;
-use base::{AppId, Ask, Code, Fault, Limits, Message, Role, Sampling};
+use base::{AppId, Ask, Code, Fault, Limits, Message, Overflow, Role, Sampling};
 use serde_json::{Map, Value};
 
 /// The app that callers of this dialect are: they don't say who they are.
@@ -35,13 +35,23 @@ impl TryFrom<ChatBody> for ChatCall {
         let model = fields.text("model")?.unwrap_or("").to_string();
         let messages = messages(&fields)?;
         let limits = Limits { tokens_max: tokens_max(&fields)?, deadline_ms: None };
-        let ask = Ask::new(AppId(APP.into()), model, messages, sampling(&fields)?, stop(&fields)?, limits)?;
+        let mut ask = Ask::new(AppId(APP.into()), model, messages, sampling(&fields)?, stop(&fields)?, limits)?;
+        ask.overflow = overflow(&fields)?;
         let stream = fields.flag("stream")?.unwrap_or(false);
         let include_usage = match fields.object("stream_options")? {
             Some(options) => options.flag("include_usage")?.unwrap_or(false),
             None => false,
         };
         Ok(Self { ask, stream, include_usage })
+    }
+}
+
+/// Freehold's own: what to do with a prompt that doesn't fit.
+fn overflow(fields: &Fields<'_>) -> Result<Overflow, Refusal> {
+    match fields.text("overflow")? {
+        None | Some("error") => Ok(Overflow::Error),
+        Some("compact") => Ok(Overflow::Compact),
+        Some(other) => Err(invalid("overflow", &format!("is `{other}`"), "use `error` or `compact`")),
     }
 }
 

@@ -93,6 +93,42 @@ fn what_cannot_be_done_has_its_own_status_before_any_stream() {
     assert_eq!(reply.json()["error"]["fault"]["code"], "context_overflow");
 }
 
+/// Eight turns and a question, of which a window of 40 words takes the last few.
+fn long_conversation() -> Value {
+    let turn = |n: usize| [("user", format!("question{n} a b")), ("assistant", format!("answer{n} a b"))];
+    let messages = (0..8).flat_map(turn).chain([("user", "and now".to_owned())]);
+    let messages: Vec<Value> = messages.map(|(role, content)| json!({"role": role, "content": content})).collect();
+    json!({"messages": messages})
+}
+
+#[test]
+fn a_long_conversation_is_compacted_where_that_is_asked_for_and_declared() {
+    let home = Home::new();
+    home.chat_model("small", &Script::default().windowed(40));
+    let port = home.port();
+    let plain = post(port, "/v1/chat/completions", &long_conversation());
+    assert_eq!((plain.status, plain.code().as_str()), (400, "context_length_exceeded"));
+    assert_eq!(plain.json()["error"]["fault"]["shortage"]["available"], 40);
+    let body = with(long_conversation(), json!({"overflow": "compact"}));
+    let whole = post(port, "/v1/chat/completions", &body);
+    assert_eq!(whole.status, 200, "{}", whole.text());
+    let compacted = whole.json()["freehold"]["compacted"].clone();
+    let number = |name: &str| compacted[name].as_u64().unwrap_or_else(|| panic!("no {name} in {compacted}"));
+    assert!(number("turns") > 0 && number("tokens") > 0, "{compacted}");
+    assert_eq!(number("messages"), 2 * number("turns"));
+    let stream = post(port, "/v1/chat/completions", &with(body, json!({"stream": true})));
+    let events = events(&stream.text());
+    let first = |what: &dyn Fn(&Value) -> bool| events.iter().position(what).expect("such an event");
+    let declared = first(&|event| event["freehold"]["compacted"] == compacted);
+    let text = |event: &Value| event["choices"][0]["delta"]["content"].as_str().is_some_and(|text| !text.is_empty());
+    assert!(declared < first(&text), "said before the answer");
+    assert_eq!(events[events.len() - 2]["freehold"]["compacted"], compacted, "and at its end");
+    let reply = post(port, "/v1/chat/completions", &with(said("hello"), json!({"overflow": "compact"})));
+    assert!(reply.json()["freehold"].get("compacted").is_none(), "{}", reply.text());
+    let wrong = post(port, "/v1/chat/completions", &with(said("hello"), json!({"overflow": "truncate"})));
+    assert_eq!((wrong.status, &wrong.json()["error"]["param"]), (400, &json!("overflow")));
+}
+
 #[test]
 fn a_client_that_goes_away_cancels_its_answer() {
     for stream in [true, false] {

@@ -10,6 +10,7 @@ pub(super) fn from_wire(name: &str, fault: WireFault) -> Fault {
             Code::ContextOverflow,
             format!("the prompt takes {requested} tokens; `{name}` has a window of {available} here"),
         )
+        .shortage(requested, available)
         .hint("send less text; nothing was cut off and nothing was answered")
         .hint("FREEHOLD_CONTEXT sets a larger window, where the model and the memory allow it"),
         WireFault::Protocol(words) => {

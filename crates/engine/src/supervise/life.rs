@@ -316,12 +316,12 @@ impl Life {
                     .ok_or_else(|| late_answer(None, "the answer was under way")),
             ),
             Report::Vectors { job, dimensions, values, tokens } => ended(job, unit_vectors(dimensions, values, tokens)),
+            Report::Counted { job, tokens } => ended(job, Ok(Finished::Counted(tokens))),
             Report::Probed { job, errno } => ended(job, Ok(Finished::Probed(errno))),
             Report::Failed { job: Some(job), fault } => {
                 ended(job, Err(fault::from_wire(&self.source.name.0, fault)));
             }
             Report::Pong { .. }
-            | Report::Counted { .. }
             | Report::Hello { .. }
             | Report::Loading { .. }
             | Report::Ready(_)
@@ -499,6 +499,7 @@ impl Writer {
                 deadline_ms: task.deadline_ms,
             })),
             Job::Embed { texts } => Directive::Embed { job, texts: texts.clone() },
+            Job::Count { messages } => Directive::Count { job, prompt: self.prompt(messages)?, add_bos: self.add_bos },
             Job::Probe { attempt } => Directive::Probe { job, attempt: attempt.clone() },
         })
     }

@@ -1,7 +1,7 @@
 //! An engine with scripted models, and reading answers with a bound.
 
 use base::answer::Progress;
-use base::{AppId, Ask, Delta, Fault, Finish, Limits, Message, Role, Sampling, Usage};
+use base::{AppId, Ask, Compaction, Delta, Fault, Finish, Limits, Message, Role, Sampling, Usage};
 use engine::{Answer, Engine, EngineConfig, ModelSource, Tuning};
 use std::path::Path;
 use std::pin::pin;
@@ -123,6 +123,7 @@ pub(crate) fn read_text(answer: &mut Answer, text: &str) {
 pub(crate) struct Said {
     pub(crate) text: String,
     pub(crate) progress: Vec<Progress>,
+    pub(crate) compacted: Option<Compaction>,
     pub(crate) usage: Option<Usage>,
     pub(crate) finish: Option<Finish>,
     pub(crate) fault: Option<Fault>,
@@ -146,6 +147,10 @@ impl Said {
                 Ok(Delta::Done(finish)) => {
                     assert!(said.usage.is_some(), "no usage before the end");
                     said.finish = Some(finish);
+                }
+                Ok(Delta::Compacted(compaction)) => {
+                    assert!(said.text.is_empty() && said.compacted.is_none(), "said once, before the text");
+                    said.compacted = Some(compaction);
                 }
                 Ok(Delta::Citation(_) | Delta::Notice(_)) => panic!("the engine says no such thing: {item:?}"),
                 Err(fault) => said.fault = Some(fault),

@@ -92,7 +92,7 @@ fn questions_are_answered_in_the_middle_of_a_long_list() {
     let text = "a sentence of some length about nothing in particular ".repeat(8);
     worker.send(&Directive::Embed { job: 1, texts: vec![text; 2000] });
     worker.send(&Directive::Ping { nonce: 42 });
-    worker.send(&Directive::Count { job: 2, prompt: vec!["a word".into()] });
+    worker.send(&Directive::Count { job: 2, prompt: vec!["a word".into()], add_bos: false });
     let mut answered = 0;
     while answered < 2 {
         match worker.receive().unwrap() {

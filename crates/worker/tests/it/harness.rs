@@ -252,7 +252,8 @@ impl Worker {
 
     pub(crate) fn count(&mut self, prompt: &[&str]) -> u32 {
         let job = 900_000;
-        self.send(&Directive::Count { job, prompt: prompt.iter().map(ToString::to_string).collect() });
+        let prompt = prompt.iter().map(ToString::to_string).collect();
+        self.send(&Directive::Count { job, prompt, add_bos: true });
         self.find(|report| match report {
             Report::Counted { tokens, .. } => Some(*tokens),
             _ => None,
