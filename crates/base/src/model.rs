@@ -13,6 +13,8 @@ pub struct ModelName(pub String);
 pub enum Modality {
     Chat,
     Embed,
+    /// Judges how well a document answers a query.
+    Rerank,
 }
 
 /// A special token's id and text.

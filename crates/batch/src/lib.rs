@@ -7,6 +7,7 @@
 pub mod compose;
 pub mod crew;
 pub mod pace;
+pub mod pack;
 pub mod pool;
 pub mod stop;
 pub mod utf8;

@@ -6,6 +6,7 @@
 use crate::compacting::{Compacting, Turn};
 use crate::handle::Door;
 use crate::locked;
+use crate::vectors::Embedded;
 use base::answer::Progress;
 use base::{AskId, Code, Delta, Fault};
 use std::collections::VecDeque;
@@ -26,13 +27,6 @@ pub struct Answer {
     compacting: Option<Box<Compacting>>,
     /// Comes before what is read next.
     next: Option<Delta>,
-}
-
-/// Unit-length vectors, one per text and in their order, and the tokens that each text took.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Embedded {
-    pub vectors: Vec<Vec<f32>>,
-    pub tokens: Vec<u32>,
 }
 
 impl Answer {
@@ -74,7 +68,7 @@ impl Answer {
 #[derive(Debug)]
 pub(crate) enum Item {
     Delta(Delta),
-    Vectors { vectors: Vec<Vec<f32>>, tokens: Vec<u32> },
+    Vectors(Embedded),
     Counted(u32),
     Probed(i32),
 }
@@ -83,7 +77,7 @@ pub(crate) enum Item {
 pub(crate) fn only_delta(item: Item) -> Result<Delta, Fault> {
     match item {
         Item::Delta(delta) => Ok(delta),
-        Item::Vectors { .. } | Item::Counted(_) | Item::Probed(_) => {
+        Item::Vectors(_) | Item::Counted(_) | Item::Probed(_) => {
             Err(Fault::new(Code::Internal, "the engine answered another ask than this"))
         }
     }

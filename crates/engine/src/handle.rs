@@ -1,12 +1,11 @@
 //! The engine as its callers hold it: a handle that sends bounded messages to the thread that owns all.
 
-use crate::answer::{Answer, Embedded, Item, Promise, Reader, Sink, wait_for};
+use crate::answer::{Answer, Item, Promise, Reader, Sink, wait_for};
 use crate::backend::{BackendChoice, Backends};
 use crate::compacting::Compacting;
 use crate::supervise::{self, Job, Message, Submission};
 use crate::{locked, machine};
 use base::{AppId, Ask, AskId, Code, Fault, Modality, ModelFacts, ModelName, Overflow, Priority};
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -132,14 +131,6 @@ pub(crate) struct Row {
 
 /// LIMIT: news and asks that the owner thread has not looked at yet. Senders but readers never block.
 const INBOX_MAX: usize = 1024;
-/// LIMIT: texts and bytes of one embedding frame, so that others get between two frames.
-const FRAME_TEXTS_MAX: usize = 32;
-const FRAME_BYTES_SOME: usize = 128 << 10;
-const TEXT_BYTES_MAX: usize = 8 << 20;
-/// Frames under way at once: the worker has the next when it ends one.
-const FRAMES_UNDER_WAY: usize = 2;
-/// So many texts are somebody's question; more are an index in the making.
-const INTERACTIVE_TEXTS_MAX: usize = 8;
 
 impl Door {
     pub(crate) fn new() -> (Arc<Self>, Receiver<Message>) {
@@ -257,8 +248,14 @@ impl Engine {
     pub fn submit(&self, model: ModelSource, ask: Ask) -> Answer {
         let Ask { app, model: _, messages, sampling, stop, limits, priority, overflow } = ask;
         let unfit = (model.facts.modality != Modality::Chat).then(|| {
-            let name = &model.name.0;
-            Fault::new(Code::ModelUnfit, format!("`{name}` makes embeddings and can't hold a conversation"))
+            let (name, makes) = (
+                &model.name.0,
+                match model.facts.modality {
+                    Modality::Rerank => "ranks documents",
+                    Modality::Embed | Modality::Chat => "makes embeddings",
+                },
+            );
+            Fault::new(Code::ModelUnfit, format!("`{name}` {makes} and can't hold a conversation"))
                 .hint("name a chat model; `freehold models` shows what each is for")
         });
         let job = Job::Generate { messages, sampling, stop, tokens_max: limits.tokens_max.unwrap_or(0) };
@@ -266,47 +263,6 @@ impl Engine {
         let compacting = (overflow == Overflow::Compact && unfit.is_none())
             .then(|| Compacting::new(Arc::clone(&self.shared.door), order.clone()));
         Answer::new(self.send(order, unfit), compacting)
-    }
-
-    /// Embeds texts; in frames small enough that other asks get between them.
-    ///
-    /// # Errors
-    /// [`Code::ModelUnfit`] for a model that doesn't embed; else what the worker says, or its end.
-    pub async fn embed(&self, model: ModelSource, texts: Vec<String>) -> Result<Embedded, Fault> {
-        if model.facts.modality != Modality::Embed {
-            let name = &model.name.0;
-            return Err(Fault::new(Code::ModelUnfit, format!("`{name}` is a chat model and makes no embeddings"))
-                .hint("name an embedding model; `freehold models` shows what each is for"));
-        }
-        let priority = if texts.len() <= INTERACTIVE_TEXTS_MAX { Priority::Interactive } else { Priority::Batch };
-        let mut frames = frames(texts)?.into_iter();
-        let mut under_way: VecDeque<Reader> = VecDeque::new();
-        let mut all = Embedded { vectors: Vec::new(), tokens: Vec::new() };
-        loop {
-            while under_way.len() < FRAMES_UNDER_WAY
-                && let Some(texts) = frames.next()
-            {
-                let job = Job::Embed { texts };
-                let order = Order { model: model.clone(), app: own_app(), priority, deadline_ms: None, job };
-                under_way.push_back(self.send(order, None));
-            }
-            let Some(mut reader) = under_way.pop_front() else { return Ok(all) };
-            let (vectors, tokens) = result(&mut reader, |item| match item {
-                Item::Vectors { vectors, tokens } => Some((vectors, tokens)),
-                Item::Delta(_) | Item::Counted(_) | Item::Probed(_) => None,
-            })
-            .await?;
-            all.vectors.extend(vectors);
-            all.tokens.extend(tokens);
-        }
-    }
-
-    /// As [`Engine::embed`], on a thread that may block.
-    ///
-    /// # Errors
-    /// As [`Engine::embed`].
-    pub fn embed_blocking(&self, model: ModelSource, texts: Vec<String>) -> Result<Embedded, Fault> {
-        wait_for(self.embed(model, texts))
     }
 
     /// Has the model's worker attempt what its confinement must refuse. Answers the system's error
@@ -320,7 +276,7 @@ impl Engine {
         let mut reader = self.send(order, None);
         wait_for(result(&mut reader, |item| match item {
             Item::Probed(errno) => Some(errno),
-            Item::Delta(_) | Item::Counted(_) | Item::Vectors { .. } => None,
+            Item::Delta(_) | Item::Counted(_) | Item::Vectors(_) => None,
         }))
     }
 
@@ -367,7 +323,7 @@ impl Engine {
         self.shared.door.wait_ended(Duration::from_millis(most));
     }
 
-    fn send(&self, order: Order, refused: Option<Fault>) -> Reader {
+    pub(crate) fn send(&self, order: Order, refused: Option<Fault>) -> Reader {
         self.shared.door.submit(order, refused)
     }
 }
@@ -382,60 +338,16 @@ pub(crate) struct Order {
     pub(crate) job: Job,
 }
 
-fn own_app() -> AppId {
+pub(crate) fn own_app() -> AppId {
     AppId("freehold".into())
 }
 
 /// The one item that an ask which is no generation gets.
-async fn result<T>(reader: &mut Reader, wanted: impl Fn(Item) -> Option<T>) -> Result<T, Fault> {
+pub(crate) async fn result<T>(reader: &mut Reader, wanted: impl Fn(Item) -> Option<T>) -> Result<T, Fault> {
     while let Some(item) = reader.next().await {
         if let Some(found) = wanted(item?) {
             return Ok(found);
         }
     }
     Err(Fault::new(Code::Internal, "the engine ended an ask without a result"))
-}
-
-fn frames(texts: Vec<String>) -> Result<Vec<Vec<String>>, Fault> {
-    let mut frames: Vec<Vec<String>> = Vec::new();
-    let mut bytes = 0;
-    for text in texts {
-        if text.len() > TEXT_BYTES_MAX {
-            let size = text.len();
-            return Err(Fault::new(
-                Code::InvalidAsk,
-                format!("a text to embed holds {size} bytes; {TEXT_BYTES_MAX} is the most"),
-            )
-            .hint("cut it into passages: a vector of so much text finds nothing"));
-        }
-        match frames.last_mut() {
-            Some(frame) if frame.len() < FRAME_TEXTS_MAX && bytes + text.len() <= FRAME_BYTES_SOME => {
-                bytes += text.len();
-                frame.push(text);
-            }
-            _ => {
-                bytes = text.len();
-                frames.push(vec![text]);
-            }
-        }
-    }
-    Ok(frames)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn frames_hold_all_texts_in_order_and_are_bounded() {
-        let texts: Vec<String> = (0..100).map(|i| format!("{i}").repeat(1 + i * 100)).collect();
-        let framed = frames(texts.clone()).expect("none is too long");
-        assert!(framed.iter().all(|frame| frame.len() <= FRAME_TEXTS_MAX));
-        let bytes = |frame: &Vec<String>| frame.iter().map(String::len).sum::<usize>();
-        assert!(framed.iter().all(|frame| frame.len() == 1 || bytes(frame) <= FRAME_BYTES_SOME));
-        assert_eq!(framed.concat(), texts);
-        assert_eq!(frames(Vec::new()).expect("nothing").len(), 0);
-        let fault = frames(vec!["x".repeat(TEXT_BYTES_MAX + 1)]).expect_err("too long");
-        assert_eq!(fault.code, Code::InvalidAsk);
-    }
 }

@@ -17,12 +17,15 @@ mod compacting;
 mod handle;
 mod render;
 mod supervise;
+mod vectors;
 
-pub use answer::{Answer, Embedded};
+pub use answer::Answer;
 pub use backend::{BackendChoice, Tried, Verdict};
 pub use handle::{Engine, EngineConfig, Loaded, ModelSource, Tuning};
 pub use render::run_renderer;
+pub use vectors::{EmbedOptions, Embedded, Ranked};
 pub use wire::Attempt;
+pub use wire::WirePooling as Pooling;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -10,6 +10,7 @@ use crate::admit::{Action, Admission, Bounds, Ending, Entry, Event, ModelKey, Ne
 use crate::answer::{Item, Promise};
 use crate::backend::Backends;
 use crate::handle::{Door, EngineConfig, Loaded, ModelSource, Row, Tuning};
+use crate::vectors::Embedded;
 use base::answer::Progress;
 use base::{AppId, AskId, Code, Delta, Fault, Finish, Message as Turn, Modality, Priority, Sampling, Usage};
 use life::{Life, Order, Process, Task};
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
-use wire::{Attempt, Ready, Spent};
+use wire::{Attempt, EmbedHow, Ready, Spent};
 
 /// What reaches the owner thread.
 #[derive(Debug)]
@@ -63,6 +64,12 @@ pub(crate) enum Job {
     },
     Embed {
         texts: Vec<String>,
+        how: EmbedHow,
+    },
+    Rank {
+        query: String,
+        documents: Vec<String>,
+        truncate: bool,
     },
     /// The prompt's tokens, of which nothing is computed.
     Count {
@@ -77,7 +84,7 @@ pub(crate) enum Job {
 #[derive(Debug, PartialEq)]
 pub(crate) enum Finished {
     Generated { finish: Finish, spent: Spent },
-    Vectors { vectors: Vec<Vec<f32>>, tokens: Vec<u32> },
+    Vectors(Embedded),
     Counted(u32),
     Probed(i32),
 }
@@ -215,7 +222,7 @@ impl Owner {
     fn submit(&mut self, submission: Submission) {
         let Submission { ask, model, app, priority, deadline_ms, job, promise, submitted } = submission;
         let need = match job {
-            Job::Generate { .. } | Job::Embed { .. } => Need::Slot,
+            Job::Generate { .. } | Job::Embed { .. } | Job::Rank { .. } => Need::Slot,
             Job::Count { .. } | Job::Probe { .. } => Need::Ear,
         };
         let model = self.key_of(model);
@@ -243,7 +250,7 @@ impl Owner {
                 let mut slots = ready.sequences_max;
                 if let Some(worker) = self.workers.get_mut(&key) {
                     let model = self.models.get(worker.model.0 as usize);
-                    if model.is_some_and(|model| model.facts.modality == Modality::Embed) {
+                    if model.is_some_and(|model| model.facts.modality != Modality::Chat) {
                         slots = EMBED_SLOTS;
                     }
                     worker.ready = Some((*ready, Instant::now()));
@@ -391,9 +398,7 @@ impl Owner {
                 let usage = self.usage(&pending, spent);
                 pending.promise.0.finish(vec![Item::Delta(Delta::Usage(usage)), Item::Delta(Delta::Done(finish))]);
             }
-            Ending::Done(Finished::Vectors { vectors, tokens }) => {
-                pending.promise.0.finish(vec![Item::Vectors { vectors, tokens }]);
-            }
+            Ending::Done(Finished::Vectors(made)) => pending.promise.0.finish(vec![Item::Vectors(made)]),
             Ending::Done(Finished::Counted(tokens)) => pending.promise.0.finish(vec![Item::Counted(tokens)]),
             Ending::Done(Finished::Probed(errno)) => pending.promise.0.finish(vec![Item::Probed(errno)]),
         }

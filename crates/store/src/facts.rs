@@ -211,7 +211,7 @@ fn bounded(header: &Header, key: &str, max: u32) -> Result<u32, FactsError> {
 /// An encoder, or a decoder whose file says how its outputs become one vector, makes vectors.
 fn modality(header: &Header, arch: &str) -> Result<Modality, FactsError> {
     match header.number::<u32>(&format!("{arch}.pooling_type")) {
-        Some(4) => Err(FactsError::NotAModel("a reranker, which Freehold can't run yet")),
+        Some(4) => Ok(Modality::Rerank),
         Some(1..=3) => Ok(Modality::Embed),
         _ if ENCODERS.contains(&arch) => Ok(Modality::Embed),
         _ => Ok(Modality::Chat),

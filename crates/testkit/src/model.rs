@@ -47,6 +47,15 @@ impl TestModel {
         Self::write(folder, name, Modality::Embed, &embed_gguf(name, script))
     }
 
+    /// As [`TestModel::chat`], but a reranker.
+    ///
+    /// # Panics
+    /// When the file can't be written: the test can't go on.
+    pub fn rerank(folder: &Path, name: &str, script: &Script) -> Self {
+        let gguf = embed_gguf(name, script).set("bert.pooling_type", Value::U32(4));
+        Self::write(folder, name, Modality::Rerank, &gguf)
+    }
+
     fn write(folder: &Path, name: &str, modality: Modality, gguf: &Gguf) -> Self {
         let path = folder.join(format!("{name}.gguf"));
         fs::create_dir_all(folder).expect("a test's folder can be made");

@@ -13,7 +13,7 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Mutex;
-use wire::{Begin, Directive, Product, Ready, Receiver, Report, SelfTest, WireFault, WireProtection};
+use wire::{Begin, Directive, EmbedHow, Product, Ready, Receiver, Report, SelfTest, WireFault, WireProtection};
 
 /// Dimensions of the scripted embeddings.
 pub const DIMENSIONS: u32 = 32;
@@ -124,7 +124,10 @@ fn attend(stage: &Stage, script: &Script, receiver: &mut Receiver, log: &Log) ->
                 stage.report(&Report::Failed { job: None, fault });
             }
             Directive::Begin(begin) => begin_job(stage, script, *begin),
-            Directive::Embed { job, texts } => embed(stage, script, job, texts),
+            Directive::Embed { job, texts, how } => embed(stage, script, job, texts, how),
+            Directive::Rank { job, query, documents, truncate } => {
+                rank(stage, script, job, query, documents, truncate);
+            }
             Directive::Count { job, prompt, .. } => {
                 let tokens = count_words(&prompt.concat());
                 stage.report(&Report::Counted { job, tokens });
@@ -144,7 +147,8 @@ fn name_of(directive: &Directive) -> String {
         Directive::Begin(begin) => {
             format!("begin {} deadline={} prompt={:?}", begin.job, begin.deadline_ms, begin.prompt.concat())
         }
-        Directive::Embed { job, texts } => format!("embed {job} texts={}", texts.len()),
+        Directive::Embed { job, texts, how } => format!("embed {job} {how:?} texts={}", texts.len()),
+        Directive::Rank { job, documents, .. } => format!("rank {job} documents={}", documents.len()),
         Directive::Count { job, .. } => format!("count {job}"),
         Directive::Cancel { job } => format!("cancel {job}"),
         Directive::Ping { .. } => "ping".into(),
@@ -169,9 +173,31 @@ fn begin_job(stage: &Stage, script: &Script, begin: Begin) {
     std::thread::spawn(move || stage.perform(&begin, words, &steps, &cancelled));
 }
 
-fn embed(stage: &Stage, script: &Script, job: u64, texts: Vec<String>) {
+fn embed(stage: &Stage, script: &Script, job: u64, texts: Vec<String>, how: EmbedHow) {
+    vectors(stage, script, job, texts, how.truncate, embedding);
+}
+
+/// More words in common are a higher rank.
+fn rank(stage: &Stage, script: &Script, job: u64, query: String, documents: Vec<String>, truncate: bool) {
+    let score = move |document: &str| {
+        let common = query.split_whitespace().filter(|word| document.split_whitespace().any(|other| other == *word));
+        vec![common.count() as f32]
+    };
+    vectors(stage, script, job, documents, truncate, score);
+}
+
+/// One row for each text. Where the script keeps to a window, words beyond it are left out or refused.
+fn vectors(
+    stage: &Stage,
+    script: &Script,
+    job: u64,
+    texts: Vec<String>,
+    truncate: bool,
+    row: impl Fn(&str) -> Vec<f32> + Send + 'static,
+) {
     let rules = script.asks.iter().filter(|rule| texts.iter().any(|text| text.contains(&rule.when)));
     let steps: Vec<Step> = rules.flat_map(|rule| rule.steps.clone()).collect();
+    let window = if script.load.windowed { script.load.context_tokens } else { u32::MAX };
     let cancelled = stage.admit(job);
     let stage = stage.clone();
     // As a real worker, which answers questions in between.
@@ -179,9 +205,16 @@ fn embed(stage: &Stage, script: &Script, job: u64, texts: Vec<String>) {
         if stage.prepare(job, &steps, &cancelled).is_none() {
             return;
         }
-        let values = texts.iter().flat_map(|text| embedding(text)).collect();
-        let tokens = texts.iter().map(|text| count_words(text)).collect();
-        stage.report(&Report::Vectors { job, dimensions: DIMENSIONS, values, tokens });
+        let words: Vec<u32> = texts.iter().map(|text| count_words(text)).collect();
+        if let Some(requested) = words.iter().copied().find(|words| *words > window && !truncate) {
+            let fault = WireFault::ContextOverflow { requested, available: window };
+            return stage.report(&Report::Failed { job: Some(job), fault });
+        }
+        let rows: Vec<Vec<f32>> = texts.iter().map(|text| row(text)).collect();
+        let dimensions = rows.first().map_or(0, |row| u32::try_from(row.len()).unwrap_or(0));
+        let left_out = words.iter().map(|words| words.saturating_sub(window)).collect();
+        let tokens = words.iter().map(|words| (*words).min(window)).collect();
+        stage.report(&Report::Vectors { job, dimensions, values: rows.concat(), tokens, left_out });
     });
 }
 

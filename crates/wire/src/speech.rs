@@ -13,7 +13,10 @@ pub enum Directive {
     /// Start one generation.
     Begin(Box<Begin>),
     /// Embed some texts; answered by `Vectors` or `Failed`.
-    Embed { job: JobId, texts: Vec<String> },
+    Embed { job: JobId, texts: Vec<String>, how: EmbedHow },
+    /// Judge how well each document answers the query; answered by `Vectors`, whose rows are what the model's
+    /// classifier says, or by `Failed`.
+    Rank { job: JobId, query: String, documents: Vec<String>, truncate: bool },
     /// Count the tokens of a prompt, which is given as in `Begin`; answered by `Counted`.
     Count { job: JobId, prompt: Vec<String>, add_bos: bool },
     /// Stop a job as soon as possible, in the middle of a prefill too. Answered by `Done` with
@@ -44,6 +47,27 @@ pub struct Load {
     pub gpu_layers: u32,
     /// Refuse to say `Ready` unless the system-call filter and file rules are in force.
     pub confine: bool,
+}
+
+/// How texts become vectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EmbedHow {
+    /// `None`: as the model's file says.
+    pub pooling: Option<WirePooling>,
+    /// Scale each vector to length 1.
+    pub normalize: bool,
+    /// Leave out the end of a text that is longer than the window, and say so; else it is a fault.
+    pub truncate: bool,
+}
+
+/// How the vectors of a text's tokens become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WirePooling {
+    Mean,
+    /// The first token's.
+    Cls,
+    /// The last token's.
+    Last,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -132,7 +156,10 @@ pub enum Report {
         job: JobId,
         dimensions: u32,
         values: Vec<f32>,
+        /// What each text took.
         tokens: Vec<u32>,
+        /// What was left out of each text.
+        left_out: Vec<u32>,
     },
     Counted {
         job: JobId,

@@ -139,7 +139,7 @@ impl<'a> Generator<'a> {
             }
             Directive::Cancel { job } => self.end_by_id(job, WireFinish::Cancelled),
             Directive::Count { job, prompt, add_bos } => self.count(job, prompt, add_bos),
-            Directive::Embed { job, .. } => {
+            Directive::Embed { job, .. } | Directive::Rank { job, .. } => {
                 let fault = WireFault::Unfit("this worker generates text; vectors come from an embedding model".into());
                 self.outbox.send(Report::Failed { job: Some(job), fault });
             }

@@ -34,7 +34,8 @@ pub(crate) struct Loaded {
     pub(crate) ready: Ready,
     /// Most tokens in one step; of an embedder, in a step of several texts.
     pub(crate) batch_tokens: u32,
-    pub(crate) embed: bool,
+    /// How the context was made, for a worker that makes vectors.
+    pub(crate) embed: Option<ContextOptions>,
     /// Where threads come from.
     pub(crate) cpu: Backend,
 }
@@ -75,7 +76,7 @@ pub(crate) fn load(receiver: &mut Receiver, sender: &mut Sender) -> Result<Loade
     let several = parts.len() > 1;
     let model = load_model(&load, parts, sender)?;
     let sizes = load.embed.then(|| EmbedSizes::of(&load, model.context_trained()));
-    let mut context = make_context(&load, sizes, Arc::clone(&model))?;
+    let (mut context, embed) = make_context(&load, sizes, Arc::clone(&model))?;
     let protection = if gpu || several {
         warm_up(&mut context, load.embed)?;
         confine(&Rules::default().with_filter(filter(gpu)), load.confine)?
@@ -96,7 +97,7 @@ pub(crate) fn load(receiver: &mut Receiver, sender: &mut Sender) -> Result<Loade
         protection,
     };
     let batch_tokens = sizes.map_or(load.batch_tokens, |sizes| sizes.together);
-    Ok(Loaded { context, ready, batch_tokens, embed: load.embed, cpu })
+    Ok(Loaded { context, ready, batch_tokens, embed, cpu })
 }
 
 fn check(load: &Load, parts: &[OwnedFd]) -> Result<(), WireFault> {
@@ -221,7 +222,11 @@ impl EmbedSizes {
     }
 }
 
-fn make_context(load: &Load, sizes: Option<EmbedSizes>, model: Arc<Model>) -> Result<Context, WireFault> {
+fn make_context(
+    load: &Load,
+    sizes: Option<EmbedSizes>,
+    model: Arc<Model>,
+) -> Result<(Context, Option<ContextOptions>), WireFault> {
     let failed = |reason: String| memory_or(reason, WireFault::LoadFailed);
     let Some(EmbedSizes { step, .. }) = sizes else {
         let options = ContextOptions {
@@ -237,7 +242,7 @@ fn make_context(load: &Load, sizes: Option<EmbedSizes>, model: Arc<Model>) -> Re
         if !context.has_cache() {
             return Err(WireFault::Unfit("this model makes vectors and can't generate text".into()));
         }
-        return Ok(context);
+        return Ok((context, None));
     };
     let options = |pooling| ContextOptions {
         context_tokens: step,
@@ -248,11 +253,12 @@ fn make_context(load: &Load, sizes: Option<EmbedSizes>, model: Arc<Model>) -> Re
     };
     let context = Context::new(Arc::clone(&model), options(Pooling::OfModel)).map_err(failed)?;
     if context.pools_text() {
-        return Ok(context);
+        return Ok((context, Some(options(Pooling::OfModel))));
     }
     // The file doesn't say how to make one vector of many: their mean.
     drop(context);
-    Context::new(model, options(Pooling::Mean)).map_err(failed)
+    let context = Context::new(model, options(Pooling::Mean)).map_err(failed)?;
+    Ok((context, Some(options(Pooling::Mean))))
 }
 
 /// llama.cpp finds out that a context is far beyond the memory only after it has filled much of it.

@@ -64,7 +64,10 @@ fn speak(mut sender: Sender, mut receiver: Receiver, [to_read, to_write]: [Owned
 }
 
 fn work(loaded: Loaded, inbox: &Inbox, outbox: &Outbox) -> Ending {
-    if loaded.embed { Embedder::new(loaded, inbox, outbox).run() } else { Generator::new(loaded, inbox, outbox).run() }
+    match loaded.embed {
+        Some(options) => Embedder::new(loaded, options, inbox, outbox).run(),
+        None => Generator::new(loaded, inbox, outbox).run(),
+    }
 }
 
 fn refuse(sender: &mut Sender, fault: WireFault) -> ExitCode {
@@ -80,7 +83,11 @@ pub(crate) fn answer(directive: Directive, outbox: &Outbox) -> Option<Ending> {
         Directive::Probe { job, attempt } => outbox.send(Report::Probed { job, errno: ffi::attempt(&attempt) }),
         Directive::Load(_) => return Some(Ending::Broken("a second model was to be loaded".into())),
         Directive::Shutdown => return Some(Ending::Asked),
-        Directive::Begin(_) | Directive::Embed { .. } | Directive::Count { .. } | Directive::Cancel { .. } => {}
+        Directive::Begin(_)
+        | Directive::Embed { .. }
+        | Directive::Rank { .. }
+        | Directive::Count { .. }
+        | Directive::Cancel { .. } => {}
     }
     None
 }

@@ -9,7 +9,7 @@ use crate::handle::{Door, EngineConfig, ModelSource};
 use crate::plan::{self, Wish};
 use crate::render::Renderer;
 use crate::template::Moment;
-use crate::{backend, locked, machine};
+use crate::{backend, locked, machine, vectors};
 use base::answer::Progress;
 use base::{AskId, Code, Fault, Message as Turn, Modality, Sampling};
 use jail::{Command, Io, JailError};
@@ -243,7 +243,7 @@ impl Life {
         let names = backends.into_iter().filter_map(|file| file.file_name());
         Ok(Load {
             backends: names.map(|name| name.to_string_lossy().into_owned()).collect(),
-            embed: facts.modality == Modality::Embed,
+            embed: facts.modality != Modality::Chat,
             context_tokens: plan.context_tokens,
             sequences_max: plan.sequences_max,
             batch_tokens: plan.batch_tokens,
@@ -315,7 +315,9 @@ impl Life {
                     .map(|finish| Finished::Generated { finish, spent })
                     .ok_or_else(|| late_answer(None, "the answer was under way")),
             ),
-            Report::Vectors { job, dimensions, values, tokens } => ended(job, unit_vectors(dimensions, values, tokens)),
+            Report::Vectors { job, dimensions, values, tokens, left_out } => {
+                ended(job, vectors::check(dimensions, &values, tokens, left_out).map(Finished::Vectors));
+            }
             Report::Counted { job, tokens } => ended(job, Ok(Finished::Counted(tokens))),
             Report::Probed { job, errno } => ended(job, Ok(Finished::Probed(errno))),
             Report::Failed { job: Some(job), fault } => {
@@ -498,7 +500,10 @@ impl Writer {
                 tokens_max: *tokens_max,
                 deadline_ms: task.deadline_ms,
             })),
-            Job::Embed { texts } => Directive::Embed { job, texts: texts.clone() },
+            Job::Embed { texts, how } => Directive::Embed { job, texts: texts.clone(), how: *how },
+            Job::Rank { query, documents, truncate } => {
+                Directive::Rank { job, query: query.clone(), documents: documents.clone(), truncate: *truncate }
+            }
             Job::Count { messages } => Directive::Count { job, prompt: self.prompt(messages)?, add_bos: self.add_bos },
             Job::Probe { attempt } => Directive::Probe { job, attempt: attempt.clone() },
         })
@@ -544,25 +549,6 @@ fn to_wire(sampling: Sampling) -> WireSampling {
 fn draw() -> u32 {
     let bits = RandomState::new().hash_one(0_u8);
     u32::try_from(bits >> 32).unwrap_or(0)
-}
-
-/// Checks what came and brings every vector to length one.
-fn unit_vectors(dimensions: u32, values: Vec<f32>, tokens: Vec<u32>) -> Result<Finished, Fault> {
-    let width = usize::try_from(dimensions).unwrap_or(0);
-    if width == 0 || values.len() != width.saturating_mul(tokens.len()) {
-        let (count, texts) = (values.len(), tokens.len());
-        let words = format!("the worker sent {count} numbers for {texts} vectors of {dimensions}");
-        return Err(Fault::new(Code::Internal, words));
-    }
-    let unit = |vector: &[f32]| {
-        let length = vector.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>().sqrt();
-        if !length.is_finite() || length == 0.0 {
-            return Err(Fault::new(Code::Internal, format!("the model made a vector of length {length}")));
-        }
-        Ok(vector.iter().map(|v| (f64::from(*v) / length) as f32).collect())
-    };
-    let vectors = values.chunks_exact(width).map(unit).collect::<Result<Vec<Vec<f32>>, Fault>>()?;
-    Ok(Finished::Vectors { vectors, tokens })
 }
 
 /// Keeps the last words of a process: what it says when it dies. They come when it has said all.

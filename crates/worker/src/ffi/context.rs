@@ -22,6 +22,10 @@ pub(crate) enum Pooling {
     /// As the model's file says.
     OfModel,
     Mean,
+    /// The first token's.
+    Cls,
+    /// The last token's.
+    Last,
 }
 
 /// What became of a batch.
@@ -89,6 +93,8 @@ impl Context {
                 params.pooling_type = match pooling {
                     Pooling::OfModel => sys::LLAMA_POOLING_TYPE_UNSPECIFIED,
                     Pooling::Mean => sys::LLAMA_POOLING_TYPE_MEAN,
+                    Pooling::Cls => sys::LLAMA_POOLING_TYPE_CLS,
+                    Pooling::Last => sys::LLAMA_POOLING_TYPE_LAST,
                 };
             }
         }
@@ -161,11 +167,27 @@ impl Context {
         unsafe { sys::llama_n_ctx_seq(self.context.as_ptr()) }
     }
 
-    /// Whether vectors of a whole text come out, and not a rank or one for each token.
+    /// Whether one vector of a whole text comes out, or its rank, and not one for each token.
     pub(crate) fn pools_text(&self) -> bool {
         // SAFETY: as above.
-        let kind = unsafe { sys::llama_pooling_type(self.context.as_ptr()) };
-        kind != sys::LLAMA_POOLING_TYPE_NONE && kind != sys::LLAMA_POOLING_TYPE_RANK
+        unsafe { sys::llama_pooling_type(self.context.as_ptr()) != sys::LLAMA_POOLING_TYPE_NONE }
+    }
+
+    /// What is really done, as a wish for the next context.
+    pub(crate) fn pooling(&self) -> Pooling {
+        // SAFETY: as above.
+        match unsafe { sys::llama_pooling_type(self.context.as_ptr()) } {
+            sys::LLAMA_POOLING_TYPE_MEAN => Pooling::Mean,
+            sys::LLAMA_POOLING_TYPE_CLS => Pooling::Cls,
+            sys::LLAMA_POOLING_TYPE_LAST => Pooling::Last,
+            _ => Pooling::OfModel,
+        }
+    }
+
+    /// Whether what comes out is the word of a classifier.
+    pub(crate) fn ranks(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { sys::llama_pooling_type(self.context.as_ptr()) == sys::LLAMA_POOLING_TYPE_RANK }
     }
 
     /// Computes a batch with the cache.
@@ -211,10 +233,15 @@ impl Context {
         }
     }
 
+    /// Numbers in each row that [`Context::vector`] gives.
+    pub(crate) fn dimensions(&self) -> u32 {
+        if self.ranks() { self.model.classes() } else { self.model.embedding_dimensions() }
+    }
+
     /// The vector of a sequence of the last encoded batch.
     pub(crate) fn vector(&mut self, sequence: i32) -> Option<&[f32]> {
-        let count = usize::try_from(self.model.embedding_dimensions()).ok()?;
-        // SAFETY: as in `logits`; pooled rows are as long as the model's output.
+        let count = usize::try_from(self.dimensions()).ok()?;
+        // SAFETY: as in `logits`; pooled rows are as long as the model's output, ranks as its classes.
         unsafe {
             let row = sys::llama_get_embeddings_seq(self.context.as_ptr(), sequence);
             if row.is_null() { None } else { Some(std::slice::from_raw_parts(row, count)) }

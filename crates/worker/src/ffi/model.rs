@@ -115,6 +115,44 @@ impl Model {
         (wanted && token >= 0).then_some(token)
     }
 
+    /// The token that ends every text, where the model wants one.
+    pub(crate) fn end_token(&self) -> Option<Token> {
+        // SAFETY: as above.
+        let (wanted, end) =
+            unsafe { (sys::llama_vocab_get_add_eos(self.vocab.as_ptr()), sys::llama_vocab_eos(self.vocab.as_ptr())) };
+        if !wanted {
+            return None;
+        }
+        if end >= 0 { Some(end) } else { self.separator() }
+    }
+
+    /// The token that stands between two texts, where the model wants one.
+    pub(crate) fn separating_token(&self) -> Option<Token> {
+        // SAFETY: as above.
+        if unsafe { sys::llama_vocab_get_add_sep(self.vocab.as_ptr()) } { self.separator() } else { None }
+    }
+
+    fn separator(&self) -> Option<Token> {
+        // SAFETY: as above.
+        let token = unsafe { sys::llama_vocab_sep(self.vocab.as_ptr()) };
+        (token >= 0).then_some(token)
+    }
+
+    /// How a query and a document are put together, where the file says it.
+    pub(crate) fn rank_template(&self) -> Option<String> {
+        // SAFETY: the model is alive; the text belongs to it and ends with a zero.
+        unsafe {
+            let text = sys::llama_model_chat_template(self.model.as_ptr(), c"rerank".as_ptr());
+            if text.is_null() { None } else { Some(std::ffi::CStr::from_ptr(text).to_string_lossy().into_owned()) }
+        }
+    }
+
+    /// Numbers that the classifier gives for each text.
+    pub(crate) fn classes(&self) -> u32 {
+        // SAFETY: as above.
+        unsafe { sys::llama_model_n_cls_out(self.model.as_ptr()) }
+    }
+
     /// Some token that can stand alone, for a first warm-up.
     pub(crate) fn any_token(&self) -> Token {
         self.begin_token().unwrap_or(0)
