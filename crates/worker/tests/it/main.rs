@@ -11,6 +11,7 @@ mod embed;
 mod generate;
 mod harness;
 mod life;
+mod rank;
 mod reference;
 mod selftest;
 mod split;
