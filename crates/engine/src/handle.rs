@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
-use wire::Attempt;
+use wire::{Attempt, KvCache};
 
 /// What the engine must be told; everything else it finds out.
 #[derive(Debug, Clone)]
@@ -29,6 +29,8 @@ pub struct EngineConfig {
     pub context_tokens: Option<u32>,
     /// Asks of one model that run at the same time.
     pub sequences_max: u32,
+    /// How contexts are kept while text is generated.
+    pub kv_cache: KvCache,
     /// A model unused for so long is let go; 0: never.
     pub idle_unload_ms: u64,
     pub load_timeout_ms: u64,
@@ -85,6 +87,8 @@ pub struct Loaded {
     pub threads: u32,
     pub context_tokens: u32,
     pub sequences_max: u32,
+    /// How its context is kept.
+    pub kv_cache: KvCache,
     pub running: u32,
     pub queued: u32,
     pub resident_bytes: u64,

@@ -24,8 +24,8 @@ pub use backend::{BackendChoice, Tried, Verdict};
 pub use handle::{Engine, EngineConfig, Loaded, ModelSource, Tuning};
 pub use render::run_renderer;
 pub use vectors::{EmbedOptions, Embedded, Ranked};
-pub use wire::Attempt;
 pub use wire::WirePooling as Pooling;
+pub use wire::{Attempt, KvCache};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

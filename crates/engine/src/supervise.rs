@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
-use wire::{Attempt, EmbedHow, Ready, Spent};
+use wire::{Attempt, EmbedHow, KvCache, Ready, Spent};
 
 /// What reaches the owner thread.
 #[derive(Debug)]
@@ -440,6 +440,10 @@ impl Owner {
                 threads: ready.threads,
                 context_tokens: ready.context_tokens,
                 sequences_max: ready.sequences_max,
+                kv_cache: match source.facts.modality {
+                    Modality::Chat => self.config.kv_cache,
+                    Modality::Embed | Modality::Rerank => KvCache::F16,
+                },
                 running: count(running),
                 queued: count(queued),
                 resident_bytes: ready.resident_bytes,

@@ -65,6 +65,7 @@ pub(crate) fn loaded_row(loaded: Loaded) -> LoadedModel {
         threads: loaded.threads,
         context_tokens: loaded.context_tokens,
         sequences_max: loaded.sequences_max,
+        kv_cache: loaded.kv_cache.as_str().into(),
         running: loaded.running,
         queued: loaded.queued,
         resident_bytes: Bytes(loaded.resident_bytes),

@@ -79,6 +79,7 @@ impl Runtime {
             threads: settings.threads,
             context_tokens: settings.context_tokens,
             sequences_max: settings.sequences_max,
+            kv_cache: settings.kv_cache,
             idle_unload_ms: settings.idle_unload_ms,
             load_timeout_ms: settings.load_timeout_ms,
             confine_required: settings.confine_required,

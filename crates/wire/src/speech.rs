@@ -45,8 +45,48 @@ pub struct Load {
     pub threads: u32,
     /// Layers to put on a GPU; ignored by a CPU backend.
     pub gpu_layers: u32,
+    /// How keys and values are kept while text is generated.
+    pub kv_cache: KvCache,
     /// Refuse to say `Ready` unless the system-call filter and file rules are in force.
     pub confine: bool,
+}
+
+/// How the keys and values of a context are kept, by ggml's names for its types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KvCache {
+    #[default]
+    F16,
+    Q8_0,
+    Q5_1,
+    Q4_0,
+}
+
+impl KvCache {
+    pub const ALL: [KvCache; 4] = [KvCache::F16, KvCache::Q8_0, KvCache::Q5_1, KvCache::Q4_0];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            KvCache::F16 => "f16",
+            KvCache::Q8_0 => "q8_0",
+            KvCache::Q5_1 => "q5_1",
+            KvCache::Q4_0 => "q4_0",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+
+    /// Bytes of 32 numbers, which the packed types keep together with their scale.
+    pub fn block_bytes(self) -> u64 {
+        match self {
+            KvCache::F16 => 64,
+            KvCache::Q8_0 => 34,
+            KvCache::Q5_1 => 24,
+            KvCache::Q4_0 => 18,
+        }
+    }
 }
 
 /// How texts become vectors.
@@ -250,6 +290,11 @@ pub enum WireFault {
     /// A generation asked of an embedder, or the other way round.
     Unfit(String),
     MemoryShort(String),
+    /// The model can't keep its context that way; with llama.cpp's reason.
+    KvCacheUnfit {
+        kv_cache: KvCache,
+        reason: String,
+    },
     /// A parameter that only the worker can check (a token id in `logit_bias`).
     Invalid(String),
 }

@@ -13,7 +13,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
-use wire::{Directive, Load, Ready, Receiver, Report, Sender, WireError, WireFault, WireProtection};
+use wire::{Directive, KvCache, Load, Ready, Receiver, Report, Sender, WireError, WireFault, WireProtection};
 
 /// How long a thread of the pool looks for work before it sleeps, in ggml's units of about 4 ms; see
 /// `docs/decisions/0003-worker.md` for what others cost.
@@ -234,10 +234,11 @@ fn make_context(
             sequences_max: load.sequences_max,
             batch_tokens: load.batch_tokens,
             threads: load.threads,
+            kv_cache: load.kv_cache,
             embed: None,
         };
         check_memory(load.context_tokens, model.cache_bytes_per_token(), memory_bytes())?;
-        let context = Context::new(model, options).map_err(failed)?;
+        let context = Context::new(model, options).map_err(|reason| cache_or(reason, load.kv_cache))?;
         // A model that looks both ways keeps nothing of what it has read.
         if !context.has_cache() {
             return Err(WireFault::Unfit("this model makes vectors and can't generate text".into()));
@@ -249,6 +250,7 @@ fn make_context(
         sequences_max: EMBED_SEQUENCES_MAX,
         batch_tokens: step,
         threads: load.threads,
+        kv_cache: KvCache::F16,
         embed: Some(pooling),
     };
     let context = Context::new(Arc::clone(&model), options(Pooling::OfModel)).map_err(failed)?;
@@ -289,6 +291,17 @@ fn warm_up(context: &mut Context, embed: bool) -> Result<(), WireFault> {
         Decoded::Done => Ok(()),
         Decoded::Failed(reason) => Err(WireFault::LoadFailed(format!("the first token can't be computed: {reason}"))),
         Decoded::Full | Decoded::Aborted => Err(WireFault::LoadFailed("the first token finds no room".into())),
+    }
+}
+
+/// llama.cpp says in words too when a model can't have its keys and values in a packed type.
+fn cache_or(reason: String, kv_cache: KvCache) -> WireFault {
+    let lower = reason.to_lowercase();
+    let about_cache = ["cache type", "quantized v cache", "flash_attn", "flash attention"];
+    if kv_cache != KvCache::F16 && about_cache.iter().any(|words| lower.contains(words)) {
+        WireFault::KvCacheUnfit { kv_cache, reason }
+    } else {
+        memory_or(reason, WireFault::LoadFailed)
     }
 }
 
@@ -337,6 +350,7 @@ mod tests {
                 batch_tokens,
                 threads: 1,
                 gpu_layers: 0,
+                kv_cache: KvCache::F16,
                 confine: true,
             };
             let EmbedSizes { window, step, together } = EmbedSizes::of(&load, trained);

@@ -234,7 +234,8 @@ impl Life {
 
     fn load(&self, choice: &BackendChoice) -> Result<Load, Fault> {
         let facts = &self.source.facts;
-        let wish = Wish { context_tokens: self.config.context_tokens, sequences_max: self.config.sequences_max };
+        let EngineConfig { context_tokens, sequences_max, kv_cache, .. } = *self.config;
+        let wish = Wish { context_tokens, sequences_max, kv_cache };
         let plan = plan::fit(&self.source.name.0, facts, wish, machine::memory())?;
         // Names only: the worker looks beside itself, and knows that place by another path when it was
         // started through a link.
@@ -250,6 +251,7 @@ impl Life {
             threads: self.config.threads.unwrap_or_else(|| machine::processors().threads()),
             // Every layer and the output.
             gpu_layers: if choice.gpu { facts.layers.saturating_add(1) } else { 0 },
+            kv_cache,
             confine: self.config.confine_required,
         })
     }

@@ -26,6 +26,7 @@ pub(crate) fn config(home: &TempHome) -> EngineConfig {
         threads: Some(1),
         context_tokens: None,
         sequences_max: 4,
+        kv_cache: engine::KvCache::F16,
         idle_unload_ms: 0,
         load_timeout_ms: 60_000,
         confine_required: false,

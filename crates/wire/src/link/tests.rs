@@ -1,5 +1,5 @@
 use super::*;
-use crate::{Directive, Load, Report};
+use crate::{Directive, KvCache, Load, Report};
 use proptest::prelude::*;
 use std::io::{Read, Seek, Write};
 
@@ -12,6 +12,7 @@ fn load() -> Load {
         batch_tokens: 512,
         threads: 2,
         gpu_layers: 0,
+        kv_cache: KvCache::F16,
         confine: true,
     }
 }

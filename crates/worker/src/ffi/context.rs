@@ -4,6 +4,7 @@ use super::{Backend, Model, ThreadPool, Token, drain_log, sys};
 use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::sync::Arc;
+use wire::KvCache;
 
 /// How to set up a context.
 #[derive(Debug, Clone, Copy)]
@@ -12,6 +13,7 @@ pub(crate) struct ContextOptions {
     pub(crate) sequences_max: u32,
     pub(crate) batch_tokens: u32,
     pub(crate) threads: u32,
+    pub(crate) kv_cache: KvCache,
     /// For vectors instead of text.
     pub(crate) embed: Option<Pooling>,
 }
@@ -80,6 +82,8 @@ impl Context {
         params.no_perf = true;
         params.kv_unified = true;
         params.flash_attn_type = sys::LLAMA_FLASH_ATTN_TYPE_AUTO;
+        params.type_k = ggml_type(options.kv_cache);
+        params.type_v = params.type_k;
         match options.embed {
             None => {
                 params.n_ubatch = options.batch_tokens.min(512);
@@ -264,6 +268,15 @@ impl Drop for Context {
     fn drop(&mut self) {
         // SAFETY: the context is ours, and what it uses is dropped after it.
         unsafe { sys::llama_free(self.context.as_ptr()) }
+    }
+}
+
+fn ggml_type(kv_cache: KvCache) -> sys::ggml_type {
+    match kv_cache {
+        KvCache::F16 => sys::GGML_TYPE_F16,
+        KvCache::Q8_0 => sys::GGML_TYPE_Q8_0,
+        KvCache::Q5_1 => sys::GGML_TYPE_Q5_1,
+        KvCache::Q4_0 => sys::GGML_TYPE_Q4_0,
     }
 }
 

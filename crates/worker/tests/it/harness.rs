@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use wire::{
-    Begin, Directive, EmbedHow, JobId, Link, Load, Ready, Receiver, Report, Sender, Spent, WireFault, WireFinish,
-    WireSampling,
+    Begin, Directive, EmbedHow, JobId, KvCache, Link, Load, Ready, Receiver, Report, Sender, Spent, WireFault,
+    WireFinish, WireSampling,
 };
 
 /// The folder with the worker, its libraries and its backends, checked to hold this very build.
@@ -88,6 +88,7 @@ pub(crate) fn load() -> Load {
         // Tests run side by side, and threads that wait for each other suffer most from company.
         threads: 1,
         gpu_layers: 0,
+        kv_cache: KvCache::F16,
         confine: true,
     }
 }
