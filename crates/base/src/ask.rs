@@ -117,6 +117,15 @@ pub enum Overflow {
     Compact,
 }
 
+/// An adapter to answer with, and how much of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AdapterChoice {
+    /// As the person typed it.
+    pub name: String,
+    /// 1 is as it was trained; 0 is without it.
+    pub scale: f32,
+}
+
 /// One request for generated text. Build it with [`Ask::new`], which checks it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ask {
@@ -129,6 +138,8 @@ pub struct Ask {
     pub limits: Limits,
     pub priority: Priority,
     pub overflow: Overflow,
+    /// Beside those that the model's name holds (`base+adapter`).
+    pub adapters: Vec<AdapterChoice>,
 }
 
 /// More stop strings than any client sends; each costs a scan per token.
@@ -180,8 +191,8 @@ impl Ask {
         if limits.tokens_max == Some(0) {
             return Err(invalid("max_tokens", "is 0", "ask for at least one token"));
         }
-        let (priority, overflow) = Default::default();
-        Ok(Self { app, model, messages, sampling, stop, limits, priority, overflow })
+        let (priority, overflow, adapters) = Default::default();
+        Ok(Self { app, model, messages, sampling, stop, limits, priority, overflow, adapters })
     }
 }
 

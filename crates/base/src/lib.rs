@@ -11,7 +11,7 @@ pub mod model;
 pub mod unit;
 
 pub use answer::{Compaction, Delta, Finish, Usage};
-pub use ask::{AppId, Ask, AskId, Limits, Message, Overflow, Priority, Role, Sampling};
+pub use ask::{AdapterChoice, AppId, Ask, AskId, Limits, Message, Overflow, Priority, Role, Sampling};
 pub use evidence::{Citation, Place};
 pub use fault::{Code, Fault, Hint, Shortage};
 pub use model::{Modality, ModelFacts, ModelName, TokenText};

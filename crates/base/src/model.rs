@@ -15,6 +15,8 @@ pub enum Modality {
     Embed,
     /// Judges how well a document answers a query.
     Rerank,
+    /// Changes what a model of its architecture says; runs only with one.
+    Adapter,
 }
 
 /// A special token's id and text.

@@ -10,4 +10,5 @@ pub mod pace;
 pub mod pack;
 pub mod pool;
 pub mod stop;
+pub mod turn;
 pub mod utf8;

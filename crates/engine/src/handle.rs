@@ -74,6 +74,18 @@ pub struct ModelSource {
     /// The files of a split model in order; one for most.
     pub parts: Vec<PathBuf>,
     pub facts: Arc<ModelFacts>,
+    /// What an ask wants the model changed by.
+    pub adapters: Vec<AdapterSource>,
+}
+
+/// An adapter as the store knows it, and how much of it is wanted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AdapterSource {
+    pub name: ModelName,
+    pub path: PathBuf,
+    pub bytes: u64,
+    /// 1 is as it was trained.
+    pub scale: f32,
 }
 
 /// A model that is in memory, as its worker described itself.
@@ -250,19 +262,21 @@ impl Engine {
 
     /// Asks a chat model. Returns at once: waiting and loading come as progress, faults in the stream.
     pub fn submit(&self, model: ModelSource, ask: Ask) -> Answer {
-        let Ask { app, model: _, messages, sampling, stop, limits, priority, overflow } = ask;
+        let Ask { app, model: _, messages, sampling, stop, limits, priority, overflow, adapters: _ } = ask;
         let unfit = (model.facts.modality != Modality::Chat).then(|| {
             let (name, makes) = (
                 &model.name.0,
                 match model.facts.modality {
                     Modality::Rerank => "ranks documents",
+                    Modality::Adapter => "is an adapter",
                     Modality::Embed | Modality::Chat => "makes embeddings",
                 },
             );
             Fault::new(Code::ModelUnfit, format!("`{name}` {makes} and can't hold a conversation"))
                 .hint("name a chat model; `freehold models` shows what each is for")
         });
-        let job = Job::Generate { messages, sampling, stop, tokens_max: limits.tokens_max.unwrap_or(0) };
+        let adapters = model.adapters.iter().map(|adapter| (adapter.name.clone(), adapter.scale)).collect();
+        let job = Job::Generate { messages, sampling, stop, tokens_max: limits.tokens_max.unwrap_or(0), adapters };
         let order = Order { model, app, priority, deadline_ms: limits.deadline_ms, job };
         let compacting = (overflow == Overflow::Compact && unfit.is_none())
             .then(|| Compacting::new(Arc::clone(&self.shared.door), order.clone()));

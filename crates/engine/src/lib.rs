@@ -12,6 +12,7 @@ pub mod machine;
 pub mod plan;
 pub mod template;
 
+mod adapters;
 mod answer;
 mod compacting;
 mod handle;
@@ -21,7 +22,7 @@ mod vectors;
 
 pub use answer::Answer;
 pub use backend::{BackendChoice, Tried, Verdict};
-pub use handle::{Engine, EngineConfig, Loaded, ModelSource, Tuning};
+pub use handle::{AdapterSource, Engine, EngineConfig, Loaded, ModelSource, Tuning};
 pub use render::run_renderer;
 pub use vectors::{EmbedOptions, Embedded, Ranked};
 pub use wire::WirePooling as Pooling;

@@ -93,7 +93,9 @@ fn batch_tokens(facts: &ModelFacts) -> u32 {
     match facts.modality {
         Modality::Chat => BATCH_TOKENS,
         // An encoder sees a text in one step or not at all.
-        Modality::Embed | Modality::Rerank => BATCH_TOKENS.max(known_max(facts).min(CONTEXT_DEFAULT_MAX)),
+        Modality::Embed | Modality::Rerank | Modality::Adapter => {
+            BATCH_TOKENS.max(known_max(facts).min(CONTEXT_DEFAULT_MAX))
+        }
     }
 }
 
@@ -104,7 +106,7 @@ fn kv_bytes_per_token(facts: &ModelFacts) -> u64 {
     match facts.modality {
         // Without head counts in the header: as if no head were shared, which is the most it can be.
         Modality::Chat => u64::from(facts.layers).saturating_mul(u64::from(facts.embedding_length)).saturating_mul(4),
-        Modality::Embed | Modality::Rerank => 0,
+        Modality::Embed | Modality::Rerank | Modality::Adapter => 0,
     }
 }
 
@@ -121,7 +123,7 @@ fn need(facts: &ModelFacts, context_tokens: u32, sequences_max: u32, kv_cache: K
     let activations = batch * 4 * 16 * u64::from(facts.embedding_length);
     let logits = match facts.modality {
         Modality::Chat => sequences * 4 * u64::from(facts.vocab_tokens),
-        Modality::Embed | Modality::Rerank => 0,
+        Modality::Embed | Modality::Rerank | Modality::Adapter => 0,
     };
     let kv = packed(kv_bytes_per_token(facts), facts, kv_cache).saturating_mul(u64::from(context_tokens));
     let compute = activations.saturating_add(logits).saturating_add(WORKER_BYTES);

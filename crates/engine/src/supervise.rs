@@ -6,13 +6,14 @@
 mod fault;
 mod life;
 
+use crate::adapters;
 use crate::admit::{Action, Admission, Bounds, Ending, Entry, Event, ModelKey, Need, WorkerKey};
 use crate::answer::{Item, Promise};
 use crate::backend::Backends;
 use crate::handle::{Door, EngineConfig, Loaded, ModelSource, Row, Tuning};
 use crate::vectors::Embedded;
 use base::answer::Progress;
-use base::{AppId, AskId, Code, Delta, Fault, Finish, Message as Turn, Modality, Priority, Sampling, Usage};
+use base::{AppId, AskId, Code, Delta, Fault, Finish, Message as Turn, Modality, ModelName, Priority, Sampling, Usage};
 use life::{Life, Order, Process, Task};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -61,6 +62,8 @@ pub(crate) enum Job {
         sampling: Sampling,
         stop: Vec<String>,
         tokens_max: u32,
+        /// How much of which.
+        adapters: Vec<(ModelName, f32)>,
     },
     Embed {
         texts: Vec<String>,
@@ -231,16 +234,28 @@ impl Owner {
         self.step(Event::Submit(Entry { ask, model, app, priority, need, deadline_ms }));
     }
 
-    /// The same name with other files is another model.
+    /// The same name with other files is another model, and so is one that knows more adapters: a worker takes them
+    /// only while it loads.
     fn key_of(&mut self, model: ModelSource) -> ModelKey {
         let same = |known: &ModelSource| known.name == model.name && known.parts == model.parts;
-        let place = self.models.iter().position(same).unwrap_or(self.models.len());
-        if place == self.models.len() {
-            self.models.push(model);
-        } else {
-            self.models[place] = model;
+        let key = |place: usize| ModelKey(u32::try_from(place).unwrap_or(u32::MAX));
+        let latest = self.models.iter().rposition(same);
+        let known = latest.map_or(&[][..], |place| &self.models[place].adapters);
+        match (latest, adapters::known_after(known, &model.adapters, model.parts.len())) {
+            (Some(place), None) => {
+                let adapters = std::mem::take(&mut self.models[place].adapters);
+                self.models[place] = ModelSource { adapters, ..model };
+                key(place)
+            }
+            (latest, known) => {
+                self.models.push(ModelSource { adapters: known.unwrap_or_default(), ..model });
+                // Its asks are ended by the worker that has them; all others go to the next one.
+                if let Some(outgrown) = latest {
+                    self.step(Event::Unload(key(outgrown)));
+                }
+                key(self.models.len() - 1)
+            }
         }
-        ModelKey(u32::try_from(place).unwrap_or(u32::MAX))
     }
 
     fn hear(&mut self, key: WorkerKey, news: News) {
@@ -417,7 +432,10 @@ impl Owner {
             prefill_us: spent.prefill_us,
             decode_us: spent.decode_us,
             context_tokens: ready.map_or(0, |(ready, _)| ready.context_tokens),
-            model: self.models.get(pending.model.0 as usize).map_or(String::new(), |model| model.name.0.clone()),
+            model: self
+                .models
+                .get(pending.model.0 as usize)
+                .map_or(String::new(), |model| adapters::full_name(&model.name.0, &pending.job)),
         }
     }
 
@@ -442,7 +460,7 @@ impl Owner {
                 sequences_max: ready.sequences_max,
                 kv_cache: match source.facts.modality {
                     Modality::Chat => self.config.kv_cache,
-                    Modality::Embed | Modality::Rerank => KvCache::F16,
+                    Modality::Embed | Modality::Rerank | Modality::Adapter => KvCache::F16,
                 },
                 running: count(running),
                 queued: count(queued),

@@ -156,6 +156,7 @@ fn unless(model: &ModelSource, wanted: Modality, cannot: &str, kind: &str) -> Re
         Modality::Chat => "a chat model",
         Modality::Embed => "an embedding model",
         Modality::Rerank => "a reranking model",
+        Modality::Adapter => "an adapter",
     };
     Err(Fault::new(Code::ModelUnfit, format!("`{name}` is {is} and {cannot}"))
         .hint(format!("name {kind} model; `freehold models` shows what each is for")))

@@ -40,6 +40,7 @@ pub(crate) fn model_row(entry: &Entry, default: bool) -> ModelRow {
             Modality::Chat => "chat",
             Modality::Embed => "embed",
             Modality::Rerank => "rerank",
+            Modality::Adapter => "adapter",
         }
         .into(),
         arch: facts.arch.clone(),

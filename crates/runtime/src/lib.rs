@@ -3,6 +3,7 @@
 //! `api` and `cli` call this crate and nothing below it. Start with [`Runtime`];
 //! [`Settings`] says what it is built from and [`view`] what it shows.
 
+mod adapters;
 pub mod child;
 mod daemon;
 mod doctor;
@@ -16,6 +17,7 @@ pub mod settings;
 mod stream;
 pub mod view;
 
+pub use adapters::ADAPTERS_MAX;
 pub use engine::{Answer, EmbedOptions, Embedded, Pooling, Ranked};
 pub use life::{Claim, claim, daemon_pid, report_failure, start_daemon};
 pub use logs::start_logs;
@@ -121,7 +123,7 @@ impl Runtime {
 
     /// Starts an answer; loading, queueing and prefill come as progress in the stream.
     pub fn chat(&self, ask: Ask) -> Result<Answer, Fault> {
-        let source = self.model_for(&ask.model, Modality::Chat)?;
+        let source = self.inner.chat_source(&ask)?;
         self.inner.asks_done.fetch_add(1, Ordering::Relaxed);
         Ok(self.inner.engine.submit(source, ask))
     }
@@ -276,19 +278,17 @@ impl Inner {
         let entry = if name.is_empty() { self.default_model(modality)? } else { self.store.find(name)? };
         if entry.facts.modality != modality {
             let (is, want) = (kind(entry.facts.modality), kind(modality));
-            return Err(Fault::new(
-                Code::ModelUnfit,
-                format!("`{}` is of another kind: {is}, not {want}", entry.name.0),
-            )
-            .hint(format!("choose a {want} model: `freehold models`")));
+            return Err(Fault::new(Code::ModelUnfit, format!("`{}` is {is}, not {want}", entry.name.0))
+                .hint(format!("choose {want}: `freehold models`")));
         }
-        Ok(ModelSource { name: entry.name, parts: entry.parts, facts: Arc::new(entry.facts) })
+        Ok(ModelSource { name: entry.name, parts: entry.parts, facts: Arc::new(entry.facts), adapters: Vec::new() })
     }
 
     fn default_model(&self, modality: Modality) -> Result<Entry, Fault> {
         let kind = kind(modality);
         self.store.default_for(modality).ok_or_else(|| {
-            let missing = Fault::new(Code::ModelMissing, format!("there is no {kind} model yet"));
+            let missing =
+                Fault::new(Code::ModelMissing, format!("what is asked for needs {kind}, and there is none yet"));
             if modality == Modality::Rerank {
                 return missing.hint("add one: `freehold models add FILE.gguf`; none is among the starter models");
             }
@@ -299,12 +299,13 @@ impl Inner {
     }
 }
 
-/// What a model is, before the word `model`.
+/// What a file of the store is, in words.
 fn kind(modality: Modality) -> &'static str {
     match modality {
-        Modality::Chat => "chat",
-        Modality::Embed => "embedding",
-        Modality::Rerank => "reranking",
+        Modality::Chat => "a chat model",
+        Modality::Embed => "an embedding model",
+        Modality::Rerank => "a reranking model",
+        Modality::Adapter => "an adapter",
     }
 }
 

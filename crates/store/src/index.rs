@@ -106,6 +106,8 @@ impl Index {
             Modality::Chat => &self.default_chat,
             Modality::Embed => &self.default_embed,
             Modality::Rerank => &self.default_rerank,
+            // It is always named.
+            Modality::Adapter => return None,
         };
         let usable = |entry: &&Entry| entry.facts.modality == modality && entry.problem().is_none();
         let chosen = self.entries.iter().filter(|entry| Some(&entry.name) == chosen.as_ref()).find(usable);
@@ -118,6 +120,7 @@ impl Index {
             Modality::Chat => self.default_chat = name,
             Modality::Embed => self.default_embed = name,
             Modality::Rerank => self.default_rerank = name,
+            Modality::Adapter => {}
         }
     }
 

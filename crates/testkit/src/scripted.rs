@@ -63,6 +63,9 @@ fn serve() -> ExitCode {
     let log = Log::open(&script);
     let wire::Load { embed, context_tokens, threads, backends, .. } = &load;
     log.line(&format!("load embed={embed} context={context_tokens} threads={threads} backends={backends:?}"));
+    if !load.adapters.is_empty() {
+        log.line(&format!("adapters {:?}", load.adapters));
+    }
     for step in &script.load.steps {
         let step = match step {
             Step::Unless(name, _) if backends.first() == Some(name) => continue,
@@ -145,7 +148,9 @@ fn name_of(directive: &Directive) -> String {
     match directive {
         Directive::Load(_) => "load".into(),
         Directive::Begin(begin) => {
-            format!("begin {} deadline={} prompt={:?}", begin.job, begin.deadline_ms, begin.prompt.concat())
+            let Begin { job, deadline_ms, adapters, .. } = &**begin;
+            let with = if adapters.is_empty() { String::new() } else { format!(" adapters={adapters:?}") };
+            format!("begin {job} deadline={deadline_ms}{with} prompt={:?}", begin.prompt.concat())
         }
         Directive::Embed { job, texts, how } => format!("embed {job} {how:?} texts={}", texts.len()),
         Directive::Rank { job, documents, .. } => format!("rank {job} documents={}", documents.len()),

@@ -47,6 +47,8 @@ pub struct Load {
     pub gpu_layers: u32,
     /// How keys and values are kept while text is generated.
     pub kv_cache: KvCache,
+    /// Names of adapters, whose descriptors come after the model's, one for each.
+    pub adapters: Vec<String>,
     /// Refuse to say `Ready` unless the system-call filter and file rules are in force.
     pub confine: bool,
 }
@@ -124,6 +126,8 @@ pub struct Begin {
     pub tokens_max: u32,
     /// Milliseconds from receipt of this frame; 0: none.
     pub deadline_ms: u64,
+    /// Places in the load's adapters, and how much of each.
+    pub adapters: Vec<(u32, f32)>,
 }
 
 /// See `base::Sampling`; the daemon has drawn the seed already.
@@ -293,6 +297,11 @@ pub enum WireFault {
     /// The model can't keep its context that way; with llama.cpp's reason.
     KvCacheUnfit {
         kv_cache: KvCache,
+        reason: String,
+    },
+    /// The adapter doesn't suit this model; with llama.cpp's reason.
+    AdapterUnfit {
+        adapter: String,
         reason: String,
     },
     /// A parameter that only the worker can check (a token id in `logit_bias`).

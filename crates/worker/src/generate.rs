@@ -3,7 +3,7 @@
 //! Nothing here waits for the daemon. A cancelled job or a passed deadline ends within one step,
 //! and stops a step that is reading a prompt between two operations of its graph.
 
-use crate::ffi::{Backend, Batch, Candidates, Context, Decoded, Sampler, Token};
+use crate::ffi::{Adapter, Backend, Batch, Candidates, Context, Decoded, Sampler, Token};
 use crate::job::Job;
 use crate::link::{Event, Inbox, Outbox, micros};
 use crate::load::{self, Loaded};
@@ -13,6 +13,7 @@ use batch::compose::{Budget, Composer, Share, Work};
 use batch::crew::Crew;
 use batch::pace::Pace;
 use batch::pool::{self, Fit, Pool};
+use batch::turn::Turns;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -42,6 +43,9 @@ pub(crate) struct Generator<'a> {
     tokenizer: Tokenizer,
     pool: Pool,
     composer: Composer,
+    /// By the places of the load.
+    adapters: Vec<Result<Adapter, WireFault>>,
+    turns: Turns<Vec<(u32, f32)>>,
     pace: Pace,
     /// How long the last step took.
     step: Duration,
@@ -72,7 +76,7 @@ struct Part {
 
 impl<'a> Generator<'a> {
     pub(crate) fn new(loaded: Loaded, inbox: &'a Inbox, outbox: &'a Outbox) -> Self {
-        let Loaded { mut context, ready, batch_tokens, cpu, .. } = loaded;
+        let Loaded { mut context, ready, batch_tokens, adapters, cpu, .. } = loaded;
         let interrupt = inbox.interrupt();
         context.set_abort(Arc::new(move || interrupt.is_due()));
         let pool = Pool { cells: context.cells() };
@@ -87,6 +91,8 @@ impl<'a> Generator<'a> {
             tokenizer,
             pool,
             composer: Composer::default(),
+            adapters,
+            turns: Turns::default(),
             pace: Pace::default(),
             step: Duration::ZERO,
             batch_tokens,
@@ -155,6 +161,7 @@ impl<'a> Generator<'a> {
         if self.waiting.len() >= WAITING_MAX {
             return Err(WireFault::Protocol(format!("{WAITING_MAX} jobs are waiting already")));
         }
+        self.check_adapters(&begin.adapters)?;
         check_sampling(&begin.sampling, self.context.model().vocabulary_size())?;
         if tokens::is_long(&begin.prompt) {
             let id = begin.job;
@@ -255,7 +262,10 @@ impl<'a> Generator<'a> {
         // When more threads can't be had, the ones before go on.
         let _ = self.context.use_threads(self.cpu, self.crew.threads(), load::POLL);
         let start = Instant::now();
-        let outcome = self.context.decode(&mut self.batch);
+        let outcome = match self.use_adapters(&parts) {
+            Ok(()) => self.context.decode(&mut self.batch),
+            Err(reason) => Decoded::Failed(reason),
+        };
         match outcome {
             Decoded::Done => {
                 let tokens = u32::try_from(self.batch.len()).unwrap_or(u32::MAX);
@@ -284,11 +294,14 @@ impl<'a> Generator<'a> {
     /// The next batch, after making room for it. None: nothing to do.
     fn compose(&mut self) -> Option<Vec<Share>> {
         loop {
+            let set = self.turns.next(self.slots.iter().flatten().map(|running| &running.job.adapters));
             let work: Vec<Work> = self
                 .slots
                 .iter()
                 .map(|slot| match slot {
                     None => Work::Idle,
+                    // Another set of adapters has its turn.
+                    Some(running) if Some(&running.job.adapters) != set.as_ref() => Work::Idle,
                     Some(running) if running.job.is_running() => Work::Decode,
                     Some(running) => Work::Prefill { pending: running.job.pending() },
                 })
@@ -317,6 +330,33 @@ impl<'a> Generator<'a> {
                 self.step_back(oldest_first[victim]);
             }
         }
+    }
+
+    fn check_adapters(&self, wanted: &[(u32, f32)]) -> Result<(), WireFault> {
+        for (place, scale) in wanted {
+            let adapter = usize::try_from(*place).ok().and_then(|place| self.adapters.get(place));
+            match adapter {
+                None => return Err(WireFault::Protocol(format!("there is no adapter {place}"))),
+                Some(Err(fault)) => return Err(fault.clone()),
+                Some(Ok(_)) if !scale.is_finite() => {
+                    return Err(WireFault::Invalid(format!("the scale of an adapter is {scale}")));
+                }
+                Some(Ok(_)) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// All parts of a step have the same set.
+    fn use_adapters(&mut self, parts: &[Part]) -> Result<(), String> {
+        let running = parts.first().and_then(|part| self.slots[part.slot].as_ref());
+        let wanted = running.map_or(&[][..], |running| &running.job.adapters);
+        let adapter = |(place, scale): &(u32, f32)| {
+            let adapter = self.adapters.get(usize::try_from(*place).ok()?)?.as_ref().ok()?;
+            Some((adapter, *scale))
+        };
+        let set: Vec<(&Adapter, f32)> = wanted.iter().filter_map(adapter).collect();
+        self.context.use_adapters(&set)
     }
 
     fn sequences(&self) -> u32 {

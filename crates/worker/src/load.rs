@@ -5,7 +5,7 @@
 //! several parts and a GPU need one exception each, stated at [`confine`].
 
 use crate::ffi::{
-    Backend, Batch, Context, ContextOptions, Decoded, Model, ModelOptions, Pooling, memory_bytes, page_bytes,
+    Adapter, Backend, Batch, Context, ContextOptions, Decoded, Model, ModelOptions, Pooling, memory_bytes, page_bytes,
 };
 use crate::link::micros;
 use jail::{Filter, Rules};
@@ -36,6 +36,8 @@ pub(crate) struct Loaded {
     pub(crate) batch_tokens: u32,
     /// How the context was made, for a worker that makes vectors.
     pub(crate) embed: Option<ContextOptions>,
+    /// In the order of the load, each with the reason where it doesn't suit the model.
+    pub(crate) adapters: Vec<Result<Adapter, WireFault>>,
     /// Where threads come from.
     pub(crate) cpu: Backend,
 }
@@ -58,7 +60,7 @@ impl From<WireFault> for Stop {
 /// # Errors
 /// When the link breaks, or with the fault to report.
 pub(crate) fn load(receiver: &mut Receiver, sender: &mut Sender) -> Result<Loaded, Stop> {
-    let (directive, parts) = receiver.recv::<Directive>().map_err(Stop::Link)?;
+    let (directive, mut parts) = receiver.recv::<Directive>().map_err(Stop::Link)?;
     let load = match directive {
         Directive::Load(load) => load,
         Directive::Shutdown => return Err(Stop::Link(WireError::Closed)),
@@ -66,6 +68,7 @@ pub(crate) fn load(receiver: &mut Receiver, sender: &mut Sender) -> Result<Loade
     };
     let start = Instant::now();
     check(&load, &parts)?;
+    let adapter_files = parts.split_off(parts.len() - load.adapters.len());
     let backends = load_backends(&load.backends)?;
     let cpu = backends.iter().copied().find(|backend| backend.name() == "CPU");
     let cpu = cpu.ok_or_else(|| WireFault::BackendFailed("no CPU backend is named; every model needs one".into()))?;
@@ -75,6 +78,7 @@ pub(crate) fn load(receiver: &mut Receiver, sender: &mut Sender) -> Result<Loade
     let first = confine(&first_rules(gpu, &parts), load.confine)?;
     let several = parts.len() > 1;
     let model = load_model(&load, parts, sender)?;
+    let adapters = load_adapters(&load.adapters, adapter_files, &model);
     let sizes = load.embed.then(|| EmbedSizes::of(&load, model.context_trained()));
     let (mut context, embed) = make_context(&load, sizes, Arc::clone(&model))?;
     let protection = if gpu || several {
@@ -97,13 +101,13 @@ pub(crate) fn load(receiver: &mut Receiver, sender: &mut Sender) -> Result<Loade
         protection,
     };
     let batch_tokens = sizes.map_or(load.batch_tokens, |sizes| sizes.together);
-    Ok(Loaded { context, ready, batch_tokens, embed, cpu })
+    Ok(Loaded { context, ready, batch_tokens, embed, adapters, cpu })
 }
 
 fn check(load: &Load, parts: &[OwnedFd]) -> Result<(), WireFault> {
     let wrong = |words: &str| Err(WireFault::Protocol(words.into()));
-    if parts.is_empty() {
-        return wrong("Load brought no descriptor of a model");
+    if parts.len() <= load.adapters.len() {
+        return wrong("Load brought no descriptor of a model, or of an adapter");
     }
     if load.backends.is_empty() {
         return wrong("Load names no backend");
@@ -200,6 +204,15 @@ fn load_model(load: &Load, parts: Vec<OwnedFd>, sender: &mut Sender) -> Result<A
     }
     let model = model.map_err(|reason| memory_or(reason, WireFault::LoadFailed))?;
     Ok(Arc::new(model))
+}
+
+/// One that doesn't suit the model costs only the jobs that want it.
+fn load_adapters(names: &[String], files: Vec<OwnedFd>, model: &Arc<Model>) -> Vec<Result<Adapter, WireFault>> {
+    let load = |(name, file): (&String, OwnedFd)| {
+        let unfit = |reason| WireFault::AdapterUnfit { adapter: name.clone(), reason };
+        Adapter::load(model, file).map_err(unfit)
+    };
+    names.iter().zip(files).map(load).collect()
 }
 
 /// Sizes of an embedder's work, in tokens.
@@ -351,6 +364,7 @@ mod tests {
                 threads: 1,
                 gpu_layers: 0,
                 kv_cache: KvCache::F16,
+                adapters: Vec::new(),
                 confine: true,
             };
             let EmbedSizes { window, step, together } = EmbedSizes::of(&load, trained);

@@ -7,7 +7,7 @@
 
 use crate::field::{Fields, invalid, kind, wrong};
 use crate::reply::Refusal;
-use base::{AppId, Ask, Code, Fault, Limits, Message, Overflow, Role, Sampling};
+use base::{AdapterChoice, AppId, Ask, Code, Fault, Limits, Message, Overflow, Role, Sampling};
 use serde_json::{Map, Value};
 
 /// The app that callers of this dialect are: they don't say who they are.
@@ -37,6 +37,7 @@ impl TryFrom<ChatBody> for ChatCall {
         let limits = Limits { tokens_max: tokens_max(&fields)?, deadline_ms: None };
         let mut ask = Ask::new(AppId(APP.into()), model, messages, sampling(&fields)?, stop(&fields)?, limits)?;
         ask.overflow = overflow(&fields)?;
+        ask.adapters = adapters(&fields)?;
         let stream = fields.flag("stream")?.unwrap_or(false);
         let include_usage = match fields.object("stream_options")? {
             Some(options) => options.flag("include_usage")?.unwrap_or(false),
@@ -53,6 +54,18 @@ fn overflow(fields: &Fields<'_>) -> Result<Overflow, Refusal> {
         Some("compact") => Ok(Overflow::Compact),
         Some(other) => Err(invalid("overflow", &format!("is `{other}`"), "use `error` or `compact`")),
     }
+}
+
+/// Freehold's own: `[{"name": "pirate", "scale": 0.5}]`.
+fn adapters(fields: &Fields<'_>) -> Result<Vec<AdapterChoice>, Refusal> {
+    let items = fields.list("adapters")?.unwrap_or_default();
+    let choice = |(n, item): (usize, &Value)| {
+        let fields = Fields::within(item, format!("adapters[{n}]"))?;
+        let name = fields.text("name")?;
+        let name = name.ok_or_else(|| invalid(&fields.place("name"), "is missing", "send an adapter's name"))?;
+        Ok(AdapterChoice { name: name.to_string(), scale: fields.number("scale")?.unwrap_or(1.0) })
+    };
+    items.iter().enumerate().map(choice).collect()
 }
 
 fn sampling(fields: &Fields<'_>) -> Result<Sampling, Refusal> {

@@ -44,6 +44,11 @@ pub(super) fn from_wire(name: &str, fault: WireFault) -> Fault {
                 .cause(reason)
                 .hint("set `kv_cache = \"f16\"` in config.toml, or FREEHOLD_KV_CACHE=f16: every model can do that")
         }
+        WireFault::AdapterUnfit { adapter, reason } => {
+            Fault::new(Code::ModelUnfit, format!("the adapter `{adapter}` doesn't suit `{name}`"))
+                .cause(reason)
+                .hint("an adapter runs with the very model that it was trained on, in any quantization")
+        }
         WireFault::Invalid(words) => Fault::new(Code::InvalidAsk, "a parameter doesn't suit this model").cause(words),
     }
 }

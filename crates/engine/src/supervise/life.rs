@@ -2,6 +2,7 @@
 //! the other writes. Text goes straight to the ask that waits for it; the owner thread hears of ends only.
 
 use super::{Finished, Job, Message, News, fault};
+use crate::adapters::{self, Opened};
 use crate::admit::{WorkerKey, late_answer};
 use crate::answer::Sink;
 use crate::backend::{BackendChoice, Backends};
@@ -11,7 +12,7 @@ use crate::render::Renderer;
 use crate::template::Moment;
 use crate::{backend, locked, machine, vectors};
 use base::answer::Progress;
-use base::{AskId, Code, Fault, Message as Turn, Modality, Sampling};
+use base::{AskId, Code, Fault, Message as Turn, Modality, ModelFacts, ModelName, Sampling};
 use jail::{Command, Io, JailError};
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
@@ -166,13 +167,14 @@ impl Life {
     /// One process from its start to its end. The orders stay when it never came to be ready.
     fn run(&self, orders: &mut Option<Inbox<Order>>) -> End {
         let found = self.open_parts().and_then(|files| Ok((files, self.backends.choice()?)));
+        let opened = adapters::open(&self.source.adapters);
         let (files, choice) = match found {
             Ok(found) => found,
             Err(fault) => return End::Refused(fault),
         };
         let mut tail = None;
-        let why = match self.start_process(&files, &choice, &mut tail) {
-            Ok((sender, receiver)) => self.converse(sender, receiver, orders),
+        let why = match self.start_process(&files, &opened, &choice, &mut tail) {
+            Ok((sender, receiver)) => self.converse(sender, receiver, orders, &opened),
             Err(why) => why,
         };
         self.collect(why, tail, orders.is_some(), choice)
@@ -187,10 +189,11 @@ impl Life {
     fn start_process(
         &self,
         files: &[File],
+        opened: &[Opened],
         choice: &BackendChoice,
         tail: &mut Option<Inbox<Vec<u8>>>,
     ) -> Result<(Sender, Receiver), Ended> {
-        let load = self.load(choice)?;
+        let load = self.load(choice, opened)?;
         if self.process.was_killed() {
             return Err(Ended::Closed);
         }
@@ -213,7 +216,7 @@ impl Life {
         }
         let (mut sender, mut receiver) = ours.split().map_err(no_link)?;
         greet(&mut receiver)?;
-        let fds: Vec<_> = files.iter().map(AsFd::as_fd).collect();
+        let fds: Vec<_> = files.iter().chain(opened.iter().map(|adapter| &adapter.file)).map(AsFd::as_fd).collect();
         sender.send_with_fds(&Directive::Load(load), &fds)?;
         Ok((sender, receiver))
     }
@@ -232,11 +235,14 @@ impl Life {
         parts.iter().map(open).collect()
     }
 
-    fn load(&self, choice: &BackendChoice) -> Result<Load, Fault> {
+    fn load(&self, choice: &BackendChoice, opened: &[Opened]) -> Result<Load, Fault> {
         let facts = &self.source.facts;
         let EngineConfig { context_tokens, sequences_max, kv_cache, .. } = *self.config;
         let wish = Wish { context_tokens, sequences_max, kv_cache };
-        let plan = plan::fit(&self.source.name.0, facts, wish, machine::memory())?;
+        // They are read into memory whole, as weights are.
+        let weights_bytes = opened.iter().fold(facts.weights_bytes, |sum, adapter| sum.saturating_add(adapter.bytes));
+        let whole = ModelFacts { weights_bytes, ..(**facts).clone() };
+        let plan = plan::fit(&self.source.name.0, &whole, wish, machine::memory())?;
         // Names only: the worker looks beside itself, and knows that place by another path when it was
         // started through a link.
         let mut backends = vec![&choice.chosen, &choice.cpu];
@@ -252,11 +258,18 @@ impl Life {
             // Every layer and the output.
             gpu_layers: if choice.gpu { facts.layers.saturating_add(1) } else { 0 },
             kv_cache,
+            adapters: opened.iter().map(|adapter| adapter.name.0.clone()).collect(),
             confine: self.config.confine_required,
         })
     }
 
-    fn converse(&self, sender: Sender, mut receiver: Receiver, orders: &mut Option<Inbox<Order>>) -> Ended {
+    fn converse(
+        &self,
+        sender: Sender,
+        mut receiver: Receiver,
+        orders: &mut Option<Inbox<Order>>,
+        opened: &[Opened],
+    ) -> Ended {
         let mut sender = Some(sender);
         let mut loaded = 0;
         loop {
@@ -275,7 +288,7 @@ impl Life {
                     let (Some(sender), Some(orders)) = (sender.take(), orders.take()) else {
                         return Ended::Garbled("it said twice that it is ready".into());
                     };
-                    self.start_writer(sender, orders);
+                    self.start_writer(sender, orders, opened.iter().map(|adapter| adapter.name.clone()).collect());
                     self.tell(News::Ready(ready));
                 }
                 Report::Failed { job: None, fault } => {
@@ -333,12 +346,12 @@ impl Life {
         }
     }
 
-    fn start_writer(&self, sender: Sender, orders: Inbox<Order>) {
+    fn start_writer(&self, sender: Sender, orders: Inbox<Order>, adapters: Vec<ModelName>) {
         let ModelSource { name, facts, .. } = &self.source;
         let EngineConfig { program, confine_required, .. } = &*self.config;
         let renderer = Renderer::new(program.clone(), *confine_required, name.0.clone(), Arc::clone(facts));
         let add_bos = facts.add_bos;
-        let writer = Writer { key: self.key, add_bos, renderer, door: Arc::clone(&self.door), sender };
+        let writer = Writer { key: self.key, add_bos, renderer, adapters, door: Arc::clone(&self.door), sender };
         let thread = std::thread::Builder::new().name(format!("orders-{}", self.key.0));
         if thread.spawn(move || writer.write(&orders)).is_err() {
             // Without a writer the worker is of no use: its end brings a new one.
@@ -451,6 +464,8 @@ struct Writer {
     key: WorkerKey,
     add_bos: bool,
     renderer: Renderer,
+    /// Those that the worker has, by their places.
+    adapters: Vec<ModelName>,
     door: Arc<Door>,
     sender: Sender,
 }
@@ -493,7 +508,7 @@ impl Writer {
     fn directive(&mut self, task: Task) -> Result<Directive, Fault> {
         let job = task.ask.0;
         Ok(match &*task.job {
-            Job::Generate { messages, sampling, stop, tokens_max } => Directive::Begin(Box::new(Begin {
+            Job::Generate { messages, sampling, stop, tokens_max, adapters } => Directive::Begin(Box::new(Begin {
                 job,
                 prompt: self.prompt(messages)?,
                 add_bos: self.add_bos,
@@ -501,6 +516,7 @@ impl Writer {
                 stop: stop.clone(),
                 tokens_max: *tokens_max,
                 deadline_ms: task.deadline_ms,
+                adapters: adapters::places(&self.adapters, adapters)?,
             })),
             Job::Embed { texts, how } => Directive::Embed { job, texts: texts.clone(), how: *how },
             Job::Rank { query, documents, truncate } => {

@@ -82,7 +82,7 @@ pub(crate) fn lines(path: &Path) -> Vec<String> {
 }
 
 fn source(model: TestModel) -> ModelSource {
-    ModelSource { name: model.name, parts: vec![model.path], facts: Arc::new(model.facts) }
+    ModelSource { name: model.name, parts: vec![model.path], facts: Arc::new(model.facts), adapters: Vec::new() }
 }
 
 pub(crate) fn ask(prompt: &str) -> Ask {

@@ -203,6 +203,26 @@ fn files_that_are_no_models_are_named_for_what_they_are() {
     }
 }
 
+/// An adapter's header with one tensor of this name.
+fn adapter(kind: &str, tensor: &str) -> Result<ModelFacts, FactsError> {
+    let values =
+        [("general.architecture", text("llama")), ("general.type", text("adapter")), ("adapter.type", text(kind))];
+    let layout = values.iter().fold(Layout::default(), |layout, (key, value)| layout.value(key, value.clone()));
+    let mut body = layout.tensor(tensor, TensorKind::F32, &[8]).begin(Vec::new()).unwrap();
+    body.data(&[0; 32]).unwrap();
+    facts_in(&body.finish().unwrap())
+}
+
+#[test]
+fn an_adapter_is_known_by_what_it_changes() {
+    let facts = adapter("lora", "blk.0.attn_q.weight.lora_a").unwrap();
+    assert_eq!((facts.arch.as_str(), facts.modality, facts.layers), ("llama", Modality::Adapter, 0));
+    assert_eq!((facts.parameters, facts.weights_bytes), (8, 32));
+    let odd = adapter("lora", "blk.0.attn_q.weight").unwrap_err().to_string();
+    assert!(odd.contains("`blk.0.attn_q.weight`"), "{odd}");
+    assert!(adapter("control_vector", "direction.1").unwrap_err().to_string().contains("LoRA"));
+}
+
 #[test]
 fn token_numbers_outside_the_vocabulary_are_no_tokens() {
     let values = with(llama(), &[("tokenizer.ggml.bos_token_id", W::U32(u32::MAX))]);

@@ -13,6 +13,7 @@ fn load() -> Load {
         threads: 2,
         gpu_layers: 0,
         kv_cache: KvCache::F16,
+        adapters: Vec::new(),
         confine: true,
     }
 }

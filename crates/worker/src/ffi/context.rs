@@ -1,6 +1,6 @@
 //! A context: the cache of a model and the place where it computes.
 
-use super::{Backend, Model, ThreadPool, Token, drain_log, sys};
+use super::{Adapter, Backend, Model, ThreadPool, Token, drain_log, sys};
 use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -133,6 +133,27 @@ impl Context {
         }
         self.threads = threads;
         Ok(())
+    }
+
+    /// Computes with these adapters from now on. Cheap when they are those of the last time; else the next step
+    /// plans its memory anew.
+    ///
+    /// # Errors
+    /// When llama.cpp refuses them.
+    pub(crate) fn use_adapters(&mut self, adapters: &[(&Adapter, f32)]) -> Result<(), String> {
+        let mut pointers: Vec<_> = adapters.iter().map(|(adapter, _)| adapter.adapter.as_ptr()).collect();
+        let mut scales: Vec<f32> = adapters.iter().map(|(_, scale)| *scale).collect();
+        // SAFETY: the lists are as long as is said and outlive the call; the adapters are this model's and live as
+        // long as it does. No graph is being computed: that needs `&mut self` too.
+        let code = unsafe {
+            sys::llama_set_adapters_lora(
+                self.context.as_ptr(),
+                pointers.as_mut_ptr(),
+                pointers.len(),
+                scales.as_mut_ptr(),
+            )
+        };
+        if code == 0 { Ok(()) } else { Err(reason(code)) }
     }
 
     /// Asks `question` between operations on the processor.

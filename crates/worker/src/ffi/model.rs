@@ -4,6 +4,7 @@ use super::{drain_log, sys};
 use std::ffi::{CString, c_void};
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 pub(crate) type Token = sys::llama_token;
 
@@ -229,6 +230,67 @@ impl Model {
     }
 }
 
+/// An adapter of a model. It is freed with its model.
+#[derive(Debug)]
+pub(crate) struct Adapter {
+    pub(super) adapter: NonNull<sys::llama_adapter_lora>,
+    _model: Arc<Model>,
+}
+
+impl Adapter {
+    /// Loads an adapter from its descriptor. Must happen before a context is made, which has room for the adapters
+    /// that it finds.
+    ///
+    /// # Errors
+    /// With llama.cpp's reason: another architecture, or tensors that don't suit the model.
+    pub(crate) fn load(model: &Arc<Model>, fd: OwnedFd) -> Result<Self, String> {
+        let stream = Stream::of(fd)?;
+        // SAFETY: the model is alive and no context computes with it yet; the stream is open for reading, and
+        // llama.cpp copies what it reads.
+        let adapter =
+            unsafe { sys::llama_adapter_lora_init_from_file_ptr(model.model.as_ptr(), stream.0.as_ptr().cast()) };
+        let adapter = NonNull::new(adapter).ok_or_else(|| {
+            let said = drain_log();
+            if said.is_empty() { "llama.cpp gives no reason".to_owned() } else { said }
+        })?;
+        // SAFETY: the adapter was just loaded.
+        if unsafe { sys::llama_adapter_get_alora_n_invocation_tokens(adapter.as_ptr()) } > 0 {
+            return Err("it works from certain words of a text on only, and that isn't supported".into());
+        }
+        Ok(Self { adapter, _model: Arc::clone(model) })
+    }
+}
+
+/// A descriptor as C reads it, closed when dropped.
+struct Stream(NonNull<libc::FILE>);
+
+impl Stream {
+    fn of(fd: OwnedFd) -> Result<Self, String> {
+        let raw = fd.into_raw_fd();
+        // SAFETY: the descriptor is ours and open for reading; on success the stream owns it, and else it is closed
+        // here.
+        unsafe {
+            let stream = libc::fdopen(raw, c"rb".as_ptr());
+            let Some(stream) = NonNull::new(stream) else {
+                let error = std::io::Error::last_os_error();
+                libc::close(raw);
+                return Err(format!("the descriptor can't be read: {error}"));
+            };
+            libc::rewind(stream.as_ptr());
+            Ok(Self(stream))
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // SAFETY: the stream is ours and is closed once. Nobody keeps a reference to it.
+        unsafe {
+            libc::fclose(self.0.as_ptr());
+        }
+    }
+}
+
 impl Drop for Model {
     fn drop(&mut self) {
         // SAFETY: the model is ours; contexts hold an `Arc` to us, so none is left.
@@ -237,23 +299,10 @@ impl Drop for Model {
 }
 
 fn load_one(mut parts: Vec<OwnedFd>, params: sys::llama_model_params) -> Result<*mut sys::llama_model, String> {
-    let fd = parts.pop().ok_or("no model was passed")?;
-    // SAFETY: the descriptor is ours and open for reading; on success the stream owns it. llama.cpp
-    // reads from it and maps it during the call and keeps no reference to the stream, so it is closed
-    // after, exactly once. A mapping stays valid without its descriptor.
-    unsafe {
-        let raw = fd.into_raw_fd();
-        let stream = libc::fdopen(raw, c"rb".as_ptr());
-        if stream.is_null() {
-            let error = std::io::Error::last_os_error();
-            libc::close(raw);
-            return Err(format!("the model's descriptor can't be read: {error}"));
-        }
-        libc::rewind(stream);
-        let model = sys::llama_model_load_from_file_ptr(stream.cast(), params);
-        libc::fclose(stream);
-        Ok(model)
-    }
+    let stream = Stream::of(parts.pop().ok_or("no model was passed")?)?;
+    // SAFETY: the stream is open for reading. llama.cpp reads from it and maps it during the call and keeps no
+    // reference to it. A mapping stays valid without its descriptor.
+    Ok(unsafe { sys::llama_model_load_from_file_ptr(stream.0.as_ptr().cast(), params) })
 }
 
 fn load_parts(parts: &[OwnedFd], params: sys::llama_model_params) -> Result<*mut sys::llama_model, String> {

@@ -89,6 +89,7 @@ pub(crate) fn load() -> Load {
         threads: 1,
         gpu_layers: 0,
         kv_cache: KvCache::F16,
+        adapters: Vec::new(),
         confine: true,
     }
 }
@@ -121,6 +122,7 @@ pub(crate) fn begin(job: JobId, prompt: &str, tokens_max: u32) -> Begin {
         stop: Vec::new(),
         tokens_max,
         deadline_ms: 0,
+        adapters: Vec::new(),
     }
 }
 

@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on should say where it stopped")]
 
+mod adapters;
 mod cache;
 mod confinement;
 mod embed;
