@@ -12,7 +12,7 @@ pub mod unit;
 
 pub use answer::{Compaction, Delta, Finish, Usage};
 pub use ask::{AdapterChoice, AppId, Ask, AskId, Limits, Message, Overflow, Priority, Role, Sampling};
-pub use evidence::{Citation, Place};
+pub use evidence::{Cell, Citation, PageBox, Place};
 pub use fault::{Code, Fault, Hint, Shortage};
 pub use model::{Modality, ModelFacts, ModelName, TokenText};
 pub use unit::{Bytes, Millis, Tokens};

@@ -9,6 +9,7 @@ mod admit;
 pub mod backend;
 pub mod compact;
 pub mod machine;
+mod park;
 pub mod plan;
 pub mod template;
 

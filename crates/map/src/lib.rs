@@ -12,11 +12,14 @@ mod embedding;
 pub mod evidence;
 mod extract;
 pub mod fuse;
+#[doc(hidden)]
+pub mod fuzz;
 mod half;
 mod index;
 mod lexical;
 mod map;
 pub mod merge;
+pub mod place;
 mod reader;
 mod record;
 mod search;

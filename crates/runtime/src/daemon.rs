@@ -69,6 +69,7 @@ pub(crate) fn loaded_row(loaded: Loaded) -> LoadedModel {
         kv_cache: loaded.kv_cache.as_str().into(),
         running: loaded.running,
         queued: loaded.queued,
+        parked: loaded.parked,
         resident_bytes: Bytes(loaded.resident_bytes),
         load_ms: Millis(loaded.load_us / 1_000),
         idle_ms: Millis(loaded.idle_ms),

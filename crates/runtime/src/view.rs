@@ -63,6 +63,9 @@ pub struct LoadedModel {
     pub kv_cache: String,
     pub running: u32,
     pub queued: u32,
+    /// Made to wait after they had begun.
+    #[serde(default)]
+    pub parked: u32,
     pub resident_bytes: Bytes,
     pub load_ms: Millis,
     pub idle_ms: Millis,

@@ -136,6 +136,8 @@ fn attend(stage: &Stage, script: &Script, receiver: &mut Receiver, log: &Log) ->
                 stage.report(&Report::Counted { job, tokens });
             }
             Directive::Cancel { job } => stage.cancel(job),
+            Directive::Hold { job } => stage.hold(job),
+            Directive::Resume { job } => stage.resume(job),
             Directive::Ping { nonce } => stage.report(&Report::Pong { nonce }),
             // A scripted worker is under no confinement, and says so by what it answers.
             Directive::Probe { job, .. } => stage.report(&Report::Probed { job, errno: 0 }),
@@ -156,6 +158,8 @@ fn name_of(directive: &Directive) -> String {
         Directive::Rank { job, documents, .. } => format!("rank {job} documents={}", documents.len()),
         Directive::Count { job, .. } => format!("count {job}"),
         Directive::Cancel { job } => format!("cancel {job}"),
+        Directive::Hold { job } => format!("hold {job}"),
+        Directive::Resume { job } => format!("resume {job}"),
         Directive::Ping { .. } => "ping".into(),
         Directive::Probe { job, .. } => format!("probe {job}"),
         Directive::Shutdown => "shutdown".into(),
@@ -174,6 +178,10 @@ fn begin_job(stage: &Stage, script: &Script, begin: Begin) {
         None => ["one", " two", " three"].map(|word| Step::Text(word.to_owned())).to_vec(),
     };
     let cancelled = stage.admit(begin.job);
+    if !matches!(steps.first(), Some(Step::Overflow(..) | Step::Fail(_))) {
+        let (job, prompt_tokens, tokens_max) = (begin.job, count_words(&prompt), begin.tokens_max);
+        stage.report(&Report::Accepted { job, prompt_tokens, tokens_max });
+    }
     let stage = stage.clone();
     std::thread::spawn(move || stage.perform(&begin, words, &steps, &cancelled));
 }

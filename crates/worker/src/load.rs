@@ -38,6 +38,8 @@ pub(crate) struct Loaded {
     pub(crate) embed: Option<ContextOptions>,
     /// In the order of the load, each with the reason where it doesn't suit the model.
     pub(crate) adapters: Vec<Result<Adapter, WireFault>>,
+    /// For states of jobs that step back.
+    pub(crate) park_bytes: u64,
     /// Where threads come from.
     pub(crate) cpu: Backend,
 }
@@ -101,7 +103,7 @@ pub(crate) fn load(receiver: &mut Receiver, sender: &mut Sender) -> Result<Loade
         protection,
     };
     let batch_tokens = sizes.map_or(load.batch_tokens, |sizes| sizes.together);
-    Ok(Loaded { context, ready, batch_tokens, embed, adapters, cpu })
+    Ok(Loaded { context, ready, batch_tokens, embed, adapters, park_bytes: load.park_bytes, cpu })
 }
 
 fn check(load: &Load, parts: &[OwnedFd]) -> Result<(), WireFault> {
@@ -365,6 +367,7 @@ mod tests {
                 gpu_layers: 0,
                 kv_cache: KvCache::F16,
                 adapters: Vec::new(),
+                park_bytes: 0,
                 confine: true,
             };
             let EmbedSizes { window, step, together } = EmbedSizes::of(&load, trained);

@@ -12,6 +12,7 @@ mod input;
 mod job;
 mod link;
 mod load;
+mod park;
 mod reference;
 mod selftest;
 mod serve;

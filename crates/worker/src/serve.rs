@@ -83,11 +83,14 @@ pub(crate) fn answer(directive: Directive, outbox: &Outbox) -> Option<Ending> {
         Directive::Probe { job, attempt } => outbox.send(Report::Probed { job, errno: ffi::attempt(&attempt) }),
         Directive::Load(_) => return Some(Ending::Broken("a second model was to be loaded".into())),
         Directive::Shutdown => return Some(Ending::Asked),
+        // An embedder's lists are short: one that is held goes on.
         Directive::Begin(_)
         | Directive::Embed { .. }
         | Directive::Rank { .. }
         | Directive::Count { .. }
-        | Directive::Cancel { .. } => {}
+        | Directive::Cancel { .. }
+        | Directive::Hold { .. }
+        | Directive::Resume { .. } => {}
     }
     None
 }

@@ -4,9 +4,10 @@
 use super::{Finished, Job, Message, News, fault};
 use crate::adapters::{self, Opened};
 use crate::admit::{WorkerKey, late_answer};
-use crate::answer::Sink;
+use crate::answer::{Pace, Sink};
 use crate::backend::{BackendChoice, Backends};
 use crate::handle::{Door, EngineConfig, ModelSource};
+use crate::park;
 use crate::plan::{self, Wish};
 use crate::render::Renderer;
 use crate::template::Moment;
@@ -52,6 +53,8 @@ struct Given {
 pub(super) enum Order {
     Begin(Box<Task>),
     Cancel(AskId),
+    Hold(AskId),
+    Resume(AskId),
     Ping,
     Shutdown,
 }
@@ -259,6 +262,7 @@ impl Life {
             gpu_layers: if choice.gpu { facts.layers.saturating_add(1) } else { 0 },
             kv_cache,
             adapters: opened.iter().map(|adapter| adapter.name.0.clone()).collect(),
+            park_bytes: park::budget(facts, &plan, machine::memory()).0,
             confine: self.config.confine_required,
         })
     }
@@ -317,13 +321,25 @@ impl Life {
                 }
             }
             Report::Text { job, text } => {
-                if let Some(sink) = self.process.sink(job)
-                    && sink.text(text).is_err()
-                {
-                    self.process.forget(AskId(job));
-                    self.door.drop_ask(AskId(job));
+                let Some(sink) = self.process.sink(job) else { return };
+                match sink.text(text) {
+                    Pace::Well => {}
+                    Pace::Slow => self.door.note_pace(AskId(job)),
+                    Pace::Lost => {
+                        self.process.forget(AskId(job));
+                        self.door.drop_ask(AskId(job));
+                    }
                 }
             }
+            // These are no words on the answer: an ask that its worker has not begun goes to the next one
+            // when it dies.
+            Report::Accepted { job, prompt_tokens, tokens_max } => {
+                self.tell(News::Accepted { ask: AskId(job), prompt_tokens, tokens_max });
+            }
+            Report::Parked { job, held, tokens, saved } => {
+                self.tell(News::Parked { ask: AskId(job), held, tokens, saved });
+            }
+            Report::Resumed { job } => self.tell(News::Resumed { ask: AskId(job) }),
             Report::Done { job, finish, spent } => ended(
                 job,
                 fault::finish(finish)
@@ -478,6 +494,8 @@ impl Writer {
             let (ask, directive) = match order {
                 Order::Begin(task) => (Some(task.ask), self.directive(*task)),
                 Order::Cancel(ask) => (None, Ok(Directive::Cancel { job: ask.0 })),
+                Order::Hold(ask) => (None, Ok(Directive::Hold { job: ask.0 })),
+                Order::Resume(ask) => (None, Ok(Directive::Resume { job: ask.0 })),
                 Order::Ping => {
                     nonce += 1;
                     (None, Ok(Directive::Ping { nonce }))
@@ -590,6 +608,9 @@ fn name_of(report: &Report) -> &'static str {
         Report::Hello { .. } => "`Hello`",
         Report::Loading { .. } => "`Loading`",
         Report::Ready(_) => "`Ready`",
+        Report::Accepted { .. } => "`Accepted`",
+        Report::Parked { .. } => "`Parked`",
+        Report::Resumed { .. } => "`Resumed`",
         Report::Started { .. } => "`Started`",
         Report::Prefill { .. } => "`Prefill`",
         Report::Text { .. } => "`Text`",

@@ -10,4 +10,5 @@ mod compaction;
 mod deaths;
 mod embeddings;
 mod lives;
+mod parking;
 mod soak;

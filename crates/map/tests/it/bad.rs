@@ -47,7 +47,7 @@ fn each_bad_file_is_skipped_with_its_reason() {
     for (name, code, part) in [
         ("scan.pdf", Code::DocumentInvalid, "no text on 1 page; it may be a scan"),
         ("broken.pdf", Code::DocumentInvalid, "PDF"),
-        ("not.docx", Code::DocumentInvalid, "not a DOCX"),
+        ("not.docx", Code::DocumentInvalid, "it is no ZIP file"),
         ("core", Code::DocumentInvalid, "isn't text"),
         ("empty.txt", Code::DocumentInvalid, "empty"),
         ("song.mp3", Code::DocumentInvalid, "sound"),
@@ -303,6 +303,11 @@ pub(crate) fn pdf(pages: &[&str]) -> Vec<u8> {
         kids.push(format!("{} 0 R", objects.len()));
     }
     objects[1] = format!("<< /Type /Pages /Count {} /Kids [{}] >>", kids.len(), kids.join(" "));
+    pdf_of(&objects)
+}
+
+/// A PDF of these objects, the first of which is its catalog.
+pub(crate) fn pdf_of(objects: &[String]) -> Vec<u8> {
     let mut bytes = b"%PDF-1.4\n".to_vec();
     let mut offsets = Vec::new();
     for (number, object) in objects.iter().enumerate() {

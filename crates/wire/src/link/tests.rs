@@ -14,6 +14,7 @@ fn load() -> Load {
         gpu_layers: 0,
         kv_cache: KvCache::F16,
         adapters: Vec::new(),
+        park_bytes: 1 << 20,
         confine: true,
     }
 }

@@ -90,6 +90,7 @@ pub(crate) fn load() -> Load {
         gpu_layers: 0,
         kv_cache: KvCache::F16,
         adapters: Vec::new(),
+        park_bytes: 256 << 20,
         confine: true,
     }
 }

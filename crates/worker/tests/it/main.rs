@@ -13,6 +13,7 @@ mod embed;
 mod generate;
 mod harness;
 mod life;
+mod park;
 mod rank;
 mod reference;
 mod selftest;
