@@ -8,7 +8,7 @@ use crate::stop::Watcher;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderValue, Request, Response, header};
-use base::{Ask, Code, Delta, Fault, Label, Limits, Message, Priority, Sampling};
+use base::{Ask, Code, Delta, Fault, Label, Limits, Message, Overflow, Priority, Sampling};
 use futures_util::stream;
 use runtime::view::{Added, AskFilesRequest, MapSummary, ModelRow, SearchRequest, SkippedFile};
 use runtime::{Answer, EventStream, Runtime};
@@ -29,6 +29,9 @@ pub struct ChatRequest {
     pub stop: Vec<String>,
     #[serde(default)]
     pub limits: Limits,
+    /// What to do with a conversation that doesn't fit the window.
+    #[serde(default)]
+    pub overflow: Overflow,
     #[serde(default)]
     pub priority: Priority,
 }
@@ -217,9 +220,9 @@ pub(crate) async fn ask(State(runtime): State<Runtime>, request: Request<Body>) 
 }
 
 pub(crate) async fn chat(State(runtime): State<Runtime>, request: Request<Body>) -> Reply {
-    let ChatRequest { model, messages, sampling, stop, limits, priority } = body::shape(request).await?;
+    let ChatRequest { model, messages, sampling, stop, limits, overflow, priority } = body::shape(request).await?;
     let ask = Ask::new(runtime::own_app(), model, messages, sampling, stop, limits)?;
-    Ok(chat_lines(runtime.chat(Ask { priority, ..ask })?))
+    Ok(chat_lines(runtime.chat(Ask { overflow, priority, ..ask })?))
 }
 
 /// Ends the daemon. The reply stays open until the process has gone, so that whoever asked can

@@ -38,6 +38,7 @@ pub const TABLE: &[Route] = &[
     machine(Method::GET, "/v1/models/{*id}"),
     machine(Method::POST, "/v1/chat/completions"),
     machine(Method::POST, "/v1/embeddings"),
+    machine(Method::POST, "/v1/rerank"),
     owner(Method::GET, "/freehold/v1/hello"),
     owner(Method::GET, "/freehold/v1/status"),
     owner(Method::GET, "/freehold/v1/models"),

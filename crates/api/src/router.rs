@@ -1,7 +1,7 @@
 //! The routes of [`crate::route::TABLE`] and what answers them.
 
 use crate::native;
-use crate::openai::{chat, embed, models};
+use crate::openai::{chat, embed, models, rerank};
 use crate::reply::{Refusal, json};
 use crate::stop::Stop;
 use axum::Router;
@@ -33,6 +33,7 @@ pub(crate) fn router(runtime: Runtime, stop: Stop) -> Router {
         .route("/v1/models/{*id}", get(models::one))
         .route("/v1/chat/completions", post(chat::complete))
         .route("/v1/embeddings", post(embed::embed))
+        .route("/v1/rerank", post(rerank::rank))
         .route("/freehold/v1/hello", get(native::hello))
         .route("/freehold/v1/status", get(native::status))
         .route("/freehold/v1/models", get(native::models))

@@ -11,6 +11,8 @@ pub enum Delta {
     /// Whole UTF-8 text; a code point is never split across deltas.
     Text(String),
     Citation(Citation),
+    /// Said before the first text when the conversation didn't fit and the caller had asked for this.
+    Compacted(Compaction),
     /// A sentence for the person, not part of the answer.
     Notice(String),
     Usage(Usage),
@@ -31,6 +33,16 @@ pub enum Progress {
         done: u32,
         total: u32,
     },
+}
+
+/// What was left out of a conversation so that the rest fits the window: its oldest turns, whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compaction {
+    /// A turn is what the user said, with all that was answered to it.
+    pub turns: u32,
+    pub messages: u32,
+    /// Of the prompt, as the model counts them.
+    pub tokens: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

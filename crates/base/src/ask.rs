@@ -106,6 +106,26 @@ pub enum Priority {
     Batch,
 }
 
+/// What to do with a prompt that doesn't fit the window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Overflow {
+    /// Refuse it with both numbers.
+    #[default]
+    Error,
+    /// Leave out the oldest turns, as few as will do, and say so. System text and the last turn of the user stay.
+    Compact,
+}
+
+/// An adapter to answer with, and how much of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AdapterChoice {
+    /// As the person typed it.
+    pub name: String,
+    /// 1 is as it was trained; 0 is without it.
+    pub scale: f32,
+}
+
 /// One request for generated text. Build it with [`Ask::new`], which checks it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ask {
@@ -117,6 +137,9 @@ pub struct Ask {
     pub stop: Vec<String>,
     pub limits: Limits,
     pub priority: Priority,
+    pub overflow: Overflow,
+    /// Beside those that the model's name holds (`base+adapter`).
+    pub adapters: Vec<AdapterChoice>,
 }
 
 /// More stop strings than any client sends; each costs a scan per token.
@@ -168,7 +191,8 @@ impl Ask {
         if limits.tokens_max == Some(0) {
             return Err(invalid("max_tokens", "is 0", "ask for at least one token"));
         }
-        Ok(Self { app, model, messages, sampling, stop, limits, priority: Priority::default() })
+        let (priority, overflow, adapters) = Default::default();
+        Ok(Self { app, model, messages, sampling, stop, limits, priority, overflow, adapters })
     }
 }
 

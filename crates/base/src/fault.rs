@@ -109,6 +109,14 @@ impl<'de> Deserialize<'de> for Code {
 /// A thing the person can do now; a command stands in backticks.
 pub type Hint = String;
 
+/// How much a prompt takes and how much there is, in tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shortage {
+    /// The window that it would take, with one token for an answer.
+    pub requested: u32,
+    pub available: u32,
+}
+
 /// A code for programs, a sentence for people, hints for what to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
@@ -120,11 +128,14 @@ pub struct Fault {
     /// The error below, as it was said there.
     #[serde(default)]
     pub cause: Option<String>,
+    /// With [`Code::ContextOverflow`]: the numbers of the sentence, for programs.
+    #[serde(default)]
+    pub shortage: Option<Shortage>,
 }
 
 impl Fault {
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hints: Vec::new(), cause: None }
+        Self { code, message: message.into(), hints: Vec::new(), cause: None, shortage: None }
     }
 
     #[must_use]
@@ -136,6 +147,12 @@ impl Fault {
     #[must_use]
     pub fn cause(mut self, cause: impl fmt::Display) -> Self {
         self.cause = Some(cause.to_string());
+        self
+    }
+
+    #[must_use]
+    pub fn shortage(mut self, requested: u32, available: u32) -> Self {
+        self.shortage = Some(Shortage { requested, available });
         self
     }
 

@@ -11,10 +11,10 @@ pub mod label;
 pub mod model;
 pub mod unit;
 
-pub use answer::{Delta, Finish, Usage};
-pub use ask::{AppId, Ask, AskId, Limits, Message, Priority, Role, Sampling};
+pub use answer::{Compaction, Delta, Finish, Usage};
+pub use ask::{AdapterChoice, AppId, Ask, AskId, Limits, Message, Overflow, Priority, Role, Sampling};
 pub use evidence::{Cell, Citation, PageBox, Place};
-pub use fault::{Code, Fault, Hint};
+pub use fault::{Code, Fault, Hint, Shortage};
 pub use label::Label;
 pub use model::{LayerRun, Modality, ModelFacts, ModelName, TokenText};
 pub use unit::{Bytes, Millis, Tokens};

@@ -13,6 +13,10 @@ pub struct ModelName(pub String);
 pub enum Modality {
     Chat,
     Embed,
+    /// Judges how well a document answers a query.
+    Rerank,
+    /// Changes what a model of its architecture says; runs only with one.
+    Adapter,
 }
 
 /// A special token's id and text.

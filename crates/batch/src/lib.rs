@@ -7,6 +7,8 @@
 pub mod compose;
 pub mod crew;
 pub mod pace;
+pub mod pack;
 pub mod pool;
 pub mod stop;
+pub mod turn;
 pub mod utf8;

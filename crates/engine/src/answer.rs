@@ -4,8 +4,10 @@
 //! waits is replaced by the newer. When much lies unread the ask is parked, and goes on when it has been
 //! read; a worker that goes on all the same loses it the ask, at [`UNREAD_BYTES_MAX`].
 
+use crate::compacting::{Compacting, Turn};
 use crate::handle::Door;
 use crate::locked;
+use crate::vectors::Embedded;
 use base::answer::Progress;
 use base::{AskId, Code, Delta, Fault};
 use std::collections::VecDeque;
@@ -24,21 +26,18 @@ const SLOW_BYTES: usize = 8 << 10;
 #[derive(Debug)]
 pub struct Answer {
     reader: Reader,
-}
-
-/// Unit-length vectors, one per text and in their order, and the tokens that each text took.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Embedded {
-    pub vectors: Vec<Vec<f32>>,
-    pub tokens: Vec<u32>,
+    /// What to do when the prompt doesn't fit, where the caller wants that.
+    compacting: Option<Box<Compacting>>,
+    /// Comes before what is read next.
+    next: Option<Delta>,
 }
 
 impl Answer {
-    pub(crate) fn new(reader: Reader) -> Self {
-        Self { reader }
+    pub(crate) fn new(reader: Reader, compacting: Option<Compacting>) -> Self {
+        Self { reader, compacting: compacting.map(Box::new), next: None }
     }
 
-    /// The ask's identity in this daemon's life.
+    /// The ask's identity in this daemon's life; another one after a compaction.
     pub fn id(&self) -> AskId {
         self.reader.id
     }
@@ -46,11 +45,19 @@ impl Answer {
     /// The next delta; `None` after the last one or after a fault.
     pub async fn next(&mut self) -> Option<Result<Delta, Fault>> {
         loop {
-            match self.reader.next().await? {
-                Ok(Item::Delta(delta)) => return Some(Ok(delta)),
-                // A generation gets nothing else.
-                Ok(Item::Vectors { .. } | Item::Probed(_)) => {}
-                Err(fault) => return Some(Err(fault)),
+            if let Some(delta) = self.next.take() {
+                return Some(Ok(delta));
+            }
+            let item = self.reader.next().await?;
+            let Some(compacting) = &mut self.compacting else { return Some(item.and_then(only_delta)) };
+            match compacting.take(item) {
+                Turn::Pass(item) => return Some(item),
+                Turn::Declare(compaction, delta) => {
+                    self.next = Some(delta);
+                    return Some(Ok(Delta::Compacted(compaction)));
+                }
+                Turn::Read(reader) => self.reader = reader,
+                Turn::Skip => {}
             }
         }
     }
@@ -64,8 +71,19 @@ impl Answer {
 #[derive(Debug)]
 pub(crate) enum Item {
     Delta(Delta),
-    Vectors { vectors: Vec<Vec<f32>>, tokens: Vec<u32> },
+    Vectors(Embedded),
+    Counted(u32),
     Probed(i32),
+}
+
+/// What a generation gets.
+pub(crate) fn only_delta(item: Item) -> Result<Delta, Fault> {
+    match item {
+        Item::Delta(delta) => Ok(delta),
+        Item::Vectors(_) | Item::Counted(_) | Item::Probed(_) => {
+            Err(Fault::new(Code::Internal, "the engine answered another ask than this"))
+        }
+    }
 }
 
 /// The end that the engine writes to.
@@ -260,7 +278,7 @@ mod tests {
     #[test]
     fn text_that_waits_is_joined_and_progress_replaced() {
         let (sink, reader) = reader();
-        let mut answer = Answer::new(reader);
+        let mut answer = Answer::new(reader, None);
         for done in [1, 2, 3] {
             sink.progress(Progress::Prefill { done, total: 3 });
         }
@@ -278,7 +296,7 @@ mod tests {
     #[test]
     fn a_reader_who_leaves_too_much_lying_loses_the_ask() {
         let (sink, reader) = reader();
-        let mut answer = Answer::new(reader);
+        let mut answer = Answer::new(reader, None);
         let chunk = "x".repeat(1 << 16);
         let written = (0..100).take_while(|_| sink.text(chunk.clone()) != Pace::Lost).count();
         assert_eq!(written, UNREAD_BYTES_MAX >> 16);
@@ -292,7 +310,7 @@ mod tests {
     fn a_reader_that_falls_behind_is_told_of_once_and_again_when_it_has_caught_up() {
         let (sink, reader) = reader();
         let door = Arc::clone(&reader.door);
-        let mut answer = Answer::new(reader);
+        let mut answer = Answer::new(reader, None);
         let chunk = "x".repeat(SLOW_BYTES);
         for _ in 0..50 {
             assert_eq!(sink.text(chunk.clone()), Pace::Well);
@@ -307,7 +325,7 @@ mod tests {
     #[test]
     fn a_reader_that_keeps_up_is_never_slow() {
         let (sink, reader) = reader();
-        let mut answer = Answer::new(reader);
+        let mut answer = Answer::new(reader, None);
         let chunk = "x".repeat(SLOW_BYTES);
         for _ in 0..100 {
             assert_eq!(sink.text(chunk.clone()), Pace::Well);

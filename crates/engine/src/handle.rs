@@ -1,17 +1,17 @@
 //! The engine as its callers hold it: a handle that sends bounded messages to the thread that owns all.
 
-use crate::answer::{Answer, Embedded, Item, Promise, Reader, Sink, wait_for};
+use crate::answer::{Answer, Item, Promise, Reader, Sink, wait_for};
 use crate::backend::{BackendChoice, Backends};
+use crate::compacting::Compacting;
 use crate::supervise::{self, Job, Message, Submission};
 use crate::{locked, machine};
-use base::{AppId, Ask, AskId, Code, Fault, Modality, ModelFacts, ModelName, Priority};
-use std::collections::VecDeque;
+use base::{AppId, Ask, AskId, Code, Fault, Modality, ModelFacts, ModelName, Overflow, Priority};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
-use wire::Attempt;
+use wire::{Attempt, KvCache};
 
 /// What the engine must be told; everything else it finds out.
 #[derive(Debug, Clone)]
@@ -29,6 +29,8 @@ pub struct EngineConfig {
     pub context_tokens: Option<u32>,
     /// Asks of one model that run at the same time.
     pub sequences_max: u32,
+    /// How contexts are kept while text is generated.
+    pub kv_cache: KvCache,
     /// A model unused for so long is let go; 0: never.
     pub idle_unload_ms: u64,
     pub load_timeout_ms: u64,
@@ -81,6 +83,18 @@ pub struct ModelSource {
     /// The files of a split model in order; one for most.
     pub parts: Vec<PathBuf>,
     pub facts: Arc<ModelFacts>,
+    /// What an ask wants the model changed by.
+    pub adapters: Vec<AdapterSource>,
+}
+
+/// An adapter as the store knows it, and how much of it is wanted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AdapterSource {
+    pub name: ModelName,
+    pub path: PathBuf,
+    pub bytes: u64,
+    /// 1 is as it was trained.
+    pub scale: f32,
 }
 
 /// A model that is in memory, as its worker described itself.
@@ -96,6 +110,8 @@ pub struct Loaded {
     pub threads: u32,
     pub context_tokens: u32,
     pub sequences_max: u32,
+    /// How its context is kept.
+    pub kv_cache: KvCache,
     pub running: u32,
     pub queued: u32,
     /// Made to wait after they had begun, for others or for their readers.
@@ -146,14 +162,6 @@ pub(crate) struct Row {
 
 /// LIMIT: news and asks that the owner thread has not looked at yet. Senders but readers never block.
 const INBOX_MAX: usize = 1024;
-/// LIMIT: texts and bytes of one embedding frame, so that others get between two frames.
-const FRAME_TEXTS_MAX: usize = 32;
-const FRAME_BYTES_SOME: usize = 128 << 10;
-const TEXT_BYTES_MAX: usize = 8 << 20;
-/// Frames under way at once: the worker has the next when it ends one.
-const FRAMES_UNDER_WAY: usize = 2;
-/// So many texts are somebody's question; more are an index in the making.
-const INTERACTIVE_TEXTS_MAX: usize = 8;
 
 impl Door {
     pub(crate) fn new() -> (Arc<Self>, Receiver<Message>) {
@@ -199,6 +207,31 @@ impl Door {
 
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::SeqCst)
+    }
+
+    /// Hands an order to the owner thread, or answers it at once with a fault that is there already.
+    pub(crate) fn submit(self: &Arc<Self>, order: Order, refused: Option<Fault>) -> Reader {
+        let ask = AskId(self.next_id.fetch_add(1, Ordering::Relaxed));
+        let sink = Arc::new(Sink::default());
+        let reader = Reader::new(ask, Arc::clone(&sink), Arc::clone(self));
+        if let Some(fault) = refused {
+            sink.fail(fault);
+            return reader;
+        }
+        let Order { model, app, priority, deadline_ms, job } = order;
+        let submitted = Instant::now();
+        let submission =
+            Submission { ask, model, app, priority, deadline_ms, job, promise: Promise(Arc::clone(&sink)), submitted };
+        match self.inbox.try_send(Message::Submit(Box::new(submission))) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => {
+                let words = format!("more than {INBOX_MAX} messages wait for the engine");
+                sink.fail(Fault::new(Code::Busy, words).hint("try again in a moment"));
+            }
+            // The promise went with the message.
+            Err(TrySendError::Disconnected(_)) => {}
+        }
+        reader
     }
 
     fn close(&self) {
@@ -260,56 +293,25 @@ impl Engine {
 
     /// Asks a chat model. Returns at once: waiting and loading come as progress, faults in the stream.
     pub fn submit(&self, model: ModelSource, ask: Ask) -> Answer {
-        let Ask { app, model: _, messages, sampling, stop, limits, priority } = ask;
+        let Ask { app, model: _, messages, sampling, stop, limits, priority, overflow, adapters: _ } = ask;
         let unfit = (model.facts.modality != Modality::Chat).then(|| {
-            let name = &model.name.0;
-            Fault::new(Code::ModelUnfit, format!("`{name}` makes embeddings and can't hold a conversation"))
+            let (name, makes) = (
+                &model.name.0,
+                match model.facts.modality {
+                    Modality::Rerank => "ranks documents",
+                    Modality::Adapter => "is an adapter",
+                    Modality::Embed | Modality::Chat => "makes embeddings",
+                },
+            );
+            Fault::new(Code::ModelUnfit, format!("`{name}` {makes} and can't hold a conversation"))
                 .hint("name a chat model; `freehold models` shows what each is for")
         });
-        let job = Job::Generate { messages, sampling, stop, tokens_max: limits.tokens_max.unwrap_or(0) };
+        let adapters = model.adapters.iter().map(|adapter| (adapter.name.clone(), adapter.scale)).collect();
+        let job = Job::Generate { messages, sampling, stop, tokens_max: limits.tokens_max.unwrap_or(0), adapters };
         let order = Order { model, app, priority, deadline_ms: limits.deadline_ms, job };
-        Answer::new(self.send(order, unfit))
-    }
-
-    /// Embeds texts; in frames small enough that other asks get between them.
-    ///
-    /// # Errors
-    /// [`Code::ModelUnfit`] for a model that doesn't embed; else what the worker says, or its end.
-    pub async fn embed(&self, model: ModelSource, texts: Vec<String>) -> Result<Embedded, Fault> {
-        if model.facts.modality != Modality::Embed {
-            let name = &model.name.0;
-            return Err(Fault::new(Code::ModelUnfit, format!("`{name}` is a chat model and makes no embeddings"))
-                .hint("name an embedding model; `freehold models` shows what each is for"));
-        }
-        let priority = if texts.len() <= INTERACTIVE_TEXTS_MAX { Priority::Interactive } else { Priority::Batch };
-        let mut frames = frames(texts)?.into_iter();
-        let mut under_way: VecDeque<Reader> = VecDeque::new();
-        let mut all = Embedded { vectors: Vec::new(), tokens: Vec::new() };
-        loop {
-            while under_way.len() < FRAMES_UNDER_WAY
-                && let Some(texts) = frames.next()
-            {
-                let job = Job::Embed { texts };
-                let order = Order { model: model.clone(), app: own_app(), priority, deadline_ms: None, job };
-                under_way.push_back(self.send(order, None));
-            }
-            let Some(mut reader) = under_way.pop_front() else { return Ok(all) };
-            let (vectors, tokens) = result(&mut reader, |item| match item {
-                Item::Vectors { vectors, tokens } => Some((vectors, tokens)),
-                Item::Delta(_) | Item::Probed(_) => None,
-            })
-            .await?;
-            all.vectors.extend(vectors);
-            all.tokens.extend(tokens);
-        }
-    }
-
-    /// As [`Engine::embed`], on a thread that may block.
-    ///
-    /// # Errors
-    /// As [`Engine::embed`].
-    pub fn embed_blocking(&self, model: ModelSource, texts: Vec<String>) -> Result<Embedded, Fault> {
-        wait_for(self.embed(model, texts))
+        let compacting = (overflow == Overflow::Compact && unfit.is_none())
+            .then(|| Compacting::new(Arc::clone(&self.shared.door), order.clone()));
+        Answer::new(self.send(order, unfit), compacting)
     }
 
     /// Has the model's worker attempt what its confinement must refuse. Answers the system's error
@@ -323,7 +325,7 @@ impl Engine {
         let mut reader = self.send(order, None);
         wait_for(result(&mut reader, |item| match item {
             Item::Probed(errno) => Some(errno),
-            Item::Delta(_) | Item::Vectors { .. } => None,
+            Item::Delta(_) | Item::Counted(_) | Item::Vectors(_) => None,
         }))
     }
 
@@ -370,94 +372,31 @@ impl Engine {
         self.shared.door.wait_ended(Duration::from_millis(most));
     }
 
-    fn send(&self, order: Order, refused: Option<Fault>) -> Reader {
-        let door = &self.shared.door;
-        let ask = AskId(door.next_id.fetch_add(1, Ordering::Relaxed));
-        let sink = Arc::new(Sink::default());
-        let reader = Reader::new(ask, Arc::clone(&sink), Arc::clone(door));
-        if let Some(fault) = refused {
-            sink.fail(fault);
-            return reader;
-        }
-        let Order { model, app, priority, deadline_ms, job } = order;
-        let submitted = Instant::now();
-        let submission =
-            Submission { ask, model, app, priority, deadline_ms, job, promise: Promise(Arc::clone(&sink)), submitted };
-        match door.inbox.try_send(Message::Submit(Box::new(submission))) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_)) => {
-                let words = format!("more than {INBOX_MAX} messages wait for the engine");
-                sink.fail(Fault::new(Code::Busy, words).hint("try again in a moment"));
-            }
-            // The promise went with the message.
-            Err(TrySendError::Disconnected(_)) => {}
-        }
-        reader
+    pub(crate) fn send(&self, order: Order, refused: Option<Fault>) -> Reader {
+        self.shared.door.submit(order, refused)
     }
 }
 
-struct Order {
-    model: ModelSource,
-    app: AppId,
-    priority: Priority,
-    deadline_ms: Option<u64>,
-    job: Job,
+/// An ask on its way to the owner thread.
+#[derive(Debug, Clone)]
+pub(crate) struct Order {
+    pub(crate) model: ModelSource,
+    pub(crate) app: AppId,
+    pub(crate) priority: Priority,
+    pub(crate) deadline_ms: Option<u64>,
+    pub(crate) job: Job,
 }
 
-fn own_app() -> AppId {
+pub(crate) fn own_app() -> AppId {
     AppId("freehold".into())
 }
 
 /// The one item that an ask which is no generation gets.
-async fn result<T>(reader: &mut Reader, wanted: impl Fn(Item) -> Option<T>) -> Result<T, Fault> {
+pub(crate) async fn result<T>(reader: &mut Reader, wanted: impl Fn(Item) -> Option<T>) -> Result<T, Fault> {
     while let Some(item) = reader.next().await {
         if let Some(found) = wanted(item?) {
             return Ok(found);
         }
     }
     Err(Fault::new(Code::Internal, "the engine ended an ask without a result"))
-}
-
-fn frames(texts: Vec<String>) -> Result<Vec<Vec<String>>, Fault> {
-    let mut frames: Vec<Vec<String>> = Vec::new();
-    let mut bytes = 0;
-    for text in texts {
-        if text.len() > TEXT_BYTES_MAX {
-            let size = text.len();
-            return Err(Fault::new(
-                Code::InvalidAsk,
-                format!("a text to embed holds {size} bytes; {TEXT_BYTES_MAX} is the most"),
-            )
-            .hint("cut it into passages: a vector of so much text finds nothing"));
-        }
-        match frames.last_mut() {
-            Some(frame) if frame.len() < FRAME_TEXTS_MAX && bytes + text.len() <= FRAME_BYTES_SOME => {
-                bytes += text.len();
-                frame.push(text);
-            }
-            _ => {
-                bytes = text.len();
-                frames.push(vec![text]);
-            }
-        }
-    }
-    Ok(frames)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn frames_hold_all_texts_in_order_and_are_bounded() {
-        let texts: Vec<String> = (0..100).map(|i| format!("{i}").repeat(1 + i * 100)).collect();
-        let framed = frames(texts.clone()).expect("none is too long");
-        assert!(framed.iter().all(|frame| frame.len() <= FRAME_TEXTS_MAX));
-        let bytes = |frame: &Vec<String>| frame.iter().map(String::len).sum::<usize>();
-        assert!(framed.iter().all(|frame| frame.len() == 1 || bytes(frame) <= FRAME_BYTES_SOME));
-        assert_eq!(framed.concat(), texts);
-        assert_eq!(frames(Vec::new()).expect("nothing").len(), 0);
-        let fault = frames(vec!["x".repeat(TEXT_BYTES_MAX + 1)]).expect_err("too long");
-        assert_eq!(fault.code, Code::InvalidAsk);
-    }
 }

@@ -1,28 +1,35 @@
 //! Runs models: admission, chat templates, the machine's means, and the workers' lives.
 //!
 //! Start with [`Engine`]. What is decided without touching anything lies in `admit` (which ask runs
-//! when, which worker lives), [`template`] (messages to prompt), [`plan`] (window and memory), [`offload`] (what goes to a GPU) and
+//! when, which worker lives), [`template`] (messages to prompt), [`compact`] (what a conversation that is
+//! too long goes without), [`plan`] (window and memory), [`offload`] (what goes to a GPU) and
 //! [`backend`] (which backend to trust); `supervise` carries it out, one thread owning all state and
 //! two per worker moving frames. A token's way is: worker, its reader thread, the ask's [`Answer`].
 
 mod admit;
 pub mod backend;
+pub mod compact;
 pub mod machine;
 pub mod offload;
 mod park;
 pub mod plan;
 pub mod template;
 
+mod adapters;
 mod answer;
+mod compacting;
 mod handle;
 mod render;
 mod supervise;
+mod vectors;
 
-pub use answer::{Answer, Embedded};
+pub use answer::Answer;
 pub use backend::{BackendChoice, Tried, Verdict};
-pub use handle::{Engine, EngineConfig, Loaded, ModelSource, Tuning};
+pub use handle::{AdapterSource, Engine, EngineConfig, Loaded, ModelSource, Tuning};
 pub use render::run_renderer;
-pub use wire::Attempt;
+pub use vectors::{EmbedOptions, Embedded, Ranked};
+pub use wire::WirePooling as Pooling;
+pub use wire::{Attempt, KvCache};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

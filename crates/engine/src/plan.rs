@@ -2,6 +2,7 @@
 
 use crate::machine::Memory;
 use base::{Bytes, Code, Fault, Modality, ModelFacts};
+use wire::KvCache;
 
 /// What one load asks of a worker, and what it is expected to cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +21,7 @@ pub struct Wish {
     /// `None`: what the model and the memory allow, up to [`CONTEXT_DEFAULT_MAX`].
     pub context_tokens: Option<u32>,
     pub sequences_max: u32,
+    pub kv_cache: KvCache,
 }
 
 /// The window that is taken when nobody asks for one; a larger one costs memory that most asks never use.
@@ -40,7 +42,7 @@ pub fn fit(name: &str, facts: &ModelFacts, wish: Wish, memory: Option<Memory>) -
         context_tokens,
         sequences_max: wish.sequences_max.max(1),
         batch_tokens: batch_tokens(facts),
-        need: need(facts, context_tokens, wish.sequences_max.max(1)),
+        need: need(facts, context_tokens, wish.sequences_max.max(1), wish.kv_cache),
     };
     let largest = match wish.context_tokens {
         Some(wanted) => wanted.min(known_max(facts)).max(1),
@@ -91,7 +93,9 @@ fn batch_tokens(facts: &ModelFacts) -> u32 {
     match facts.modality {
         Modality::Chat => BATCH_TOKENS,
         // An encoder sees a text in one step or not at all.
-        Modality::Embed => BATCH_TOKENS.max(known_max(facts).min(CONTEXT_DEFAULT_MAX)),
+        Modality::Embed | Modality::Rerank | Modality::Adapter => {
+            BATCH_TOKENS.max(known_max(facts).min(CONTEXT_DEFAULT_MAX))
+        }
     }
 }
 
@@ -102,20 +106,26 @@ fn kv_bytes_per_token(facts: &ModelFacts) -> u64 {
     match facts.modality {
         // Without head counts in the header: as if no head were shared, which is the most it can be.
         Modality::Chat => u64::from(facts.layers).saturating_mul(u64::from(facts.embedding_length)).saturating_mul(4),
-        Modality::Embed => 0,
+        Modality::Embed | Modality::Rerank | Modality::Adapter => 0,
     }
 }
 
-fn need(facts: &ModelFacts, context_tokens: u32, sequences_max: u32) -> Bytes {
+/// What 16-bit keys and values take when they are kept in a packed type; vectors are always made with 16 bits.
+fn packed(bytes: u64, facts: &ModelFacts, kv_cache: KvCache) -> u64 {
+    let kv_cache = if facts.modality == Modality::Chat { kv_cache } else { KvCache::F16 };
+    bytes.div_ceil(KvCache::F16.block_bytes()).saturating_mul(kv_cache.block_bytes())
+}
+
+fn need(facts: &ModelFacts, context_tokens: u32, sequences_max: u32, kv_cache: KvCache) -> Bytes {
     let (batch, sequences) = (u64::from(batch_tokens(facts)), u64::from(sequences_max));
     // A step's activations, a few of them at a time and the feed-forward ones the widest; and one row of
     // logits for each sequence.
     let activations = batch * 4 * 16 * u64::from(facts.embedding_length);
     let logits = match facts.modality {
         Modality::Chat => sequences * 4 * u64::from(facts.vocab_tokens),
-        Modality::Embed => 0,
+        Modality::Embed | Modality::Rerank | Modality::Adapter => 0,
     };
-    let kv = kv_bytes_per_token(facts).saturating_mul(u64::from(context_tokens));
+    let kv = packed(kv_bytes_per_token(facts), facts, kv_cache).saturating_mul(u64::from(context_tokens));
     let compute = activations.saturating_add(logits).saturating_add(WORKER_BYTES);
     Bytes(facts.weights_bytes.saturating_add(kv).saturating_add(compute))
 }
@@ -145,7 +155,7 @@ mod tests {
     }
 
     fn window(wanted: Option<u32>, available: Option<Memory>) -> Result<u32, Fault> {
-        let wish = Wish { context_tokens: wanted, sequences_max: 4 };
+        let wish = Wish { context_tokens: wanted, sequences_max: 4, ..Wish::default() };
         fit("m", &facts(), wish, available).map(|plan| plan.context_tokens)
     }
 
@@ -171,6 +181,24 @@ mod tests {
         // A window that was asked for isn't cut down in silence.
         let fault = window(Some(100_000), memory(8 * GIB)).expect_err("12 GiB of cache");
         assert!(fault.message.contains("100000 tokens"), "{fault}");
+    }
+
+    #[test]
+    fn a_packed_cache_is_counted_with_its_own_bytes() {
+        let need = |kv_cache, facts: &ModelFacts| {
+            let wish = Wish { context_tokens: Some(65_536), sequences_max: 4, kv_cache };
+            fit("m", facts, wish, None).expect("memory isn't known").need.0
+        };
+        let cache = facts().kv_bytes_per_token * 65_536;
+        let whole = need(KvCache::F16, &facts());
+        assert_eq!(whole - need(KvCache::Q8_0, &facts()), cache - cache / 64 * 34);
+        assert_eq!(whole - need(KvCache::Q4_0, &facts()), cache - cache / 64 * 18);
+        // What doesn't fit with 16 bits may fit with fewer.
+        let tight = Wish { context_tokens: Some(65_536), sequences_max: 4, kv_cache: KvCache::F16 };
+        assert!(fit("m", &facts(), tight, memory(11 * GIB)).is_err());
+        assert!(fit("m", &facts(), Wish { kv_cache: KvCache::Q8_0, ..tight }, memory(11 * GIB)).is_ok());
+        let embedder = ModelFacts { modality: Modality::Embed, ..facts() };
+        assert_eq!(need(KvCache::Q4_0, &embedder), need(KvCache::F16, &embedder));
     }
 
     #[test]

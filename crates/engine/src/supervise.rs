@@ -7,20 +7,22 @@ mod fault;
 mod life;
 mod share;
 
+use crate::adapters;
 use crate::admit::{Action, Admission, Bounds, Counts, Ending, Entry, Event, ModelKey, Need, Size, WorkerKey};
 use crate::answer::{Item, Promise};
 use crate::backend::Backends;
 use crate::handle::{Door, EngineConfig, Loaded, ModelSource, Row, Tuning};
 use crate::locked;
+use crate::vectors::Embedded;
 use base::answer::Progress;
-use base::{AppId, AskId, Code, Delta, Fault, Finish, Message as Turn, Modality, Priority, Sampling, Usage};
+use base::{AppId, AskId, Code, Delta, Fault, Finish, Message as Turn, Modality, ModelName, Priority, Sampling, Usage};
 use life::{Life, Order, Process, Task};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
-use wire::{Attempt, Ready, Spent};
+use wire::{Attempt, EmbedHow, KvCache, Ready, Spent};
 
 /// What reaches the owner thread.
 #[derive(Debug)]
@@ -58,11 +60,32 @@ pub(crate) struct Submission {
     pub(crate) submitted: Instant,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Job {
-    Generate { messages: Vec<Turn>, sampling: Sampling, stop: Vec<String>, tokens_max: u32 },
-    Embed { texts: Vec<String> },
-    Probe { attempt: Attempt },
+    Generate {
+        messages: Vec<Turn>,
+        sampling: Sampling,
+        stop: Vec<String>,
+        tokens_max: u32,
+        /// How much of which.
+        adapters: Vec<(ModelName, f32)>,
+    },
+    Embed {
+        texts: Vec<String>,
+        how: EmbedHow,
+    },
+    Rank {
+        query: String,
+        documents: Vec<String>,
+        truncate: bool,
+    },
+    /// The prompt's tokens, of which nothing is computed.
+    Count {
+        messages: Vec<Turn>,
+    },
+    Probe {
+        attempt: Attempt,
+    },
 }
 
 impl Job {
@@ -80,7 +103,8 @@ const TURN_BYTES: usize = 32;
 #[derive(Debug, PartialEq)]
 pub(crate) enum Finished {
     Generated { finish: Finish, spent: Spent },
-    Vectors { vectors: Vec<Vec<f32>>, tokens: Vec<u32> },
+    Vectors(Embedded),
+    Counted(u32),
     Probed(i32),
 }
 
@@ -225,8 +249,8 @@ impl Owner {
     fn submit(&mut self, submission: Submission) {
         let Submission { ask, model, app, priority, deadline_ms, job, promise, submitted } = submission;
         let need = match job {
-            Job::Generate { .. } | Job::Embed { .. } => Need::Slot,
-            Job::Probe { .. } => Need::Ear,
+            Job::Generate { .. } | Job::Embed { .. } | Job::Rank { .. } => Need::Slot,
+            Job::Count { .. } | Job::Probe { .. } => Need::Ear,
         };
         let size = job.size();
         let model = self.key_of(model);
@@ -235,16 +259,28 @@ impl Owner {
         self.step(Event::Submit(Entry { ask, model, app, priority, need, size, deadline_ms }));
     }
 
-    /// The same name with other files is another model.
+    /// The same name with other files is another model, and so is one that knows more adapters: a worker takes them
+    /// only while it loads.
     fn key_of(&mut self, model: ModelSource) -> ModelKey {
         let same = |known: &ModelSource| known.name == model.name && known.parts == model.parts;
-        let place = self.models.iter().position(same).unwrap_or(self.models.len());
-        if place == self.models.len() {
-            self.models.push(model);
-        } else {
-            self.models[place] = model;
+        let key = |place: usize| ModelKey(u32::try_from(place).unwrap_or(u32::MAX));
+        let latest = self.models.iter().rposition(same);
+        let known = latest.map_or(&[][..], |place| &self.models[place].adapters);
+        match (latest, adapters::known_after(known, &model.adapters, model.parts.len())) {
+            (Some(place), None) => {
+                let adapters = std::mem::take(&mut self.models[place].adapters);
+                self.models[place] = ModelSource { adapters, ..model };
+                key(place)
+            }
+            (latest, known) => {
+                self.models.push(ModelSource { adapters: known.unwrap_or_default(), ..model });
+                // Its asks are ended by the worker that has them; all others go to the next one.
+                if let Some(outgrown) = latest {
+                    self.step(Event::Unload(key(outgrown)));
+                }
+                key(self.models.len() - 1)
+            }
         }
-        ModelKey(u32::try_from(place).unwrap_or(u32::MAX))
     }
 
     fn hear(&mut self, key: WorkerKey, news: News) {
@@ -254,7 +290,7 @@ impl Owner {
                 let (mut slots, cells) = (ready.sequences_max, ready.context_tokens);
                 if let Some(worker) = self.workers.get_mut(&key) {
                     let model = self.models.get(worker.model.0 as usize);
-                    if model.is_some_and(|model| model.facts.modality == Modality::Embed) {
+                    if model.is_some_and(|model| model.facts.modality != Modality::Chat) {
                         slots = EMBED_SLOTS;
                     }
                     worker.ready = Some((*ready, Instant::now()));
@@ -409,9 +445,8 @@ impl Owner {
                 let usage = self.usage(&pending, spent);
                 pending.promise.0.finish(vec![Item::Delta(Delta::Usage(usage)), Item::Delta(Delta::Done(finish))]);
             }
-            Ending::Done(Finished::Vectors { vectors, tokens }) => {
-                pending.promise.0.finish(vec![Item::Vectors { vectors, tokens }]);
-            }
+            Ending::Done(Finished::Vectors(made)) => pending.promise.0.finish(vec![Item::Vectors(made)]),
+            Ending::Done(Finished::Counted(tokens)) => pending.promise.0.finish(vec![Item::Counted(tokens)]),
             Ending::Done(Finished::Probed(errno)) => pending.promise.0.finish(vec![Item::Probed(errno)]),
         }
     }
@@ -429,7 +464,10 @@ impl Owner {
             prefill_us: spent.prefill_us,
             decode_us: spent.decode_us,
             context_tokens: ready.map_or(0, |(ready, _)| ready.context_tokens),
-            model: self.models.get(pending.model.0 as usize).map_or(String::new(), |model| model.name.0.clone()),
+            model: self
+                .models
+                .get(pending.model.0 as usize)
+                .map_or(String::new(), |model| adapters::full_name(&model.name.0, &pending.job)),
         }
     }
 
@@ -455,6 +493,10 @@ impl Owner {
                 threads: ready.threads,
                 context_tokens: ready.context_tokens,
                 sequences_max: ready.sequences_max,
+                kv_cache: match source.facts.modality {
+                    Modality::Chat => self.config.kv_cache,
+                    Modality::Embed | Modality::Rerank | Modality::Adapter => KvCache::F16,
+                },
                 running: count(running),
                 queued: count(waiting),
                 parked: count(parked),

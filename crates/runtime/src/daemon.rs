@@ -26,7 +26,8 @@ pub(crate) fn policy(settings: &Settings) -> Policy {
 
 /// Rows of some models, with those marked that are taken when none is named.
 pub(crate) fn model_rows(inner: &Inner, entries: &[Entry]) -> Vec<ModelRow> {
-    let defaults = [Modality::Chat, Modality::Embed].map(|modality| inner.store.default_for(modality));
+    let defaults =
+        [Modality::Chat, Modality::Embed, Modality::Rerank].map(|modality| inner.store.default_for(modality));
     let is_default = |entry: &Entry| defaults.iter().flatten().any(|default| default.name == entry.name);
     entries.iter().map(|entry| model_row(entry, is_default(entry))).collect()
 }
@@ -38,6 +39,8 @@ pub(crate) fn model_row(entry: &Entry, default: bool) -> ModelRow {
         kind: match facts.modality {
             Modality::Chat => "chat",
             Modality::Embed => "embed",
+            Modality::Rerank => "rerank",
+            Modality::Adapter => "adapter",
         }
         .into(),
         arch: facts.arch.clone(),
@@ -64,6 +67,7 @@ pub(crate) fn loaded_row(loaded: Loaded) -> LoadedModel {
         threads: loaded.threads,
         context_tokens: loaded.context_tokens,
         sequences_max: loaded.sequences_max,
+        kv_cache: loaded.kv_cache.as_str().into(),
         running: loaded.running,
         queued: loaded.queued,
         parked: loaded.parked,

@@ -358,6 +358,8 @@ fn answer_from(
             Delta::Progress(progress) => events.send(AskEvent::Progress { progress }),
             Delta::Text(text) => send_text(events, marker.push(&text)),
             Delta::Citation(citation) => events.send(AskEvent::Citation { citation }),
+            // One question has no turns that could be left out.
+            Delta::Compacted(_) => {}
             Delta::Notice(text) => events.send(AskEvent::Notice { text }),
             Delta::Usage(spent) => usage = Some(spent),
             Delta::Done(Finish::Length) => {

@@ -3,6 +3,7 @@
 //! `api` and `cli` call this crate and nothing below it. Start with [`Runtime`];
 //! [`Settings`] says what it is built from and [`view`] what it shows.
 
+mod adapters;
 pub mod child;
 mod daemon;
 mod doctor;
@@ -19,7 +20,8 @@ pub mod settings;
 mod stream;
 pub mod view;
 
-pub use engine::{Answer, Embedded};
+pub use adapters::ADAPTERS_MAX;
+pub use engine::{Answer, EmbedOptions, Embedded, Pooling, Ranked};
 pub use life::{Claim, claim, daemon_pid, report_failure, start_daemon};
 pub use logs::start_logs;
 pub use settings::Settings;
@@ -87,6 +89,7 @@ impl Runtime {
             threads: settings.threads,
             context_tokens: settings.context_tokens,
             sequences_max: settings.sequences_max,
+            kv_cache: settings.kv_cache,
             idle_unload_ms: settings.idle_unload_ms,
             load_timeout_ms: settings.load_timeout_ms,
             confine_required: settings.confine_required,
@@ -130,7 +133,7 @@ impl Runtime {
 
     /// Starts an answer; loading, queueing and prefill come as progress in the stream.
     pub fn chat(&self, ask: Ask) -> Result<Answer, Fault> {
-        let source = self.model_for(&ask.model, Modality::Chat)?;
+        let source = self.inner.chat_source(&ask)?;
         self.inner.asks_done.fetch_add(1, Ordering::Relaxed);
         Ok(self.inner.engine.submit(source, ask))
     }
@@ -139,10 +142,31 @@ impl Runtime {
     ///
     /// # Errors
     /// No such model, a text that is longer than its window, or a fault of the worker.
-    pub async fn embed(&self, model: &str, texts: Vec<String>) -> Result<(String, Embedded), Fault> {
+    pub async fn embed(
+        &self,
+        model: &str,
+        texts: Vec<String>,
+        options: EmbedOptions,
+    ) -> Result<(String, Embedded), Fault> {
         let source = self.model_for(model, Modality::Embed)?;
         let name = source.name.0.clone();
-        Ok((name, self.inner.engine.embed(source, texts).await?))
+        Ok((name, self.inner.engine.embed_as(source, texts, options).await?))
+    }
+
+    /// Ranks documents with the named model, or the default one when `model` is empty.
+    ///
+    /// # Errors
+    /// As [`Runtime::embed`].
+    pub async fn rank(
+        &self,
+        model: &str,
+        query: String,
+        documents: Vec<String>,
+        truncate: bool,
+    ) -> Result<(String, Ranked), Fault> {
+        let source = self.model_for(model, Modality::Rerank)?;
+        let name = source.name.0.clone();
+        Ok((name, self.inner.engine.rank(source, query, documents, truncate).await?))
     }
 
     /// The window that an ask to this model gets, when it is known without loading it.
@@ -319,26 +343,35 @@ impl Inner {
     fn model_for(&self, name: &str, modality: Modality) -> Result<ModelSource, Fault> {
         let entry = if name.is_empty() { self.default_model(modality)? } else { self.store.find(name)? };
         if entry.facts.modality != modality {
-            let (is, want) = match modality {
-                Modality::Chat => ("an embedding model, it can't chat", "chat"),
-                Modality::Embed => ("a chat model, not an embedding model", "embedding"),
-            };
-            return Err(Fault::new(Code::ModelUnfit, format!("`{}` is {is}", entry.name.0))
-                .hint(format!("choose a {want} model: `freehold models`")));
+            let (is, want) = (kind(entry.facts.modality), kind(modality));
+            return Err(Fault::new(Code::ModelUnfit, format!("`{}` is {is}, not {want}", entry.name.0))
+                .hint(format!("choose {want}: `freehold models`")));
         }
-        Ok(ModelSource { name: entry.name, parts: entry.parts, facts: Arc::new(entry.facts) })
+        Ok(ModelSource { name: entry.name, parts: entry.parts, facts: Arc::new(entry.facts), adapters: Vec::new() })
     }
 
     fn default_model(&self, modality: Modality) -> Result<Entry, Fault> {
-        let kind = match modality {
-            Modality::Chat => "chat",
-            Modality::Embed => "embedding",
-        };
+        let kind = kind(modality);
         self.store.default_for(modality).ok_or_else(|| {
-            Fault::new(Code::ModelMissing, format!("there is no {kind} model yet"))
+            let missing =
+                Fault::new(Code::ModelMissing, format!("what is asked for needs {kind}, and there is none yet"));
+            if modality == Modality::Rerank {
+                return missing.hint("add one: `freehold models add FILE.gguf`; none is among the starter models");
+            }
+            missing
                 .hint("get the starter models (about 190 MB): `freehold pull starter`")
                 .hint("or use a file that you have: `freehold models add FILE.gguf`")
         })
+    }
+}
+
+/// What a file of the store is, in words.
+fn kind(modality: Modality) -> &'static str {
+    match modality {
+        Modality::Chat => "a chat model",
+        Modality::Embed => "an embedding model",
+        Modality::Rerank => "a reranking model",
+        Modality::Adapter => "an adapter",
     }
 }
 

@@ -262,6 +262,7 @@ fn daemon_env(settings: &Settings) -> Vec<(String, String)> {
     env.push(("FREEHOLD_OFFLINE".into(), if settings.offline { "1" } else { "0" }.into()));
     env.push(("FREEHOLD_MIRROR".into(), if settings.mirror { "1" } else { "0" }.into()));
     env.push(("FREEHOLD_SEQUENCES".into(), settings.sequences_max.to_string()));
+    env.push(("FREEHOLD_KV_CACHE".into(), settings.kv_cache.as_str().into()));
     env.push(("FREEHOLD_IDLE_UNLOAD_MINUTES".into(), (settings.idle_unload_ms / 60_000).to_string()));
     env.push(("FREEHOLD_LOG".into(), settings.log.clone()));
     if let Some(token) = &settings.hub_token {

@@ -3,6 +3,7 @@
 //! This is the only place that reads either. Order: environment, file, default.
 
 use base::{Code, Fault};
+use engine::KvCache;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -43,6 +44,8 @@ pub struct Settings {
     pub threads: Option<u32>,
     pub context_tokens: Option<u32>,
     pub sequences_max: u32,
+    /// How contexts are kept: fewer bits hold longer ones.
+    pub kv_cache: KvCache,
     pub idle_unload_ms: u64,
     pub load_timeout_ms: u64,
     /// Refuse to start a child that can't be confined.
@@ -61,6 +64,7 @@ struct FileSettings {
     threads: Option<u32>,
     context_tokens: Option<u32>,
     sequences_max: Option<u32>,
+    kv_cache: Option<KvCache>,
     idle_unload_minutes: Option<u64>,
     confine: Option<ConfineWord>,
     log: Option<String>,
@@ -119,6 +123,7 @@ impl Settings {
             threads: number(var, "FREEHOLD_THREADS")?.or(file.threads),
             context_tokens: number(var, "FREEHOLD_CONTEXT")?.or(file.context_tokens),
             sequences_max: number(var, "FREEHOLD_SEQUENCES")?.or(file.sequences_max).unwrap_or(SEQUENCES),
+            kv_cache: kv_cache(var)?.or(file.kv_cache).unwrap_or_default(),
             idle_unload_ms: number::<u64>(var, "FREEHOLD_IDLE_UNLOAD_MINUTES")?
                 .or(file.idle_unload_minutes)
                 .unwrap_or(30)
@@ -149,6 +154,7 @@ impl Settings {
             ("threads", or_own(self.threads)),
             ("context_tokens", or_own(self.context_tokens)),
             ("sequences_max", self.sequences_max.to_string()),
+            ("kv_cache", self.kv_cache.as_str().to_string()),
             ("idle_unload_minutes", (self.idle_unload_ms / 60_000).to_string()),
             ("confine", confine.to_string()),
         ]
@@ -219,6 +225,14 @@ fn flag(var: &dyn Fn(&str) -> Option<String>, name: &str) -> Result<Option<bool>
         Some(text) => Err(Fault::new(Code::ConfigInvalid, format!("{name} is `{text}`"))
             .hint(format!("use `{name}=1` or `{name}=0`"))),
     }
+}
+
+fn kv_cache(var: &dyn Fn(&str) -> Option<String>) -> Result<Option<KvCache>, Fault> {
+    const NAME: &str = "FREEHOLD_KV_CACHE";
+    let Some(text) = var(NAME) else { return Ok(None) };
+    let kinds = KvCache::ALL.map(|kind| format!("`{}`", kind.as_str())).join(", ");
+    let wrong = || Fault::new(Code::ConfigInvalid, format!("{NAME} is `{text}`")).hint(format!("use one of {kinds}"));
+    KvCache::parse(text.trim()).map(Some).ok_or_else(wrong)
 }
 
 /// What a package index client may need to reach its index: its own settings, proxies and
@@ -314,6 +328,10 @@ mod tests {
         let at = home.path().to_str().expect("utf-8");
         let fault = read(&[("FREEHOLD_HOME", at), ("FREEHOLD_PORT", "70000")]).expect_err("too large");
         assert!(fault.message.contains("FREEHOLD_PORT") && fault.message.contains("70000"));
+        let fault = read(&[("FREEHOLD_HOME", at), ("FREEHOLD_KV_CACHE", "q2")]).expect_err("no such type");
+        assert!(fault.message.contains("`q2`") && fault.hints[0].contains("`q8_0`"), "{fault:?}");
+        std::fs::write(home.path().join("config.toml"), "kv_cache = \"q4_0\"\n").expect("write");
+        assert_eq!(read(&[("FREEHOLD_HOME", at)]).expect("file").kv_cache, KvCache::Q4_0);
         std::fs::write(home.path().join("config.toml"), "prot = 8000\n").expect("write");
         let fault = read(&[("FREEHOLD_HOME", at)]).expect_err("unknown key");
         assert_eq!(fault.code, Code::ConfigInvalid);
@@ -361,6 +379,7 @@ mod tests {
             ("FREEHOLD_THREADS", "3", "threads"),
             ("FREEHOLD_CONTEXT", "512", "context_tokens"),
             ("FREEHOLD_SEQUENCES", "9", "sequences_max"),
+            ("FREEHOLD_KV_CACHE", "q8_0", "kv_cache"),
             ("FREEHOLD_IDLE_UNLOAD_MINUTES", "9", "idle_unload_minutes"),
         ] {
             let other = read(&[("FREEHOLD_HOME", at), (name, value)]).expect("settings").effective();

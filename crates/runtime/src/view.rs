@@ -61,6 +61,9 @@ pub struct LoadedModel {
     pub threads: u32,
     pub context_tokens: u32,
     pub sequences_max: u32,
+    /// How its context is kept: `f16`, `q8_0` …
+    #[serde(default)]
+    pub kv_cache: String,
     pub running: u32,
     pub queued: u32,
     /// Made to wait after they had begun.

@@ -111,6 +111,8 @@ pub enum FactsError {
     Absurd { key: String, value: u64, max: u64 },
     #[error("it is {0}")]
     NotAModel(&'static str),
+    #[error("it is an adapter and holds the tensor `{0}`, which is none of an adapter's")]
+    OddTensor(String),
     #[error("it holds a vocabulary but no weights")]
     NoWeights,
     #[error("it has {tokens} tokens but types for {kinds} of them")]
@@ -200,7 +202,7 @@ pub fn facts<R: Read + Seek>(
         return Err(FactsError::NotAModel(what));
     }
     match header.text("general.type") {
-        Some("adapter") => return Err(FactsError::NotAModel("an adapter for a model")),
+        Some("adapter") => return adapter(header, arch, weights),
         Some("mmproj") => return Err(FactsError::NotAModel("the picture part of a model")),
         Some("imatrix") => return Err(FactsError::NotAModel("a quantizer's statistics")),
         _ => {}
@@ -242,6 +244,42 @@ pub fn facts<R: Read + Seek>(
     })
 }
 
+/// An adapter has no words, no layers and no window of its own: those are its model's.
+fn adapter(header: &Header, arch: String, weights: &Weights) -> Result<ModelFacts, FactsError> {
+    let kind = header.text("adapter.type").ok_or_else(|| missing("adapter.type"))?;
+    if kind != "lora" {
+        return Err(FactsError::NotAModel("an adapter of another kind than LoRA"));
+    }
+    if weights.bytes == 0 {
+        return Err(FactsError::NoWeights);
+    }
+    let odd = |name: &str| ![".lora_a", ".lora_b", "_norm.weight"].iter().any(|end| name.ends_with(end));
+    if let Some(tensor) = header.tensors.iter().find(|tensor| odd(&tensor.name)) {
+        return Err(FactsError::OddTensor(tensor.name.clone()));
+    }
+    Ok(ModelFacts {
+        title: header.text("general.name").unwrap_or_default().to_owned(),
+        license: header.text("general.license").unwrap_or_default().to_owned(),
+        quantization: weights.quantization(),
+        modality: Modality::Adapter,
+        parameters: weights.parameters,
+        layers: 0,
+        embedding_length: 0,
+        context_max: 0,
+        kv_bytes_per_token: 0,
+        weights_bytes: weights.bytes,
+        layer_runs: Vec::new(),
+        output_bytes: 0,
+        vocab_tokens: 0,
+        chat_template: None,
+        bos: None,
+        eos: None,
+        add_bos: false,
+        special_tokens: Vec::new(),
+        arch,
+    })
+}
+
 fn missing(key: &str) -> FactsError {
     FactsError::Missing(key.to_owned())
 }
@@ -258,7 +296,7 @@ fn bounded(header: &Header, key: &str, max: u32) -> Result<u32, FactsError> {
 /// An encoder, or a decoder whose file says how its outputs become one vector, makes vectors.
 fn modality(header: &Header, arch: &str) -> Result<Modality, FactsError> {
     match header.number::<u32>(&format!("{arch}.pooling_type")) {
-        Some(4) => Err(FactsError::NotAModel("a reranker, which Freehold can't run yet")),
+        Some(4) => Ok(Modality::Rerank),
         Some(1..=3) => Ok(Modality::Embed),
         _ if ENCODERS.contains(&arch) => Ok(Modality::Embed),
         _ => Ok(Modality::Chat),

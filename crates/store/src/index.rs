@@ -20,13 +20,22 @@ pub(crate) struct Index {
     /// Chosen by the person.
     default_chat: Option<ModelName>,
     default_embed: Option<ModelName>,
+    #[serde(default)]
+    default_rerank: Option<ModelName>,
     last_serial: u64,
     pub(crate) entries: Vec<Entry>,
 }
 
 impl Default for Index {
     fn default() -> Self {
-        Self { version: VERSION, default_chat: None, default_embed: None, last_serial: 0, entries: Vec::new() }
+        Self {
+            version: VERSION,
+            default_chat: None,
+            default_embed: None,
+            default_rerank: None,
+            last_serial: 0,
+            entries: Vec::new(),
+        }
     }
 }
 
@@ -96,6 +105,9 @@ impl Index {
         let chosen = match modality {
             Modality::Chat => &self.default_chat,
             Modality::Embed => &self.default_embed,
+            Modality::Rerank => &self.default_rerank,
+            // It is always named.
+            Modality::Adapter => return None,
         };
         let usable = |entry: &&Entry| entry.facts.modality == modality && entry.problem().is_none();
         let chosen = self.entries.iter().filter(|entry| Some(&entry.name) == chosen.as_ref()).find(usable);
@@ -107,6 +119,8 @@ impl Index {
         match entry.facts.modality {
             Modality::Chat => self.default_chat = name,
             Modality::Embed => self.default_embed = name,
+            Modality::Rerank => self.default_rerank = name,
+            Modality::Adapter => {}
         }
     }
 
@@ -115,7 +129,7 @@ impl Index {
         let place = self.entries.iter().position(|entry| entry.name.0.eq_ignore_ascii_case(name.trim()));
         let Some(place) = place else { return Err(self.missing(name)) };
         let entry = self.entries.remove(place);
-        for chosen in [&mut self.default_chat, &mut self.default_embed] {
+        for chosen in [&mut self.default_chat, &mut self.default_embed, &mut self.default_rerank] {
             chosen.take_if(|chosen| *chosen == entry.name);
         }
         Ok(entry)

@@ -81,6 +81,11 @@ impl Store {
     /// Makes a model the one taken for its kind when none is named.
     pub fn set_default(&self, name: &str) -> Result<Entry, Fault> {
         let entry = self.find(name)?;
+        if entry.facts.modality == Modality::Adapter {
+            let name = &entry.name.0;
+            return Err(Fault::new(Code::ModelUnfit, format!("`{name}` is an adapter and runs only with a model"))
+                .hint(format!("name both where it is to be used: `MODEL+{name}`")));
+        }
         self.change(|index| {
             index.choose(&entry);
             Ok(entry.clone())

@@ -47,12 +47,40 @@ impl TestModel {
         Self::write(folder, name, Modality::Embed, &embed_gguf(name, script))
     }
 
+    /// As [`TestModel::chat`], but a reranker.
+    ///
+    /// # Panics
+    /// When the file can't be written: the test can't go on.
+    pub fn rerank(folder: &Path, name: &str, script: &Script) -> Self {
+        let gguf = embed_gguf(name, script).set("bert.pooling_type", Value::U32(4));
+        Self::write(folder, name, Modality::Rerank, &gguf)
+    }
+
     fn write(folder: &Path, name: &str, modality: Modality, gguf: &Gguf) -> Self {
         let path = folder.join(format!("{name}.gguf"));
         fs::create_dir_all(folder).expect("a test's folder can be made");
         fs::write(&path, gguf.to_bytes()).expect("a test model can be written");
         Self { name: ModelName(name.to_owned()), path, facts: facts(name, modality) }
     }
+}
+
+/// Writes `folder/NAME.gguf`: an adapter for models of architecture `arch`.
+///
+/// # Panics
+/// When the file can't be written: the test can't go on.
+pub fn adapter(folder: &Path, name: &str, arch: &str) -> PathBuf {
+    let gguf = Gguf::default()
+        .set("general.architecture", Value::text(arch))
+        .set("general.type", Value::text("adapter"))
+        .set("general.name", Value::text(name))
+        .set("adapter.type", Value::text("lora"))
+        .set("adapter.lora.alpha", Value::F32(1.0))
+        .tensor("blk.0.attn_q.weight.lora_a", &[u64::from(WIDTH), 1], vec![0.1; WIDTH as usize])
+        .tensor("blk.0.attn_q.weight.lora_b", &[1, u64::from(WIDTH)], vec![0.1; WIDTH as usize]);
+    let path = folder.join(format!("{name}.gguf"));
+    fs::create_dir_all(folder).expect("a test's folder can be made");
+    fs::write(&path, gguf.to_bytes()).expect("a test adapter can be written");
+    path
 }
 
 /// The file of [`TestModel::chat`], for tests that want to damage or change it.

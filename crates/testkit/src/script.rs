@@ -34,6 +34,8 @@ pub struct Load {
     pub sequences_max: u32,
     /// 0: as the daemon asks.
     pub context_tokens: u32,
+    /// A prompt of more words than the window holds is refused, as a real worker does.
+    pub windowed: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -103,6 +105,13 @@ impl Script {
     #[must_use]
     pub fn slots(mut self, sequences_max: u32) -> Self {
         self.load.sequences_max = sequences_max;
+        self
+    }
+
+    /// A window of so many tokens (words, here) that is kept to.
+    #[must_use]
+    pub fn windowed(mut self, context_tokens: u32) -> Self {
+        self.load = Load { context_tokens, windowed: true, ..self.load };
         self
     }
 

@@ -14,7 +14,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use wire::{
-    Begin, Directive, Product, Ready, Receiver, Report, SelfTest, WireDevice, WireDeviceKind, WireFault, WireProtection,
+    Begin, Directive, EmbedHow, Product, Ready, Receiver, Report, SelfTest, WireDevice, WireDeviceKind, WireFault,
+    WireProtection,
 };
 
 /// Dimensions of the scripted embeddings.
@@ -66,6 +67,9 @@ fn serve() -> ExitCode {
     let log = Log::open(&script);
     let wire::Load { embed, context_tokens, threads, backends, .. } = &load;
     log.line(&format!("load embed={embed} context={context_tokens} threads={threads} backends={backends:?}"));
+    if !load.adapters.is_empty() {
+        log.line(&format!("adapters {:?}", load.adapters));
+    }
     for step in &script.load.steps {
         let step = match step {
             Step::Unless(name, _) if backends.first() == Some(name) => continue,
@@ -128,8 +132,11 @@ fn attend(stage: &Stage, script: &Script, receiver: &mut Receiver, log: &Log) ->
                 stage.report(&Report::Failed { job: None, fault });
             }
             Directive::Begin(begin) => begin_job(stage, script, *begin),
-            Directive::Embed { job, texts } => embed(stage, script, job, texts),
-            Directive::Count { job, prompt } => {
+            Directive::Embed { job, texts, how } => embed(stage, script, job, texts, how),
+            Directive::Rank { job, query, documents, truncate } => {
+                rank(stage, script, job, query, documents, truncate);
+            }
+            Directive::Count { job, prompt, .. } => {
                 let tokens = count_words(&prompt.concat());
                 stage.report(&Report::Counted { job, tokens });
             }
@@ -148,9 +155,12 @@ fn name_of(directive: &Directive) -> String {
     match directive {
         Directive::Load(_) => "load".into(),
         Directive::Begin(begin) => {
-            format!("begin {} deadline={} prompt={:?}", begin.job, begin.deadline_ms, begin.prompt.concat())
+            let Begin { job, deadline_ms, adapters, .. } = &**begin;
+            let with = if adapters.is_empty() { String::new() } else { format!(" adapters={adapters:?}") };
+            format!("begin {job} deadline={deadline_ms}{with} prompt={:?}", begin.prompt.concat())
         }
-        Directive::Embed { job, texts } => format!("embed {job} texts={}", texts.len()),
+        Directive::Embed { job, texts, how } => format!("embed {job} {how:?} texts={}", texts.len()),
+        Directive::Rank { job, documents, .. } => format!("rank {job} documents={}", documents.len()),
         Directive::Count { job, .. } => format!("count {job}"),
         Directive::Cancel { job } => format!("cancel {job}"),
         Directive::Hold { job } => format!("hold {job}"),
@@ -163,6 +173,11 @@ fn name_of(directive: &Directive) -> String {
 
 fn begin_job(stage: &Stage, script: &Script, begin: Begin) {
     let prompt = begin.prompt.concat();
+    let (words, available) = (count_words(&prompt), script.load.context_tokens);
+    if script.load.windowed && words >= available {
+        let fault = WireFault::ContextOverflow { requested: words + 1, available };
+        return stage.report(&Report::Failed { job: Some(begin.job), fault });
+    }
     let steps = match script.asks.iter().find(|rule| prompt.contains(&rule.when)) {
         Some(rule) => rule.steps.clone(),
         None => ["one", " two", " three"].map(|word| Step::Text(word.to_owned())).to_vec(),
@@ -173,12 +188,34 @@ fn begin_job(stage: &Stage, script: &Script, begin: Begin) {
         stage.report(&Report::Accepted { job, prompt_tokens, tokens_max });
     }
     let stage = stage.clone();
-    std::thread::spawn(move || stage.perform(&begin, count_words(&prompt), &steps, &cancelled));
+    std::thread::spawn(move || stage.perform(&begin, words, &steps, &cancelled));
 }
 
-fn embed(stage: &Stage, script: &Script, job: u64, texts: Vec<String>) {
+fn embed(stage: &Stage, script: &Script, job: u64, texts: Vec<String>, how: EmbedHow) {
+    vectors(stage, script, job, texts, how.truncate, embedding);
+}
+
+/// More words in common are a higher rank.
+fn rank(stage: &Stage, script: &Script, job: u64, query: String, documents: Vec<String>, truncate: bool) {
+    let score = move |document: &str| {
+        let common = query.split_whitespace().filter(|word| document.split_whitespace().any(|other| other == *word));
+        vec![common.count() as f32]
+    };
+    vectors(stage, script, job, documents, truncate, score);
+}
+
+/// One row for each text. Where the script keeps to a window, words beyond it are left out or refused.
+fn vectors(
+    stage: &Stage,
+    script: &Script,
+    job: u64,
+    texts: Vec<String>,
+    truncate: bool,
+    row: impl Fn(&str) -> Vec<f32> + Send + 'static,
+) {
     let rules = script.asks.iter().filter(|rule| texts.iter().any(|text| text.contains(&rule.when)));
     let steps: Vec<Step> = rules.flat_map(|rule| rule.steps.clone()).collect();
+    let window = if script.load.windowed { script.load.context_tokens } else { u32::MAX };
     let cancelled = stage.admit(job);
     let stage = stage.clone();
     // As a real worker, which answers questions in between.
@@ -186,9 +223,16 @@ fn embed(stage: &Stage, script: &Script, job: u64, texts: Vec<String>) {
         if stage.prepare(job, &steps, &cancelled).is_none() {
             return;
         }
-        let values = texts.iter().flat_map(|text| embedding(text)).collect();
-        let tokens = texts.iter().map(|text| count_words(text)).collect();
-        stage.report(&Report::Vectors { job, dimensions: DIMENSIONS, values, tokens });
+        let words: Vec<u32> = texts.iter().map(|text| count_words(text)).collect();
+        if let Some(requested) = words.iter().copied().find(|words| *words > window && !truncate) {
+            let fault = WireFault::ContextOverflow { requested, available: window };
+            return stage.report(&Report::Failed { job: Some(job), fault });
+        }
+        let rows: Vec<Vec<f32>> = texts.iter().map(|text| row(text)).collect();
+        let dimensions = rows.first().map_or(0, |row| u32::try_from(row.len()).unwrap_or(0));
+        let left_out = words.iter().map(|words| words.saturating_sub(window)).collect();
+        let tokens = words.iter().map(|words| (*words).min(window)).collect();
+        stage.report(&Report::Vectors { job, dimensions, values: rows.concat(), tokens, left_out });
     });
 }
 

@@ -13,9 +13,12 @@ pub enum Directive {
     /// Start one generation.
     Begin(Box<Begin>),
     /// Embed some texts; answered by `Vectors` or `Failed`.
-    Embed { job: JobId, texts: Vec<String> },
-    /// Count the tokens of a prompt; answered by `Counted`. For tests of how prompts are cut into tokens.
-    Count { job: JobId, prompt: Vec<String> },
+    Embed { job: JobId, texts: Vec<String>, how: EmbedHow },
+    /// Judge how well each document answers the query; answered by `Vectors`, whose rows are what the model's
+    /// classifier says, or by `Failed`.
+    Rank { job: JobId, query: String, documents: Vec<String>, truncate: bool },
+    /// Count the tokens of a prompt, which is given as in `Begin`; answered by `Counted`.
+    Count { job: JobId, prompt: Vec<String>, add_bos: bool },
     /// Stop a job as soon as possible, in the middle of a prefill too. Answered by `Done` with
     /// `WireFinish::Cancelled`, or by nothing when the job had already ended.
     Cancel { job: JobId },
@@ -51,6 +54,10 @@ pub struct Load {
     /// What a control group pays for, in thousandths of a processor; 0: no limit.
     pub quota_milli: u32,
     pub offload: Offload,
+    /// How keys and values are kept while text is generated.
+    pub kv_cache: KvCache,
+    /// Names of adapters, whose descriptors come after the model's, one for each.
+    pub adapters: Vec<String>,
     /// Bytes for the saved states of jobs that step back. One whose state doesn't fit is read again.
     pub park_bytes: u64,
     /// Refuse to say `Ready` unless the system-call filter and file rules are in force.
@@ -71,6 +78,65 @@ pub struct Offload {
     pub kv_on_gpu: bool,
 }
 
+/// How the keys and values of a context are kept, by ggml's names for its types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KvCache {
+    #[default]
+    F16,
+    Q8_0,
+    Q5_1,
+    Q4_0,
+}
+
+impl KvCache {
+    pub const ALL: [KvCache; 4] = [KvCache::F16, KvCache::Q8_0, KvCache::Q5_1, KvCache::Q4_0];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            KvCache::F16 => "f16",
+            KvCache::Q8_0 => "q8_0",
+            KvCache::Q5_1 => "q5_1",
+            KvCache::Q4_0 => "q4_0",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+
+    /// Bytes of 32 numbers, which the packed types keep together with their scale.
+    pub fn block_bytes(self) -> u64 {
+        match self {
+            KvCache::F16 => 64,
+            KvCache::Q8_0 => 34,
+            KvCache::Q5_1 => 24,
+            KvCache::Q4_0 => 18,
+        }
+    }
+}
+
+/// How texts become vectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EmbedHow {
+    /// `None`: as the model's file says.
+    pub pooling: Option<WirePooling>,
+    /// Scale each vector to length 1.
+    pub normalize: bool,
+    /// Leave out the end of a text that is longer than the window, and say so; else it is a fault.
+    pub truncate: bool,
+}
+
+/// How the vectors of a text's tokens become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WirePooling {
+    Mean,
+    /// The first token's.
+    Cls,
+    /// The last token's.
+    Last,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Begin {
     pub job: JobId,
@@ -85,6 +151,8 @@ pub struct Begin {
     pub tokens_max: u32,
     /// Milliseconds from receipt of this frame; 0: none.
     pub deadline_ms: u64,
+    /// Places in the load's adapters, and how much of each.
+    pub adapters: Vec<(u32, f32)>,
 }
 
 /// See `base::Sampling`; the daemon has drawn the seed already.
@@ -177,7 +245,10 @@ pub enum Report {
         job: JobId,
         dimensions: u32,
         values: Vec<f32>,
+        /// What each text took.
         tokens: Vec<u32>,
+        /// What was left out of each text.
+        left_out: Vec<u32>,
     },
     Counted {
         job: JobId,
@@ -270,6 +341,16 @@ pub enum WireFault {
     /// A generation asked of an embedder, or the other way round.
     Unfit(String),
     MemoryShort(String),
+    /// The model can't keep its context that way; with llama.cpp's reason.
+    KvCacheUnfit {
+        kv_cache: KvCache,
+        reason: String,
+    },
+    /// The adapter doesn't suit this model; with llama.cpp's reason.
+    AdapterUnfit {
+        adapter: String,
+        reason: String,
+    },
     /// A parameter that only the worker can check (a token id in `logit_bias`).
     Invalid(String),
 }

@@ -1,14 +1,16 @@
-//! The embedding loop: many texts in one computation, one vector of unit length for each.
+//! The embedding loop: many texts in one computation, one vector for each; or pairs of texts and their ranks.
 
-use crate::ffi::{Batch, Context, Decoded, Token};
+use crate::ffi::{Batch, Context, ContextOptions, Decoded, Model, Pooling};
+use crate::input::{self, Input, Pairs};
 use crate::link::{Event, Inbox, Outbox};
 use crate::load::Loaded;
 use crate::serve::{self, Ending};
 use crate::threads::Threads;
 use batch::crew::Phase;
+use batch::pack;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use wire::{Directive, JobId, Report, Spent, WireFault, WireFinish};
+use wire::{Directive, EmbedHow, JobId, Report, Spent, WireFault, WireFinish, WirePooling};
 
 /// LIMIT: jobs read ahead. The daemon keeps its own queue; this one only bridges gaps.
 const WAITING_MAX: usize = 256;
@@ -16,11 +18,18 @@ const WAITING_MAX: usize = 256;
 /// The loop's state.
 #[derive(Debug)]
 pub(crate) struct Embedder<'a> {
-    context: Context,
+    model: Arc<Model>,
+    /// Made anew when other vectors are asked for than the last time.
+    context: Option<Context>,
+    options: ContextOptions,
+    /// What the file says, or what is taken where it says nothing.
+    own_pooling: Pooling,
+    /// What comes out is the word of a classifier, for pairs of texts.
+    ranks: bool,
     outbox: &'a Outbox,
     inbox: &'a Inbox,
-    /// Texts that arrived while others were worked on.
-    waiting: VecDeque<(JobId, Vec<String>)>,
+    /// What arrived while other work was done.
+    waiting: VecDeque<(JobId, Work)>,
     /// Longest text in tokens.
     window: u32,
     /// Texts are put together up to here.
@@ -30,6 +39,12 @@ pub(crate) struct Embedder<'a> {
     threads: Threads,
 }
 
+#[derive(Debug)]
+enum Work {
+    Texts { texts: Vec<String>, how: EmbedHow },
+    Pairs { query: String, documents: Vec<String>, truncate: bool },
+}
+
 /// Why a job ended early.
 enum Stop {
     Cancelled,
@@ -37,13 +52,22 @@ enum Stop {
     Ending(Ending),
 }
 
+impl From<WireFault> for Stop {
+    fn from(fault: WireFault) -> Self {
+        Self::Failed(fault)
+    }
+}
+
 impl<'a> Embedder<'a> {
-    pub(crate) fn new(loaded: Loaded, inbox: &'a Inbox, outbox: &'a Outbox) -> Self {
-        let Loaded { mut context, ready, batch_tokens, threads, .. } = loaded;
-        let interrupt = inbox.interrupt();
-        context.set_abort(Arc::new(move || interrupt.is_due()));
-        Self {
-            context,
+    pub(crate) fn new(loaded: Loaded, options: ContextOptions, inbox: &'a Inbox, outbox: &'a Outbox) -> Self {
+        let Loaded { context, ready, batch_tokens, threads, .. } = loaded;
+        let own_pooling = context.pooling();
+        let mut embedder = Self {
+            model: context.shared_model(),
+            context: None,
+            options: ContextOptions { embed: Some(own_pooling), ..options },
+            own_pooling,
+            ranks: context.ranks(),
             outbox,
             inbox,
             waiting: VecDeque::new(),
@@ -52,7 +76,27 @@ impl<'a> Embedder<'a> {
             sequences_max: ready.sequences_max as usize,
             batch: Batch::default(),
             threads,
+        };
+        embedder.take_context(context);
+        embedder
+    }
+
+    fn take_context(&mut self, mut context: Context) {
+        let interrupt = self.inbox.interrupt();
+        context.set_abort(Arc::new(move || interrupt.is_due()));
+        self.context = Some(context);
+    }
+
+    /// The context for vectors of this kind. The one before goes first: memory was counted for one.
+    fn pool(&mut self, pooling: Pooling) -> Result<(), WireFault> {
+        if self.options.embed == Some(pooling) && self.context.is_some() {
+            return Ok(());
         }
+        self.context = None;
+        self.options.embed = Some(pooling);
+        let context = Context::new(Arc::clone(&self.model), self.options).map_err(WireFault::MemoryShort)?;
+        self.take_context(context);
+        Ok(())
     }
 
     /// Works until told to end.
@@ -63,8 +107,8 @@ impl<'a> Embedder<'a> {
                     return ending;
                 }
             }
-            if let Some((job, texts)) = self.waiting.pop_front()
-                && let Some(ending) = self.embed(job, &texts)
+            if let Some((job, work)) = self.waiting.pop_front()
+                && let Some(ending) = self.work(job, &work)
             {
                 return ending;
             }
@@ -77,41 +121,45 @@ impl<'a> Embedder<'a> {
         let directive = match event {
             Event::Directive { directive, .. } => *directive,
             // Only a generating worker has long prompts.
-            Event::Tokens { .. } => return None,
+            Event::Tokens { .. } | Event::Counted(_) => return None,
             Event::Broken(reason) => return Some(Ending::Broken(reason)),
         };
         match directive {
-            Directive::Embed { job, texts } => {
-                if self.waiting.len() < WAITING_MAX {
-                    self.waiting.push_back((job, texts));
-                } else {
-                    let fault = WireFault::Protocol(format!("{WAITING_MAX} jobs are waiting already"));
-                    self.outbox.send(Report::Failed { job: Some(job), fault });
-                }
+            Directive::Embed { job, texts, how } => self.queue(job, Work::Texts { texts, how }),
+            Directive::Rank { job, query, documents, truncate } => {
+                self.queue(job, Work::Pairs { query, documents, truncate });
             }
-            Directive::Count { job, prompt } => {
-                let report = match self.context.model().tokens(&prompt.concat(), true, false) {
-                    Ok(tokens) => Report::Counted { job, tokens: u32::try_from(tokens.len()).unwrap_or(u32::MAX) },
-                    Err(words) => Report::Failed { job: Some(job), fault: WireFault::Invalid(words) },
-                };
-                self.outbox.send(report);
+            Directive::Count { job, prompt, .. } => {
+                let tokens = self.model.tokens(&prompt.concat(), true, false).map_err(WireFault::Invalid);
+                self.outbox.send(serve::counted(job, tokens));
             }
             Directive::Cancel { job } => self.drop_waiting(job),
             Directive::Begin(begin) => {
                 let words = "this worker makes vectors; text comes from a generating model".to_owned();
                 self.outbox.send(Report::Failed { job: Some(begin.job), fault: WireFault::Unfit(words) });
             }
-            other => return serve::answer(other, self.context.model(), self.outbox),
+            other => return serve::answer(other, self.outbox),
         }
         None
     }
 
-    fn embed(&mut self, job: JobId, texts: &[String]) -> Option<Ending> {
-        match self.vectors(job, texts) {
-            Ok((values, tokens)) => {
-                let dimensions = self.context.model().embedding_dimensions();
-                self.outbox.send(Report::Vectors { job, dimensions, values, tokens });
+    fn queue(&mut self, job: JobId, work: Work) {
+        let fault = match work {
+            Work::Texts { .. } if self.ranks => {
+                WireFault::Unfit("this worker ranks documents; vectors come from an embedding model".into())
             }
+            Work::Pairs { .. } if !self.ranks => {
+                WireFault::Unfit("this worker makes vectors; ranks come from a reranking model".into())
+            }
+            work if self.waiting.len() < WAITING_MAX => return self.waiting.push_back((job, work)),
+            _ => WireFault::Protocol(format!("{WAITING_MAX} jobs are waiting already")),
+        };
+        self.outbox.send(Report::Failed { job: Some(job), fault });
+    }
+
+    fn work(&mut self, job: JobId, work: &Work) -> Option<Ending> {
+        match self.vectors(job, work) {
+            Ok(vectors) => self.outbox.send(vectors),
             Err(Stop::Failed(fault)) => self.outbox.send(Report::Failed { job: Some(job), fault }),
             Err(Stop::Cancelled) => {
                 let done = Report::Done { job, finish: WireFinish::Cancelled, spent: Spent::default() };
@@ -122,55 +170,57 @@ impl<'a> Embedder<'a> {
         None
     }
 
-    fn vectors(&mut self, job: JobId, texts: &[String]) -> Result<(Vec<f32>, Vec<u32>), Stop> {
-        let mut lists: Vec<Vec<Token>> = Vec::with_capacity(texts.len());
-        for text in texts {
-            // A text is data: names of special tokens in it are only letters.
-            let tokens = self.context.model().tokens(text, true, false);
-            let tokens = tokens.map_err(|words| Stop::Failed(WireFault::Invalid(words)))?;
-            let count = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
-            if count > self.window {
-                return Err(Stop::Failed(WireFault::ContextOverflow { requested: count, available: self.window }));
-            }
-            if tokens.is_empty() {
-                return Err(Stop::Failed(WireFault::Invalid("one of the texts is empty".into())));
-            }
-            lists.push(tokens);
+    fn vectors(&mut self, job: JobId, work: &Work) -> Result<Report, Stop> {
+        let inputs = self.read(work)?;
+        let (pooling, normalize) = match work {
+            Work::Texts { how, .. } => (how.pooling.map_or(self.own_pooling, pooling), how.normalize),
+            Work::Pairs { .. } => (self.own_pooling, false),
+        };
+        self.pool(pooling)?;
+        let lengths: Vec<usize> = inputs.iter().map(|input| input.tokens.len()).collect();
+        let mut values = Vec::new();
+        for group in pack::groups(&lengths, self.batch_tokens, self.sequences_max) {
+            self.compute(job, &inputs[group], normalize, &mut values)?;
         }
-        let dimensions = self.context.model().embedding_dimensions() as usize;
-        let mut values = Vec::with_capacity(lists.len() * dimensions);
-        let mut next = 0;
-        while next < lists.len() {
-            let count = self.group(&lists[next..]);
-            self.compute(job, &lists[next..next + count], &mut values)?;
-            next += count;
-        }
-        Ok((values, lists.iter().map(|tokens| u32::try_from(tokens.len()).unwrap_or(u32::MAX)).collect()))
+        Ok(Report::Vectors {
+            job,
+            dimensions: self.context.as_ref().map_or(0, Context::dimensions),
+            values,
+            tokens: lengths.into_iter().map(|count| u32::try_from(count).unwrap_or(u32::MAX)).collect(),
+            left_out: inputs.iter().map(|input| input.left_out).collect(),
+        })
     }
 
-    /// How many of the texts fit into one batch; at least one.
-    fn group(&self, lists: &[Vec<Token>]) -> usize {
-        let mut tokens = 0;
-        let fitting = lists.iter().take(self.sequences_max).take_while(|list| {
-            tokens += list.len();
-            tokens <= self.batch_tokens
-        });
-        fitting.count().max(1)
+    fn read(&self, work: &Work) -> Result<Vec<Input>, WireFault> {
+        let model = &self.model;
+        match work {
+            Work::Texts { texts, how } => {
+                texts.iter().map(|text| input::text(model, text, self.window, how.truncate)).collect()
+            }
+            Work::Pairs { query, documents, truncate } => {
+                let pairs = Pairs::of(model)?;
+                let tokens = |text: &String| model.tokens(text, false, false).map_err(WireFault::Invalid);
+                let query = tokens(query)?;
+                let join = |text| pairs.join(&query, &tokens(text)?, self.window, *truncate);
+                documents.iter().map(join).collect()
+            }
+        }
     }
 
-    fn compute(&mut self, job: JobId, lists: &[Vec<Token>], values: &mut Vec<f32>) -> Result<(), Stop> {
+    fn compute(&mut self, job: JobId, inputs: &[Input], normalize: bool, values: &mut Vec<f32>) -> Result<(), Stop> {
         loop {
             self.look(job)?;
             self.inbox.interrupt().watch(Some(job), None);
             self.batch.clear();
-            for (sequence, list) in (0..).zip(lists) {
-                for (position, &token) in (0..).zip(list) {
+            for (sequence, input) in (0..).zip(inputs) {
+                for (position, &token) in (0..).zip(&input.tokens) {
                     self.batch.add(token, position, sequence, true);
                 }
             }
             // When more threads can't be had, the ones before go on.
-            let begun = self.threads.begin(&mut self.context, Phase::Prompt).ok();
-            match self.context.encode(&mut self.batch) {
+            let context = self.context.as_mut().ok_or_else(|| decode_failed("there is no context"))?;
+            let begun = self.threads.begin(context, Phase::Prompt).ok();
+            match context.encode(&mut self.batch) {
                 Decoded::Done => {
                     begun.into_iter().for_each(|begun| self.threads.end(begun, 0));
                     break;
@@ -181,9 +231,14 @@ impl<'a> Embedder<'a> {
                 Decoded::Failed(reason) => return Err(decode_failed(&reason)),
             }
         }
-        for sequence in (0..).take(lists.len()) {
-            let vector = self.context.vector(sequence).ok_or_else(|| decode_failed("the model gave no vector"))?;
-            unit_length(vector, values).map_err(decode_failed)?;
+        for sequence in (0..).take(inputs.len()) {
+            let vector = self.context.as_mut().and_then(|context| context.vector(sequence));
+            let vector = vector.ok_or_else(|| decode_failed("the model gave no vector"))?;
+            if normalize {
+                unit_length(vector, values).map_err(decode_failed)?;
+            } else {
+                values.extend_from_slice(vector);
+            }
         }
         Ok(())
     }
@@ -210,6 +265,14 @@ impl<'a> Embedder<'a> {
             let done = Report::Done { job: id, finish: WireFinish::Cancelled, spent: Spent::default() };
             self.outbox.send(done);
         }
+    }
+}
+
+fn pooling(wanted: WirePooling) -> Pooling {
+    match wanted {
+        WirePooling::Mean => Pooling::Mean,
+        WirePooling::Cls => Pooling::Cls,
+        WirePooling::Last => Pooling::Last,
     }
 }
 

@@ -3,18 +3,19 @@
 //! Nothing here waits for the daemon. A cancelled job or a passed deadline ends within one step,
 //! and stops a step that is reading a prompt between two operations of its graph.
 
-use crate::ffi::{Batch, Candidates, Context, Decoded, Sampler, Token};
+use crate::ffi::{Adapter, Batch, Candidates, Context, Decoded, Sampler, Token};
 use crate::job::Job;
 use crate::link::{Event, Inbox, Outbox, micros};
 use crate::load::Loaded;
 use crate::park::Lot;
 use crate::serve::{self, Ending};
 use crate::threads::Threads;
-use crate::tokens::{self, Tokenizer};
+use crate::tokens::{self, Errand, Tokenizer};
 use batch::compose::{Budget, Composer, Share, Work};
 use batch::crew::Phase;
 use batch::pace::Pace;
 use batch::pool::{self, Fit, Pool};
+use batch::turn::Turns;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -48,6 +49,9 @@ pub(crate) struct Generator<'a> {
     tokenizer: Tokenizer,
     pool: Pool,
     composer: Composer,
+    /// By the places of the load.
+    adapters: Vec<Result<Adapter, WireFault>>,
+    turns: Turns<Vec<(u32, f32)>>,
     pace: Pace,
     /// How long the last step took.
     step: Duration,
@@ -77,7 +81,7 @@ struct Part {
 
 impl<'a> Generator<'a> {
     pub(crate) fn new(loaded: Loaded, inbox: &'a Inbox, outbox: &'a Outbox) -> Self {
-        let Loaded { mut context, ready, batch_tokens, threads, park_bytes, .. } = loaded;
+        let Loaded { mut context, ready, batch_tokens, adapters, threads, park_bytes, .. } = loaded;
         let interrupt = inbox.interrupt();
         context.set_abort(Arc::new(move || interrupt.is_due()));
         let pool = Pool { cells: context.cells() };
@@ -95,6 +99,8 @@ impl<'a> Generator<'a> {
             tokenizer,
             pool,
             composer: Composer::default(),
+            adapters,
+            turns: Turns::default(),
             pace: Pace::default(),
             step: Duration::ZERO,
             batch_tokens,
@@ -131,6 +137,10 @@ impl<'a> Generator<'a> {
                 self.receive(&begin, received, tokens);
                 return None;
             }
+            Event::Counted(report) => {
+                self.outbox.send(report);
+                return None;
+            }
             Event::Broken(reason) => return Some(Ending::Broken(reason)),
         };
         match directive {
@@ -141,13 +151,14 @@ impl<'a> Generator<'a> {
                 }
             }
             Directive::Cancel { job } => self.end_by_id(job, WireFinish::Cancelled),
+            Directive::Count { job, prompt, add_bos } => self.count(job, prompt, add_bos),
             Directive::Hold { job } => self.hold(job),
             Directive::Resume { job } => self.resume(job),
-            Directive::Embed { job, .. } => {
+            Directive::Embed { job, .. } | Directive::Rank { job, .. } => {
                 let fault = WireFault::Unfit("this worker generates text; vectors come from an embedding model".into());
                 self.outbox.send(Report::Failed { job: Some(job), fault });
             }
-            other => return serve::answer(other, self.context.model(), self.outbox),
+            other => return serve::answer(other, self.outbox),
         }
         None
     }
@@ -159,10 +170,11 @@ impl<'a> Generator<'a> {
         if self.waiting.len() >= WAITING_MAX {
             return Err(WireFault::Protocol(format!("{WAITING_MAX} jobs are waiting already")));
         }
+        self.check_adapters(&begin.adapters)?;
         check_sampling(&begin.sampling, self.context.model().vocabulary_size())?;
-        if tokens::is_long(&begin) {
+        if tokens::is_long(&begin.prompt) {
             let id = begin.job;
-            self.tokenizer.take(begin, received)?;
+            self.tokenizer.take(Errand::Begin(begin, received))?;
             self.reading.push(id);
             return Ok(());
         }
@@ -170,6 +182,18 @@ impl<'a> Generator<'a> {
         let job = self.accept(&begin, received, tokens)?;
         self.queue(job);
         Ok(())
+    }
+
+    fn count(&mut self, job: JobId, prompt: Vec<String>, add_bos: bool) {
+        let report = if tokens::is_long(&prompt) {
+            match self.tokenizer.take(Errand::Count { job, prompt, add_bos }) {
+                Ok(()) => return,
+                Err(fault) => Report::Failed { job: Some(job), fault },
+            }
+        } else {
+            serve::counted(job, serve::prompt_tokens(self.context.model(), &prompt, add_bos))
+        };
+        self.outbox.send(report);
     }
 
     /// A long prompt comes back in tokens; its job may have been cancelled meanwhile.
@@ -252,7 +276,10 @@ impl<'a> Generator<'a> {
         let phase = self.phase();
         let begun = self.threads.begin(&mut self.context, phase).ok();
         let start = Instant::now();
-        let outcome = self.context.decode(&mut self.batch);
+        let outcome = match self.use_adapters(&parts) {
+            Ok(()) => self.context.decode(&mut self.batch),
+            Err(reason) => Decoded::Failed(reason),
+        };
         match outcome {
             Decoded::Done => {
                 let tokens = u32::try_from(self.batch.len()).unwrap_or(u32::MAX);
@@ -288,11 +315,14 @@ impl<'a> Generator<'a> {
     /// The next batch, after making room for it. None: nothing to do.
     fn compose(&mut self) -> Option<Vec<Share>> {
         loop {
+            let set = self.turns.next(self.slots.iter().flatten().map(|running| &running.job.adapters));
             let work: Vec<Work> = self
                 .slots
                 .iter()
                 .map(|slot| match slot {
                     None => Work::Idle,
+                    // Another set of adapters has its turn.
+                    Some(running) if Some(&running.job.adapters) != set.as_ref() => Work::Idle,
                     Some(running) if running.job.is_running() => Work::Decode,
                     Some(running) => Work::Prefill { pending: running.job.pending() },
                 })
@@ -321,6 +351,33 @@ impl<'a> Generator<'a> {
                 self.step_back(oldest_first[victim]);
             }
         }
+    }
+
+    fn check_adapters(&self, wanted: &[(u32, f32)]) -> Result<(), WireFault> {
+        for (place, scale) in wanted {
+            let adapter = usize::try_from(*place).ok().and_then(|place| self.adapters.get(place));
+            match adapter {
+                None => return Err(WireFault::Protocol(format!("there is no adapter {place}"))),
+                Some(Err(fault)) => return Err(fault.clone()),
+                Some(Ok(_)) if !scale.is_finite() => {
+                    return Err(WireFault::Invalid(format!("the scale of an adapter is {scale}")));
+                }
+                Some(Ok(_)) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// All parts of a step have the same set.
+    fn use_adapters(&mut self, parts: &[Part]) -> Result<(), String> {
+        let running = parts.first().and_then(|part| self.slots[part.slot].as_ref());
+        let wanted = running.map_or(&[][..], |running| &running.job.adapters);
+        let adapter = |(place, scale): &(u32, f32)| {
+            let adapter = self.adapters.get(usize::try_from(*place).ok()?)?.as_ref().ok()?;
+            Some((adapter, *scale))
+        };
+        let set: Vec<(&Adapter, f32)> = wanted.iter().filter_map(adapter).collect();
+        self.context.use_adapters(&set)
     }
 
     fn sequences(&self) -> u32 {

@@ -25,6 +25,8 @@ pub(crate) struct Job {
     pub(crate) tokens_max: u32,
     pub(crate) sampler: Sampler,
     pub(crate) deadline: Option<Instant>,
+    /// Places of adapters and how much of each; jobs with others never share a step with it.
+    pub(crate) adapters: Vec<(u32, f32)>,
     assembler: Assembler,
     stops: Stops,
     received: Instant,
@@ -70,6 +72,7 @@ impl Job {
             tokens_max,
             sampler,
             deadline: (begin.deadline_ms > 0).then(|| received + Duration::from_millis(begin.deadline_ms)),
+            adapters: begin.adapters.clone(),
             assembler: Assembler::default(),
             stops: Stops::new(&begin.stop),
             received,
@@ -237,6 +240,7 @@ mod tests {
             stop: stop.iter().map(ToString::to_string).collect(),
             tokens_max,
             deadline_ms: 0,
+            adapters: Vec::new(),
         };
         Job::new(&begin, vec![1, 2, 3], tokens_max, sampler, Instant::now())
     }

@@ -33,6 +33,8 @@ pub(crate) enum Event {
         begin: Box<Begin>,
         tokens: Result<Vec<Token>, WireFault>,
     },
+    /// How many tokens a long prompt has, as it goes to the daemon.
+    Counted(Report),
     /// The link can't be used any more; in words.
     Broken(String),
 }
@@ -71,7 +73,7 @@ impl Urgent {
     fn of(event: &Event) -> Option<Self> {
         match event {
             Event::Broken(_) => Some(Self::End),
-            Event::Tokens { .. } => None,
+            Event::Tokens { .. } | Event::Counted(_) => None,
             Event::Directive { directive, .. } => match **directive {
                 Directive::Cancel { job } => Some(Self::Cancel(job)),
                 Directive::Shutdown => Some(Self::End),

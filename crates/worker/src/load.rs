@@ -5,7 +5,8 @@
 //! several parts and a GPU need one exception each, stated at [`confine`].
 
 use crate::ffi::{
-    Backend, Batch, Context, ContextOptions, Decoded, Device, Model, ModelOptions, Pooling, memory_bytes, page_bytes,
+    Adapter, Backend, Batch, Context, ContextOptions, Decoded, Device, Model, ModelOptions, Pooling, memory_bytes,
+    page_bytes,
 };
 use crate::link::micros;
 use crate::threads::{Meter, Threads};
@@ -16,7 +17,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 use wire::{
-    Directive, Load, Offload, Ready, Receiver, Report, Sender, WireDeviceKind, WireError, WireFault, WireProtection,
+    Directive, KvCache, Load, Offload, Ready, Receiver, Report, Sender, WireDeviceKind, WireError, WireFault,
+    WireProtection,
 };
 
 /// LIMIT: ggml's own, which it doesn't check.
@@ -38,8 +40,11 @@ pub(crate) struct Loaded {
     pub(crate) ready: Ready,
     /// Most tokens in one step; of an embedder, in a step of several texts.
     pub(crate) batch_tokens: u32,
-    pub(crate) embed: bool,
     pub(crate) threads: Threads,
+    /// How the context was made, for a worker that makes vectors.
+    pub(crate) embed: Option<ContextOptions>,
+    /// In the order of the load, each with the reason where it doesn't suit the model.
+    pub(crate) adapters: Vec<Result<Adapter, WireFault>>,
     /// For states of jobs that step back.
     pub(crate) park_bytes: u64,
 }
@@ -62,7 +67,7 @@ impl From<WireFault> for Stop {
 /// # Errors
 /// When the link breaks, or with the fault to report.
 pub(crate) fn load(receiver: &mut Receiver, sender: &mut Sender) -> Result<Loaded, Stop> {
-    let (directive, parts) = receiver.recv::<Directive>().map_err(Stop::Link)?;
+    let (directive, mut parts) = receiver.recv::<Directive>().map_err(Stop::Link)?;
     let load = match directive {
         Directive::Load(load) => load,
         Directive::Shutdown => return Err(Stop::Link(WireError::Closed)),
@@ -70,6 +75,7 @@ pub(crate) fn load(receiver: &mut Receiver, sender: &mut Sender) -> Result<Loade
     };
     let start = Instant::now();
     check(&load, &parts)?;
+    let adapter_files = parts.split_off(parts.len() - load.adapters.len());
     let backends = load_backends(&load.backends)?;
     let cpu = backends.iter().copied().find(|backend| backend.name() == "CPU");
     let cpu = cpu.ok_or_else(|| WireFault::BackendFailed("no CPU backend is named; every model needs one".into()))?;
@@ -82,8 +88,9 @@ pub(crate) fn load(receiver: &mut Receiver, sender: &mut Sender) -> Result<Loade
     let first = confine(&first_rules(gpu, &parts), load.confine)?;
     let several = parts.len() > 1;
     let model = load_model(&load, &split, cpu, parts, sender)?;
+    let adapters = load_adapters(&load.adapters, adapter_files, &model);
     let sizes = load.embed.then(|| EmbedSizes::of(&load, model.context_trained()));
-    let mut context = make_context(&load, sizes, Arc::clone(&model))?;
+    let (mut context, embed) = make_context(&load, sizes, Arc::clone(&model))?;
     let protection = if gpu || several {
         // A driver makes its programs when they are first used: those for one token, and those for many.
         let many = if gpu { WARM_TOKENS.min(load.batch_tokens) } else { 1 };
@@ -109,13 +116,13 @@ pub(crate) fn load(receiver: &mut Receiver, sender: &mut Sender) -> Result<Loade
         protection,
     };
     let batch_tokens = sizes.map_or(load.batch_tokens, |sizes| sizes.together);
-    Ok(Loaded { context, ready, batch_tokens, embed: load.embed, park_bytes: load.park_bytes, threads })
+    Ok(Loaded { context, ready, batch_tokens, embed, adapters, park_bytes: load.park_bytes, threads })
 }
 
 fn check(load: &Load, parts: &[OwnedFd]) -> Result<(), WireFault> {
     let wrong = |words: &str| Err(WireFault::Protocol(words.into()));
-    if parts.is_empty() {
-        return wrong("Load brought no descriptor of a model");
+    if parts.len() <= load.adapters.len() {
+        return wrong("Load brought no descriptor of a model, or of an adapter");
     }
     if load.backends.is_empty() {
         return wrong("Load names no backend");
@@ -245,6 +252,15 @@ fn load_model(
     Ok(Arc::new(model))
 }
 
+/// One that doesn't suit the model costs only the jobs that want it.
+fn load_adapters(names: &[String], files: Vec<OwnedFd>, model: &Arc<Model>) -> Vec<Result<Adapter, WireFault>> {
+    let load = |(name, file): (&String, OwnedFd)| {
+        let unfit = |reason| WireFault::AdapterUnfit { adapter: name.clone(), reason };
+        Adapter::load(model, file).map_err(unfit)
+    };
+    names.iter().zip(files).map(load).collect()
+}
+
 /// Sizes of an embedder's work, in tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct EmbedSizes {
@@ -265,7 +281,11 @@ impl EmbedSizes {
     }
 }
 
-fn make_context(load: &Load, sizes: Option<EmbedSizes>, model: Arc<Model>) -> Result<Context, WireFault> {
+fn make_context(
+    load: &Load,
+    sizes: Option<EmbedSizes>,
+    model: Arc<Model>,
+) -> Result<(Context, Option<ContextOptions>), WireFault> {
     let failed = |reason: String| memory_or(reason, WireFault::LoadFailed);
     let Some(EmbedSizes { step, .. }) = sizes else {
         let options = ContextOptions {
@@ -274,15 +294,16 @@ fn make_context(load: &Load, sizes: Option<EmbedSizes>, model: Arc<Model>) -> Re
             batch_tokens: load.batch_tokens,
             threads: load.threads,
             kv_on_gpu: load.offload.kv_on_gpu,
+            kv_cache: load.kv_cache,
             embed: None,
         };
         check_memory(load.context_tokens, model.cache_bytes_per_token(), memory_bytes())?;
-        let context = Context::new(model, options).map_err(failed)?;
+        let context = Context::new(model, options).map_err(|reason| cache_or(reason, load.kv_cache))?;
         // A model that looks both ways keeps nothing of what it has read.
         if !context.has_cache() {
             return Err(WireFault::Unfit("this model makes vectors and can't generate text".into()));
         }
-        return Ok(context);
+        return Ok((context, None));
     };
     let options = |pooling| ContextOptions {
         context_tokens: step,
@@ -290,15 +311,17 @@ fn make_context(load: &Load, sizes: Option<EmbedSizes>, model: Arc<Model>) -> Re
         batch_tokens: step,
         threads: load.threads,
         kv_on_gpu: load.offload.kv_on_gpu,
+        kv_cache: KvCache::F16,
         embed: Some(pooling),
     };
     let context = Context::new(Arc::clone(&model), options(Pooling::OfModel)).map_err(failed)?;
     if context.pools_text() {
-        return Ok(context);
+        return Ok((context, Some(options(Pooling::OfModel))));
     }
     // The file doesn't say how to make one vector of many: their mean.
     drop(context);
-    Context::new(model, options(Pooling::Mean)).map_err(failed)
+    let context = Context::new(model, options(Pooling::Mean)).map_err(failed)?;
+    Ok((context, Some(options(Pooling::Mean))))
 }
 
 /// llama.cpp finds out that a context is far beyond the memory only after it has filled much of it.
@@ -331,6 +354,17 @@ fn warm_up(context: &mut Context, embed: bool, tokens: u32) -> Result<(), WireFa
         Decoded::Done => Ok(()),
         Decoded::Failed(reason) => Err(WireFault::LoadFailed(format!("the first token can't be computed: {reason}"))),
         Decoded::Full | Decoded::Aborted => Err(WireFault::LoadFailed("the first token finds no room".into())),
+    }
+}
+
+/// llama.cpp says in words too when a model can't have its keys and values in a packed type.
+fn cache_or(reason: String, kv_cache: KvCache) -> WireFault {
+    let lower = reason.to_lowercase();
+    let about_cache = ["cache type", "quantized v cache", "flash_attn", "flash attention"];
+    if kv_cache != KvCache::F16 && about_cache.iter().any(|words| lower.contains(words)) {
+        WireFault::KvCacheUnfit { kv_cache, reason }
+    } else {
+        memory_or(reason, WireFault::LoadFailed)
     }
 }
 
@@ -381,6 +415,8 @@ mod tests {
                 prompt_threads: 1,
                 quota_milli: 0,
                 offload: wire::Offload::default(),
+                kv_cache: KvCache::F16,
+                adapters: Vec::new(),
                 park_bytes: 0,
                 confine: true,
             };

@@ -8,6 +8,7 @@
 mod embed;
 mod ffi;
 mod generate;
+mod input;
 mod job;
 mod link;
 mod load;

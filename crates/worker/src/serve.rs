@@ -7,7 +7,7 @@ use crate::link::{Inbox, Outbox};
 use crate::load::{self, Loaded};
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
-use wire::{Directive, Link, Receiver, Report, Sender, WireError, WireFault};
+use wire::{Directive, JobId, Link, Receiver, Report, Sender, WireError, WireFault};
 
 /// Why the work is over.
 #[derive(Debug)]
@@ -64,7 +64,10 @@ fn speak(mut sender: Sender, mut receiver: Receiver, [to_read, to_write]: [Owned
 }
 
 fn work(loaded: Loaded, inbox: &Inbox, outbox: &Outbox) -> Ending {
-    if loaded.embed { Embedder::new(loaded, inbox, outbox).run() } else { Generator::new(loaded, inbox, outbox).run() }
+    match loaded.embed {
+        Some(options) => Embedder::new(loaded, options, inbox, outbox).run(),
+        None => Generator::new(loaded, inbox, outbox).run(),
+    }
 }
 
 fn refuse(sender: &mut Sender, fault: WireFault) -> ExitCode {
@@ -74,24 +77,30 @@ fn refuse(sender: &mut Sender, fault: WireFault) -> ExitCode {
 }
 
 /// Answers what both loops answer alike. The result, if any, ends the loop.
-pub(crate) fn answer(directive: Directive, model: &Model, outbox: &Outbox) -> Option<Ending> {
+pub(crate) fn answer(directive: Directive, outbox: &Outbox) -> Option<Ending> {
     match directive {
         Directive::Ping { nonce } => outbox.send(Report::Pong { nonce }),
         Directive::Probe { job, attempt } => outbox.send(Report::Probed { job, errno: ffi::attempt(&attempt) }),
-        Directive::Count { job, prompt } => outbox.send(match prompt_tokens(model, &prompt, true) {
-            Ok(tokens) => Report::Counted { job, tokens: u32::try_from(tokens.len()).unwrap_or(u32::MAX) },
-            Err(fault) => Report::Failed { job: Some(job), fault },
-        }),
         Directive::Load(_) => return Some(Ending::Broken("a second model was to be loaded".into())),
         Directive::Shutdown => return Some(Ending::Asked),
         // An embedder's lists are short: one that is held goes on.
         Directive::Begin(_)
         | Directive::Embed { .. }
+        | Directive::Rank { .. }
+        | Directive::Count { .. }
         | Directive::Cancel { .. }
         | Directive::Hold { .. }
         | Directive::Resume { .. } => {}
     }
     None
+}
+
+/// The answer to `Count`.
+pub(crate) fn counted(job: JobId, tokens: Result<Vec<Token>, WireFault>) -> Report {
+    match tokens {
+        Ok(tokens) => Report::Counted { job, tokens: u32::try_from(tokens.len()).unwrap_or(u32::MAX) },
+        Err(fault) => Report::Failed { job: Some(job), fault },
+    }
 }
 
 /// Tokens of a prompt in pieces; special tokens are recognised within a piece, never across two.

@@ -79,6 +79,8 @@ const PURE: &[&str] = &[
     "crates/engine/src/admit/",
     "crates/engine/src/offload.rs",
     "crates/engine/src/offload/",
+    "crates/engine/src/compact.rs",
+    "crates/engine/src/compact/",
     "crates/engine/src/plan.rs",
     "crates/engine/src/template.rs",
     "crates/engine/src/template/",

@@ -13,7 +13,7 @@ use crate::caller;
 use crate::field::{Fields, invalid, kind, wrong};
 use crate::reply::Refusal;
 use axum::http::HeaderMap;
-use base::{Ask, Code, Fault, Limits, Message, Priority, Role, Sampling};
+use base::{AdapterChoice, Ask, Code, Fault, Limits, Message, Overflow, Priority, Role, Sampling};
 use serde_json::{Map, Value};
 
 /// A chat request as it came.
@@ -45,7 +45,8 @@ impl TryFrom<ChatBody> for ChatCall {
         let user = fields.get("user").and_then(Value::as_str);
         let app = caller::app(&body.headers, user);
         let ask = Ask::new(app, model, messages, sampling(&fields)?, stop(&fields)?, limits)?;
-        let ask = Ask { priority: priority(&fields)?, ..ask };
+        let (priority, overflow, adapters) = (priority(&fields)?, overflow(&fields)?, adapters(&fields)?);
+        let ask = Ask { priority, overflow, adapters, ..ask };
         let stream = fields.flag("stream")?.unwrap_or(false);
         let include_usage = match fields.object("stream_options")? {
             Some(options) => options.flag("include_usage")?.unwrap_or(false),
@@ -53,6 +54,27 @@ impl TryFrom<ChatBody> for ChatCall {
         };
         Ok(Self { ask, stream, include_usage })
     }
+}
+
+/// Freehold's own: what to do with a prompt that doesn't fit.
+fn overflow(fields: &Fields<'_>) -> Result<Overflow, Refusal> {
+    match fields.text("overflow")? {
+        None | Some("error") => Ok(Overflow::Error),
+        Some("compact") => Ok(Overflow::Compact),
+        Some(other) => Err(invalid("overflow", &format!("is `{other}`"), "use `error` or `compact`")),
+    }
+}
+
+/// Freehold's own: `[{"name": "pirate", "scale": 0.5}]`.
+fn adapters(fields: &Fields<'_>) -> Result<Vec<AdapterChoice>, Refusal> {
+    let items = fields.list("adapters")?.unwrap_or_default();
+    let choice = |(n, item): (usize, &Value)| {
+        let fields = Fields::within(item, format!("adapters[{n}]"))?;
+        let name = fields.text("name")?;
+        let name = name.ok_or_else(|| invalid(&fields.place("name"), "is missing", "send an adapter's name"))?;
+        Ok(AdapterChoice { name: name.to_string(), scale: fields.number("scale")?.unwrap_or(1.0) })
+    };
+    items.iter().enumerate().map(choice).collect()
 }
 
 fn priority(fields: &Fields<'_>) -> Result<Priority, Refusal> {

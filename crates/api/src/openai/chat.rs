@@ -85,7 +85,10 @@ async fn accepted<D: Deltas>(deltas: &mut D, patience: Duration) -> Result<VecDe
     loop {
         let Ok(next) = tokio::time::timeout_at(deadline, deltas.next()).await else { return Ok(heard) };
         let delta = next.ok_or_else(broken_off)??;
-        let waits = matches!(delta, Delta::Progress(Progress::Queued | Progress::Loading { .. }) | Delta::Notice(_));
+        let waits = matches!(
+            delta,
+            Delta::Progress(Progress::Queued | Progress::Loading { .. }) | Delta::Notice(_) | Delta::Compacted(_)
+        );
         if matches!(delta, Delta::Progress(_)) {
             // Only the last word on where it stands is of use later.
             heard.retain(|earlier| !matches!(earlier, Delta::Progress(_)));
@@ -103,7 +106,7 @@ async fn whole<D: Deltas>(heading: Heading, mut deltas: D) -> Result<Response<Bo
     let mut text = String::new();
     let finish = loop {
         match tally.take(deltas.next().await.ok_or_else(broken_off)?.map_err(|fault| after(fault, &text))?) {
-            Step::Nothing => {}
+            Step::Nothing | Step::Compacted => {}
             Step::Text(piece) => text.push_str(&piece),
             Step::End(finish) => break finish,
         }

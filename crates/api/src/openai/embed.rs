@@ -6,7 +6,8 @@ use crate::reply::{Refusal, json};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Request, Response};
-use runtime::Runtime;
+use base::{Code, Fault};
+use runtime::{EmbedOptions, Pooling, Runtime};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -18,7 +19,7 @@ struct EmbedCall {
     model: String,
     texts: Vec<String>,
     base64: bool,
-    dimensions: Option<u32>,
+    options: EmbedOptions,
 }
 
 #[derive(Debug, Serialize)]
@@ -27,6 +28,7 @@ struct Embeddings {
     data: Vec<Row>,
     model: String,
     usage: Usage,
+    freehold: Extra,
 }
 
 #[derive(Debug, Serialize)]
@@ -49,25 +51,59 @@ struct Usage {
     total_tokens: u64,
 }
 
-pub(crate) async fn embed(State(runtime): State<Runtime>, request: Request<Body>) -> Result<Response<Body>, Refusal> {
-    let EmbedCall { model, texts, base64, dimensions } = parse(&body::object(request).await?)?;
-    let (model, embedded) = runtime.embed(&model, texts).await?;
-    let found = embedded.vectors.first().map_or(0, Vec::len);
-    if let Some(wanted) = dimensions.filter(|wanted| *wanted as usize != found) {
-        let hint = format!("leave `dimensions` out: `{model}` makes vectors of {found}");
-        return Err(invalid("dimensions", &format!("is {wanted}; vectors can't be shortened"), &hint));
+#[derive(Debug, Serialize)]
+struct Extra {
+    /// Inputs whose end was left out; there can be some only where the request allowed it.
+    truncated: Vec<LeftOut>,
+}
+
+/// An input that was too long.
+#[derive(Debug, Serialize)]
+pub(crate) struct LeftOut {
+    /// Place in the request.
+    index: usize,
+    /// Tokens that were read.
+    tokens: u32,
+    /// Tokens at its end that weren't.
+    left_out: u32,
+}
+
+/// Those inputs of which something was left out.
+pub(crate) fn left_out(tokens: &[u32], left_out: &[u32]) -> Vec<LeftOut> {
+    let all = tokens.iter().zip(left_out).enumerate();
+    let row =
+        |(index, (tokens, left_out)): (usize, (&u32, &u32))| LeftOut { index, tokens: *tokens, left_out: *left_out };
+    all.map(row).filter(|input| input.left_out > 0).collect()
+}
+
+/// A text that is too long is to blame on its own parameter, and there is a way to have it cut.
+pub(crate) fn about_input(fault: Fault, param: &str) -> Refusal {
+    match fault.code {
+        Code::ContextOverflow => Refusal::of(
+            fault.hint("send `\"truncate\": true` to have the end left out; the reply says of which"),
+            param,
+        ),
+        _ => fault.into(),
     }
+}
+
+pub(crate) async fn embed(State(runtime): State<Runtime>, request: Request<Body>) -> Result<Response<Body>, Refusal> {
+    let EmbedCall { model, texts, base64, options } = parse(&body::object(request).await?)?;
+    let embedded = runtime.embed(&model, texts, options).await;
+    let (model, embedded) = embedded.map_err(|fault| about_input(fault, "input"))?;
     let tokens = embedded.tokens.iter().map(|count| u64::from(*count)).sum();
     let row = |(index, values): (usize, Vec<f32>)| Row {
         object: "embedding",
         index,
         embedding: if base64 { Vector::Base64(to_base64(&values)) } else { Vector::Numbers(values) },
     };
+    let freehold = Extra { truncated: left_out(&embedded.tokens, &embedded.left_out) };
     Ok(json(&Embeddings {
         object: "list",
         data: embedded.vectors.into_iter().enumerate().map(row).collect(),
         model,
         usage: Usage { prompt_tokens: tokens, total_tokens: tokens },
+        freehold,
     }))
 }
 
@@ -79,7 +115,26 @@ fn parse(object: &Map<String, Value>) -> Result<EmbedCall, Refusal> {
         Some(other) => return Err(invalid("encoding_format", &format!("is `{other}`"), "use `float` or `base64`")),
     };
     let model = fields.text("model")?.unwrap_or("").to_string();
-    Ok(EmbedCall { model, texts: texts(&fields)?, base64, dimensions: fields.count("dimensions")? })
+    let options = EmbedOptions {
+        pooling: pooling(&fields)?,
+        normalize: fields.flag("normalize")?.unwrap_or(true),
+        dimensions: fields.count("dimensions")?,
+        truncate: fields.flag("truncate")?.unwrap_or(false),
+    };
+    Ok(EmbedCall { model, texts: texts(&fields)?, base64, options })
+}
+
+fn pooling(fields: &Fields<'_>) -> Result<Option<Pooling>, Refusal> {
+    match fields.text("pooling")? {
+        None => Ok(None),
+        Some("mean") => Ok(Some(Pooling::Mean)),
+        Some("cls") => Ok(Some(Pooling::Cls)),
+        Some("last") => Ok(Some(Pooling::Last)),
+        Some(other) => {
+            let hint = "use `mean`, `cls` or `last`, or leave it out: then it is as the model's file says";
+            Err(invalid("pooling", &format!("is `{other}`"), hint))
+        }
+    }
 }
 
 fn texts(fields: &Fields<'_>) -> Result<Vec<String>, Refusal> {
@@ -142,8 +197,12 @@ mod tests {
         }
         let call =
             parsed(&json!({"input": "a", "model": "m", "encoding_format": "base64", "dimensions": 3, "user": "x"}));
-        let expected = EmbedCall { model: "m".into(), texts: vec!["a".into()], base64: true, dimensions: Some(3) };
+        let options = EmbedOptions { dimensions: Some(3), ..EmbedOptions::default() };
+        let expected = EmbedCall { model: "m".into(), texts: vec!["a".into()], base64: true, options };
         assert_eq!(call.expect("accepted"), expected);
+        let call = parsed(&json!({"input": "a", "pooling": "cls", "normalize": false, "truncate": true}));
+        let options = EmbedOptions { pooling: Some(Pooling::Cls), normalize: false, dimensions: None, truncate: true };
+        assert_eq!(call.expect("accepted").options, options);
     }
 
     #[test]
@@ -160,6 +219,8 @@ mod tests {
             (json!({"input": 5}), "input"),
             (json!({"input": "a", "encoding_format": "int8"}), "encoding_format"),
             (json!({"input": "a", "dimensions": -1}), "dimensions"),
+            (json!({"input": "a", "pooling": "max"}), "pooling"),
+            (json!({"input": "a", "normalize": 2}), "normalize"),
         ] {
             assert_eq!(parsed(&body).expect_err(param).param.as_deref(), Some(param));
         }

@@ -4,5 +4,6 @@ pub(crate) mod ask;
 pub(crate) mod chat;
 pub(crate) mod embed;
 pub(crate) mod models;
+pub(crate) mod rerank;
 mod sse;
 mod tally;

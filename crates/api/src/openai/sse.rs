@@ -144,6 +144,7 @@ impl<D: Deltas> Writer<D> {
         }
         match self.tally.take(delta) {
             Step::Nothing => None,
+            Step::Compacted => Some(self.aside()),
             Step::Text(text) => Some(self.chunk(Spoken { role: None, content: Some(&text) }, None)),
             Step::End(finish) => {
                 self.stage = Stage::Ended;
@@ -165,6 +166,12 @@ impl<D: Deltas> Writer<D> {
     fn chunk(&self, delta: Spoken<'_>, finish_reason: Option<&'static str>) -> Vec<u8> {
         let extra = finish_reason.map(|_| self.tally.extra());
         self.written(&[Choice { index: 0, delta, logprobs: None, finish_reason }], None, extra)
+    }
+
+    /// Freehold's own part before the end: whoever reads along knows what the answer is made from.
+    fn aside(&self) -> Vec<u8> {
+        let choice = Choice { index: 0, delta: Spoken::default(), logprobs: None, finish_reason: None };
+        self.written(&[choice], None, Some(self.tally.extra()))
     }
 
     fn usage_chunk(&self) -> Vec<u8> {

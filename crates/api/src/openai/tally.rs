@@ -1,6 +1,6 @@
 //! The fold over an answer's deltas that the streaming and the whole reply share. Pure.
 
-use base::{Code, Delta, Fault, Finish, Usage};
+use base::{Code, Compaction, Delta, Fault, Finish, Usage};
 use serde::Serialize;
 
 /// What one delta means to a reply.
@@ -9,6 +9,8 @@ pub(crate) enum Step {
     /// Nothing for the client yet.
     Nothing,
     Text(String),
+    /// Oldest turns were left out; worth a word before the answer.
+    Compacted,
     End(Finish),
 }
 
@@ -17,6 +19,7 @@ pub(crate) enum Step {
 pub(crate) struct Tally {
     pub(crate) usage: Usage,
     pub(crate) notices: Vec<String>,
+    compacted: Option<Compaction>,
 }
 
 impl Tally {
@@ -30,6 +33,10 @@ impl Tally {
             Delta::Notice(text) => {
                 self.notices.push(text);
                 Step::Nothing
+            }
+            Delta::Compacted(compaction) => {
+                self.compacted = Some(compaction);
+                Step::Compacted
             }
             Delta::Done(finish) => Step::End(finish),
             // A chat has no citations: they are made from files, by `ask`.
@@ -60,6 +67,7 @@ impl Tally {
             prefill_tokens_per_sec: usage.prefill_tokens_per_sec(),
             decode_tokens_per_sec: usage.decode_tokens_per_sec(),
             notices: self.notices.clone(),
+            compacted: self.compacted,
         }
     }
 }
@@ -93,4 +101,7 @@ pub(crate) struct Extra {
     decode_tokens_per_sec: f64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notices: Vec<String>,
+    /// What was left out of the prompt, where the request allowed that and it was needed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compacted: Option<Compaction>,
 }

@@ -8,7 +8,7 @@ use crate::flow::{Flow, joined};
 use crate::link::{Lines, Link};
 use crate::screen::Screen;
 use api::native::{ChatEvent, ChatRequest};
-use base::{Code, Delta, Fault, Finish, Limits, Message, Priority, Role, Sampling, Usage};
+use base::{Code, Compaction, Delta, Fault, Finish, Limits, Message, Overflow, Priority, Role, Sampling, Usage};
 use serde::Serialize;
 use std::io::{BufRead, Read, Write};
 use std::path::Path;
@@ -18,7 +18,8 @@ const PIPED_BYTES_MAX: u64 = 32 << 20;
 
 const EXAMPLES: &str = "\
 On a terminal this is a conversation: Ctrl-C stops an answer, Ctrl-D or /exit
-ends, /clear forgets what was said. Nothing of it is kept.
+ends, /clear forgets what was said. Nothing of it is kept. When it outgrows the
+model's window, the oldest turns are left out, and that is said.
 
 Examples:
   freehold chat                                    talk to the default model
@@ -73,6 +74,9 @@ struct Whole {
     answer: String,
     finish: Option<Finish>,
     notices: Vec<String>,
+    /// What was left out of the conversation so that the rest fits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compacted: Option<Compaction>,
     usage: Usage,
 }
 
@@ -106,6 +110,7 @@ pub(crate) async fn run(args: Args, context: Context) -> Outcome {
         },
         stop: args.stop.clone(),
         limits: Limits { tokens_max: args.tokens, deadline_ms: None },
+        overflow: Overflow::Compact,
         priority: if args.batch { Priority::Batch } else { Priority::Interactive },
     };
     let link = tokio::select! {
@@ -263,6 +268,13 @@ async fn read_line(screen: &Screen) -> Result<Option<String>, Ending> {
     Ok(read?)
 }
 
+/// Said before the answer that it concerns. The conversation itself keeps everything.
+fn left_out(compaction: &Compaction) -> String {
+    let Compaction { turns, messages, tokens } = compaction;
+    let which = if *turns == 1 { "the oldest turn".to_owned() } else { format!("the {turns} oldest turns") };
+    format!("this no longer fits the window: the model isn't shown {which} ({messages} messages, {tokens} tokens)")
+}
+
 /// Prints one answer as it comes.
 struct Answer<'a> {
     screen: &'a Screen,
@@ -275,7 +287,13 @@ struct Answer<'a> {
 impl<'a> Answer<'a> {
     fn new(screen: &'a Screen, json: bool) -> Self {
         let flow = Flow::new(screen.out_terminal.then_some(screen.width));
-        let whole = Whole { answer: String::new(), finish: None, notices: Vec::new(), usage: Usage::default() };
+        let whole = Whole {
+            answer: String::new(),
+            finish: None,
+            notices: Vec::new(),
+            compacted: None,
+            usage: Usage::default(),
+        };
         Self { screen, json, bar: Bar::new(screen), flow, whole }
     }
 
@@ -308,6 +326,12 @@ impl<'a> Answer<'a> {
             Delta::Notice(text) => {
                 self.bar.say(&super::note(self.screen.err, &text));
                 self.whole.notices.push(text);
+            }
+            Delta::Compacted(compaction) => {
+                let text = left_out(&compaction);
+                self.bar.say(&super::note(self.screen.err, &text));
+                self.whole.notices.push(text);
+                self.whole.compacted = Some(compaction);
             }
             // A chat has no citations: they are made from files, by `ask`.
             Delta::Citation(_) => {}

@@ -124,7 +124,7 @@ fn model_lines(model: &LoadedModel, width: usize) -> Vec<String> {
         format!("{}{features}", model.devices.join(", ")),
         model.placement.clone(),
         plural(u64::from(model.threads), "thread"),
-        format!("window of {} tokens", count(u64::from(model.context_tokens))),
+        format!("window of {} tokens{}", count(u64::from(model.context_tokens)), kept_as(&model.kv_cache)),
         format!("{} at a time", plural(u64::from(model.sequences_max), "answer")),
         model.resident_bytes.to_string(),
         format!("process {}", model.pid),
@@ -140,6 +140,11 @@ fn model_lines(model: &LoadedModel, width: usize) -> Vec<String> {
         lines.push(block(&headed("missing:", &model.protection_missing), width, "    "));
     }
     lines
+}
+
+/// What is worth a word: how a window is kept when it isn't as usual.
+fn kept_as(kv_cache: &str) -> String {
+    if matches!(kv_cache, "" | "f16") { String::new() } else { format!(" kept as {}", clean(kv_cache)) }
 }
 
 /// The items, the first with a word before it.

@@ -100,6 +100,11 @@ impl Home {
         self.done(&["models", "add", file.to_str().expect("utf-8")]);
     }
 
+    /// Adds a model that was written already.
+    pub(crate) fn model(&self, model: &TestModel) {
+        self.done(&["models", "add", model.path.to_str().expect("utf-8")]);
+    }
+
     pub(crate) fn embed_model(&self, name: &str) {
         let models = self.folder("models");
         TestModel::embed(&models, name, &Script::default());

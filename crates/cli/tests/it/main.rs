@@ -3,6 +3,7 @@
 mod home;
 mod http;
 
+mod adapters;
 mod chat;
 mod guard;
 mod help;

@@ -4,7 +4,7 @@ use crate::home::{Home, until_line};
 use crate::http::{self, events, get, post, read_chunk, read_head, request, tcp};
 use serde_json::{Value, json};
 use std::io::{BufReader, Write};
-use testkit::{Gate, Script, Step};
+use testkit::{Gate, Script, Step, TestModel};
 
 fn said(text: &str) -> Value {
     json!({"messages": [{"role": "user", "content": text}]})
@@ -93,6 +93,42 @@ fn what_cannot_be_done_has_its_own_status_before_any_stream() {
     assert_eq!(reply.json()["error"]["fault"]["code"], "context_overflow");
 }
 
+/// Eight turns and a question, of which a window of 40 words takes the last few.
+fn long_conversation() -> Value {
+    let turn = |n: usize| [("user", format!("question{n} a b")), ("assistant", format!("answer{n} a b"))];
+    let messages = (0..8).flat_map(turn).chain([("user", "and now".to_owned())]);
+    let messages: Vec<Value> = messages.map(|(role, content)| json!({"role": role, "content": content})).collect();
+    json!({"messages": messages})
+}
+
+#[test]
+fn a_long_conversation_is_compacted_where_that_is_asked_for_and_declared() {
+    let home = Home::new();
+    home.chat_model("small", &Script::default().windowed(40));
+    let port = home.port();
+    let plain = post(port, "/v1/chat/completions", &long_conversation());
+    assert_eq!((plain.status, plain.code().as_str()), (400, "context_length_exceeded"));
+    assert_eq!(plain.json()["error"]["fault"]["shortage"]["available"], 40);
+    let body = with(long_conversation(), json!({"overflow": "compact"}));
+    let whole = post(port, "/v1/chat/completions", &body);
+    assert_eq!(whole.status, 200, "{}", whole.text());
+    let compacted = whole.json()["freehold"]["compacted"].clone();
+    let number = |name: &str| compacted[name].as_u64().unwrap_or_else(|| panic!("no {name} in {compacted}"));
+    assert!(number("turns") > 0 && number("tokens") > 0, "{compacted}");
+    assert_eq!(number("messages"), 2 * number("turns"));
+    let stream = post(port, "/v1/chat/completions", &with(body, json!({"stream": true})));
+    let events = events(&stream.text());
+    let first = |what: &dyn Fn(&Value) -> bool| events.iter().position(what).expect("such an event");
+    let declared = first(&|event| event["freehold"]["compacted"] == compacted);
+    let text = |event: &Value| event["choices"][0]["delta"]["content"].as_str().is_some_and(|text| !text.is_empty());
+    assert!(declared < first(&text), "said before the answer");
+    assert_eq!(events[events.len() - 2]["freehold"]["compacted"], compacted, "and at its end");
+    let reply = post(port, "/v1/chat/completions", &with(said("hello"), json!({"overflow": "compact"})));
+    assert!(reply.json()["freehold"].get("compacted").is_none(), "{}", reply.text());
+    let wrong = post(port, "/v1/chat/completions", &with(said("hello"), json!({"overflow": "truncate"})));
+    assert_eq!((wrong.status, &wrong.json()["error"]["param"]), (400, &json!("overflow")));
+}
+
 #[test]
 fn a_client_that_goes_away_cancels_its_answer() {
     for stream in [true, false] {
@@ -168,11 +204,74 @@ fn embeddings_are_the_same_numbers_in_both_encodings() {
         let numbers: Vec<f32> = serde_json::from_value(floats["data"][n]["embedding"].clone()).expect("numbers");
         assert_eq!(unbase64(coded["data"][n]["embedding"].as_str().expect("text")), numbers);
     }
-    let dimensions = floats["data"][0]["embedding"].as_array().expect("vector").len();
-    let same = post(port, "/v1/embeddings", &json!({"input": "a", "dimensions": dimensions}));
-    assert_eq!(same.status, 200);
-    let other = post(port, "/v1/embeddings", &json!({"input": "a", "dimensions": dimensions - 1}));
-    assert_eq!((other.status, &other.json()["error"]["param"]), (400, &json!("dimensions")));
+    assert_eq!(floats["freehold"]["truncated"], json!([]));
+}
+
+fn floats(reply: &Value) -> Vec<f32> {
+    serde_json::from_value(reply["data"][0]["embedding"].clone()).unwrap_or_else(|error| panic!("{error}: {reply}"))
+}
+
+#[test]
+fn a_vector_has_as_many_dimensions_as_are_asked_for_and_length_one_again() {
+    let home = Home::new();
+    home.embed_model("finder");
+    let port = home.port();
+    let ask = |extra: Value| post(port, "/v1/embeddings", &with(json!({"input": "the boiler in the hall"}), extra));
+    let whole = floats(&ask(json!({})).json());
+    let short = floats(&ask(json!({"dimensions": 8})).json());
+    let length = |vector: &[f32]| vector.iter().map(|v| v * v).sum::<f32>().sqrt();
+    assert_eq!(short.len(), 8);
+    assert!((length(&short) - 1.0).abs() < 1e-5);
+    let scale = length(&whole[..8]);
+    assert!(short.iter().zip(&whole).all(|(short, whole)| (short * scale - whole).abs() < 1e-5), "its beginning");
+    let raw = floats(&ask(json!({"dimensions": 8, "normalize": false})).json());
+    assert!((length(&raw) - scale).abs() < 1e-5);
+    for wrong in [0, whole.len() + 1] {
+        let refused = ask(json!({"dimensions": wrong}));
+        assert_eq!((refused.status, &refused.json()["error"]["param"]), (400, &json!("dimensions")));
+        assert!(refused.text().contains(&whole.len().to_string()), "{}", refused.text());
+    }
+}
+
+#[test]
+fn a_text_that_is_too_long_is_refused_or_cut_with_a_word() {
+    let home = Home::new();
+    home.model(&TestModel::embed(&home.folder("models"), "finder", &Script::default().windowed(4)));
+    let port = home.port();
+    let body = json!({"input": ["short", "one two three four five six"]});
+    let refused = post(port, "/v1/embeddings", &body);
+    assert_eq!((refused.status, &refused.json()["error"]["param"]), (400, &json!("input")));
+    assert_eq!(refused.json()["error"]["fault"]["shortage"], json!({"requested": 6, "available": 4}));
+    assert!(refused.text().contains("truncate"), "{}", refused.text());
+    let cut = post(port, "/v1/embeddings", &with(body, json!({"truncate": true})));
+    assert_eq!(cut.json()["freehold"]["truncated"], json!([{"index": 1, "tokens": 4, "left_out": 2}]));
+}
+
+#[test]
+fn documents_are_ranked_the_best_first() {
+    let home = Home::new();
+    home.model(&TestModel::rerank(&home.folder("models"), "judge", &Script::default().windowed(6)));
+    let port = home.port();
+    let documents =
+        json!(["a river", "the red boiler", {"text": "the boiler"}, "the red boiler in the old hall below"]);
+    let body = json!({"query": "the red boiler in winter", "documents": documents, "top_n": 3});
+    let refused = post(port, "/v1/rerank", &body);
+    assert_eq!((refused.status, &refused.json()["error"]["param"]), (400, &json!("documents")));
+    let reply = post(port, "/v1/rerank", &with(body, json!({"truncate": true, "return_documents": true})));
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let reply = reply.json();
+    let indexes: Vec<u64> =
+        reply["results"].as_array().expect("results").iter().filter_map(|row| row["index"].as_u64()).collect();
+    assert_eq!(indexes, [3, 1, 2]);
+    assert_eq!(reply["results"][0]["relevance_score"], 4.0);
+    assert_eq!(reply["results"][2]["document"]["text"], "the boiler");
+    assert_eq!(reply["freehold"]["truncated"], json!([{"index": 3, "tokens": 6, "left_out": 2}]));
+    let kinds = home.done(&["models"]).out;
+    assert!(kinds.contains("rerank"), "{kinds}");
+    let unfit = post(port, "/v1/embeddings", &json!({"input": "x", "model": "judge"}));
+    assert_eq!((unfit.status, unfit.code().as_str()), (400, "model_unfit"));
+    let unfit = post(port, "/v1/chat/completions", &with(said("hello"), json!({"model": "judge"})));
+    assert_eq!((unfit.status, unfit.code().as_str()), (400, "model_unfit"));
 }
 
 fn unbase64(text: &str) -> Vec<f32> {

@@ -127,6 +127,30 @@ fn ctrl_c_stops_an_answer_and_the_conversation_goes_on() {
 }
 
 #[test]
+fn a_conversation_that_outgrows_the_window_goes_on_and_says_so() {
+    let home = Home::new();
+    let log = home.path("frames");
+    let script = Script::default().on("beta", vec![Step::Text("the second".into())]).windowed(30).logged(&log);
+    home.chat_model("small", &script);
+    let mut command = home.command(&["chat"]);
+    command.env("NO_COLOR", "1");
+    let mut terminal = Terminal::run(command, 200);
+    terminal.until("> ");
+    terminal.type_line("alpha with a dozen of words that all take their place here");
+    terminal.until("one two three");
+    terminal.type_line("beta with a dozen of words that all take their place too");
+    terminal.until("the second");
+    let text = terminal.text();
+    let notice = text.find("the model isn't shown the oldest turn (2 messages,").unwrap_or_else(|| panic!("{text}"));
+    assert!(text.find("the second").is_some_and(|answer| notice < answer), "{text}");
+    let frames = std::fs::read_to_string(&log).expect("frames");
+    let last = frames.lines().rfind(|line| line.starts_with("begin")).expect("a prompt");
+    assert!(last.contains("beta") && !last.contains("alpha"), "{last}");
+    terminal.type_line("/exit");
+    assert_eq!(terminal.end("").0, 0);
+}
+
+#[test]
 fn a_daemon_of_another_build_is_asked_about() {
     let home = Home::new();
     let stand_in = crate::life::StandIn::start(&home.home, "0.0.1");

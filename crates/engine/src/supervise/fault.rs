@@ -10,6 +10,7 @@ pub(super) fn from_wire(name: &str, fault: WireFault) -> Fault {
             Code::ContextOverflow,
             format!("the prompt takes {requested} tokens; `{name}` has a window of {available} here"),
         )
+        .shortage(requested, available)
         .hint("send less text; nothing was cut off and nothing was answered")
         .hint("FREEHOLD_CONTEXT sets a larger window, where the model and the memory allow it"),
         WireFault::Protocol(words) => {
@@ -37,6 +38,17 @@ pub(super) fn from_wire(name: &str, fault: WireFault) -> Fault {
                 "close other programs, set a smaller window with FREEHOLD_CONTEXT, or take a smaller quantization",
             )
         }
+        WireFault::KvCacheUnfit { kv_cache, reason } => {
+            let kind = kv_cache.as_str();
+            Fault::new(Code::ModelUnfit, format!("`{name}` can't keep its context as `{kind}`"))
+                .cause(reason)
+                .hint("set `kv_cache = \"f16\"` in config.toml, or FREEHOLD_KV_CACHE=f16: every model can do that")
+        }
+        WireFault::AdapterUnfit { adapter, reason } => {
+            Fault::new(Code::ModelUnfit, format!("the adapter `{adapter}` doesn't suit `{name}`"))
+                .cause(reason)
+                .hint("an adapter runs with the very model that it was trained on, in any quantization")
+        }
         WireFault::Invalid(words) => Fault::new(Code::InvalidAsk, "a parameter doesn't suit this model").cause(words),
     }
 }
@@ -55,4 +67,19 @@ pub(super) fn finish(finish: WireFinish) -> Option<Finish> {
 pub(super) fn protection(said: &WireProtection) -> jail::Protection {
     let WireProtection { landlock_abi, no_new_privileges, seccomp, filter, core_dumps_off, missing } = said.clone();
     jail::Protection { landlock_abi, no_new_privileges, seccomp, filter, core_dumps_off, missing }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::KvCache;
+
+    #[test]
+    fn a_cache_that_can_t_be_had_names_itself_and_the_way_out() {
+        let fault = WireFault::KvCacheUnfit { kv_cache: KvCache::Q4_0, reason: "block size 32".into() };
+        let fault = from_wire("m", fault);
+        assert_eq!(fault.code, Code::ModelUnfit);
+        assert!(fault.message.contains("`m`") && fault.message.contains("`q4_0`"), "{fault}");
+        assert!(fault.hints[0].contains("FREEHOLD_KV_CACHE=f16"), "{fault:?}");
+    }
 }

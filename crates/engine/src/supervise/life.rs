@@ -2,6 +2,7 @@
 //! the other writes. Text goes straight to the ask that waits for it; the owner thread hears of ends only.
 
 use super::{Finished, Job, Message, News, fault, share};
+use crate::adapters::{self, Opened};
 use crate::admit::{WorkerKey, late_answer};
 use crate::answer::{Pace, Sink};
 use crate::backend::{BackendChoice, Backends};
@@ -10,9 +11,9 @@ use crate::park;
 use crate::plan::{self, Wish};
 use crate::render::Renderer;
 use crate::template::Moment;
-use crate::{backend, locked, machine};
+use crate::{backend, locked, machine, vectors};
 use base::answer::Progress;
-use base::{AskId, Code, Fault, Message as Turn, Modality, Sampling};
+use base::{AskId, Code, Fault, Message as Turn, Modality, ModelFacts, ModelName, Sampling};
 use jail::{Command, Io, JailError};
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
@@ -171,13 +172,14 @@ impl Life {
     /// One process from its start to its end. The orders stay when it never came to be ready.
     fn run(&self, orders: &mut Option<Inbox<Order>>) -> End {
         let found = self.open_parts().and_then(|files| Ok((files, self.backends.choice()?)));
+        let opened = adapters::open(&self.source.adapters);
         let (files, choice) = match found {
             Ok(found) => found,
             Err(fault) => return End::Refused(fault),
         };
         let mut tail = None;
-        let why = match self.start_process(&files, &choice, &mut tail) {
-            Ok((sender, receiver)) => self.converse(sender, receiver, orders),
+        let why = match self.start_process(&files, &opened, &choice, &mut tail) {
+            Ok((sender, receiver)) => self.converse(sender, receiver, orders, &opened),
             Err(why) => why,
         };
         self.collect(why, tail, orders.is_some(), choice)
@@ -192,10 +194,11 @@ impl Life {
     fn start_process(
         &self,
         files: &[File],
+        opened: &[Opened],
         choice: &BackendChoice,
         tail: &mut Option<Inbox<Vec<u8>>>,
     ) -> Result<(Sender, Receiver), Ended> {
-        let load = self.load(choice)?;
+        let load = self.load(choice, opened)?;
         if self.process.was_killed() {
             return Err(Ended::Closed);
         }
@@ -218,7 +221,7 @@ impl Life {
         }
         let (mut sender, mut receiver) = ours.split().map_err(no_link)?;
         greet(&mut receiver)?;
-        let fds: Vec<_> = files.iter().map(AsFd::as_fd).collect();
+        let fds: Vec<_> = files.iter().chain(opened.iter().map(|adapter| &adapter.file)).map(AsFd::as_fd).collect();
         sender.send_with_fds(&Directive::Load(load), &fds)?;
         Ok((sender, receiver))
     }
@@ -237,10 +240,14 @@ impl Life {
         parts.iter().map(open).collect()
     }
 
-    fn load(&self, choice: &BackendChoice) -> Result<Load, Fault> {
+    fn load(&self, choice: &BackendChoice, opened: &[Opened]) -> Result<Load, Fault> {
         let facts = &self.source.facts;
-        let wish = Wish { context_tokens: self.config.context_tokens, sequences_max: self.config.sequences_max };
-        let plan = plan::fit(&self.source.name.0, facts, wish, machine::memory())?;
+        let EngineConfig { context_tokens, sequences_max, kv_cache, .. } = *self.config;
+        let wish = Wish { context_tokens, sequences_max, kv_cache };
+        // They are read into memory whole, as weights are.
+        let weights_bytes = opened.iter().fold(facts.weights_bytes, |sum, adapter| sum.saturating_add(adapter.bytes));
+        let whole = ModelFacts { weights_bytes, ..(**facts).clone() };
+        let plan = plan::fit(&self.source.name.0, &whole, wish, machine::memory())?;
         let share = share::decide(self.config.threads, &self.backends, choice, facts, &plan)?;
         *locked(&self.process.placement) = share.placement;
         // Names only: the worker looks beside itself, and knows that place by another path when it was
@@ -250,7 +257,7 @@ impl Life {
         let names = backends.into_iter().filter_map(|file| file.file_name());
         Ok(Load {
             backends: names.map(|name| name.to_string_lossy().into_owned()).collect(),
-            embed: facts.modality == Modality::Embed,
+            embed: facts.modality != Modality::Chat,
             context_tokens: plan.context_tokens,
             sequences_max: plan.sequences_max,
             batch_tokens: plan.batch_tokens,
@@ -258,12 +265,20 @@ impl Life {
             prompt_threads: share.prompt_threads,
             quota_milli: share.quota_milli,
             offload: share.offload,
+            kv_cache,
+            adapters: opened.iter().map(|adapter| adapter.name.0.clone()).collect(),
             park_bytes: park::budget(facts, &plan, machine::memory()).0,
             confine: self.config.confine_required,
         })
     }
 
-    fn converse(&self, sender: Sender, mut receiver: Receiver, orders: &mut Option<Inbox<Order>>) -> Ended {
+    fn converse(
+        &self,
+        sender: Sender,
+        mut receiver: Receiver,
+        orders: &mut Option<Inbox<Order>>,
+        opened: &[Opened],
+    ) -> Ended {
         let mut sender = Some(sender);
         let mut loaded = 0;
         loop {
@@ -282,7 +297,7 @@ impl Life {
                     let (Some(sender), Some(orders)) = (sender.take(), orders.take()) else {
                         return Ended::Garbled("it said twice that it is ready".into());
                     };
-                    self.start_writer(sender, orders);
+                    self.start_writer(sender, orders, opened.iter().map(|adapter| adapter.name.clone()).collect());
                     self.tell(News::Ready(ready));
                 }
                 Report::Failed { job: None, fault } => {
@@ -336,13 +351,15 @@ impl Life {
                     .map(|finish| Finished::Generated { finish, spent })
                     .ok_or_else(|| late_answer(None, "the answer was under way")),
             ),
-            Report::Vectors { job, dimensions, values, tokens } => ended(job, unit_vectors(dimensions, values, tokens)),
+            Report::Vectors { job, dimensions, values, tokens, left_out } => {
+                ended(job, vectors::check(dimensions, &values, tokens, left_out).map(Finished::Vectors));
+            }
+            Report::Counted { job, tokens } => ended(job, Ok(Finished::Counted(tokens))),
             Report::Probed { job, errno } => ended(job, Ok(Finished::Probed(errno))),
             Report::Failed { job: Some(job), fault } => {
                 ended(job, Err(fault::from_wire(&self.source.name.0, fault)));
             }
             Report::Pong { .. }
-            | Report::Counted { .. }
             | Report::Hello { .. }
             | Report::Loading { .. }
             | Report::Ready(_)
@@ -350,12 +367,12 @@ impl Life {
         }
     }
 
-    fn start_writer(&self, sender: Sender, orders: Inbox<Order>) {
+    fn start_writer(&self, sender: Sender, orders: Inbox<Order>, adapters: Vec<ModelName>) {
         let ModelSource { name, facts, .. } = &self.source;
         let EngineConfig { program, confine_required, .. } = &*self.config;
         let renderer = Renderer::new(program.clone(), *confine_required, name.0.clone(), Arc::clone(facts));
         let add_bos = facts.add_bos;
-        let writer = Writer { key: self.key, add_bos, renderer, door: Arc::clone(&self.door), sender };
+        let writer = Writer { key: self.key, add_bos, renderer, adapters, door: Arc::clone(&self.door), sender };
         let thread = std::thread::Builder::new().name(format!("orders-{}", self.key.0));
         if thread.spawn(move || writer.write(&orders)).is_err() {
             // Without a writer the worker is of no use: its end brings a new one.
@@ -468,6 +485,8 @@ struct Writer {
     key: WorkerKey,
     add_bos: bool,
     renderer: Renderer,
+    /// Those that the worker has, by their places.
+    adapters: Vec<ModelName>,
     door: Arc<Door>,
     sender: Sender,
 }
@@ -512,7 +531,7 @@ impl Writer {
     fn directive(&mut self, task: Task) -> Result<Directive, Fault> {
         let job = task.ask.0;
         Ok(match &*task.job {
-            Job::Generate { messages, sampling, stop, tokens_max } => Directive::Begin(Box::new(Begin {
+            Job::Generate { messages, sampling, stop, tokens_max, adapters } => Directive::Begin(Box::new(Begin {
                 job,
                 prompt: self.prompt(messages)?,
                 add_bos: self.add_bos,
@@ -520,8 +539,13 @@ impl Writer {
                 stop: stop.clone(),
                 tokens_max: *tokens_max,
                 deadline_ms: task.deadline_ms,
+                adapters: adapters::places(&self.adapters, adapters)?,
             })),
-            Job::Embed { texts } => Directive::Embed { job, texts: texts.clone() },
+            Job::Embed { texts, how } => Directive::Embed { job, texts: texts.clone(), how: *how },
+            Job::Rank { query, documents, truncate } => {
+                Directive::Rank { job, query: query.clone(), documents: documents.clone(), truncate: *truncate }
+            }
+            Job::Count { messages } => Directive::Count { job, prompt: self.prompt(messages)?, add_bos: self.add_bos },
             Job::Probe { attempt } => Directive::Probe { job, attempt: attempt.clone() },
         })
     }
@@ -566,25 +590,6 @@ fn to_wire(sampling: Sampling) -> WireSampling {
 fn draw() -> u32 {
     let bits = RandomState::new().hash_one(0_u8);
     u32::try_from(bits >> 32).unwrap_or(0)
-}
-
-/// Checks what came and brings every vector to length one.
-fn unit_vectors(dimensions: u32, values: Vec<f32>, tokens: Vec<u32>) -> Result<Finished, Fault> {
-    let width = usize::try_from(dimensions).unwrap_or(0);
-    if width == 0 || values.len() != width.saturating_mul(tokens.len()) {
-        let (count, texts) = (values.len(), tokens.len());
-        let words = format!("the worker sent {count} numbers for {texts} vectors of {dimensions}");
-        return Err(Fault::new(Code::Internal, words));
-    }
-    let unit = |vector: &[f32]| {
-        let length = vector.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>().sqrt();
-        if !length.is_finite() || length == 0.0 {
-            return Err(Fault::new(Code::Internal, format!("the model made a vector of length {length}")));
-        }
-        Ok(vector.iter().map(|v| (f64::from(*v) / length) as f32).collect())
-    };
-    let vectors = values.chunks_exact(width).map(unit).collect::<Result<Vec<Vec<f32>>, Fault>>()?;
-    Ok(Finished::Vectors { vectors, tokens })
 }
 
 /// Keeps the last words of a process: what it says when it dies. They come when it has said all.

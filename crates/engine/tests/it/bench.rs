@@ -1,7 +1,7 @@
 //! An engine with scripted models, and reading answers with a bound.
 
 use base::answer::Progress;
-use base::{AppId, Ask, Delta, Fault, Finish, Limits, Message, Priority, Role, Sampling, Usage};
+use base::{AppId, Ask, Compaction, Delta, Fault, Finish, Limits, Message, Priority, Role, Sampling, Usage};
 use engine::{Answer, Engine, EngineConfig, ModelSource, Tuning};
 use std::path::Path;
 use std::pin::pin;
@@ -26,6 +26,7 @@ pub(crate) fn config(home: &TempHome) -> EngineConfig {
         threads: Some(1),
         context_tokens: None,
         sequences_max: 4,
+        kv_cache: engine::KvCache::F16,
         idle_unload_ms: 0,
         load_timeout_ms: 60_000,
         confine_required: false,
@@ -81,7 +82,7 @@ pub(crate) fn lines(path: &Path) -> Vec<String> {
 }
 
 fn source(model: TestModel) -> ModelSource {
-    ModelSource { name: model.name, parts: vec![model.path], facts: Arc::new(model.facts) }
+    ModelSource { name: model.name, parts: vec![model.path], facts: Arc::new(model.facts), adapters: Vec::new() }
 }
 
 pub(crate) fn ask(prompt: &str) -> Ask {
@@ -127,6 +128,7 @@ pub(crate) fn read_text(answer: &mut Answer, text: &str) {
 pub(crate) struct Said {
     pub(crate) text: String,
     pub(crate) progress: Vec<Progress>,
+    pub(crate) compacted: Option<Compaction>,
     pub(crate) usage: Option<Usage>,
     pub(crate) finish: Option<Finish>,
     pub(crate) fault: Option<Fault>,
@@ -150,6 +152,10 @@ impl Said {
                 Ok(Delta::Done(finish)) => {
                     assert!(said.usage.is_some(), "no usage before the end");
                     said.finish = Some(finish);
+                }
+                Ok(Delta::Compacted(compaction)) => {
+                    assert!(said.text.is_empty() && said.compacted.is_none(), "said once, before the text");
+                    said.compacted = Some(compaction);
                 }
                 Ok(Delta::Citation(_) | Delta::Notice(_)) => panic!("the engine says no such thing: {item:?}"),
                 Err(fault) => said.fault = Some(fault),

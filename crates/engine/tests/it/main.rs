@@ -6,6 +6,7 @@ extern crate freehold_engine as engine;
 mod answers;
 mod backends;
 mod bench;
+mod compaction;
 mod deaths;
 mod embeddings;
 mod lives;

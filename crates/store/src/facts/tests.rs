@@ -150,7 +150,7 @@ fn what_makes_vectors_is_told_from_what_chats() {
     for kind in 1..=3 {
         assert_eq!(facts_of(&pooling(kind)).unwrap().modality, Modality::Embed);
     }
-    assert!(facts_of(&pooling(4)).unwrap_err().to_string().contains("reranker"));
+    assert_eq!(facts_of(&pooling(4)).unwrap().modality, Modality::Rerank);
     let bert = with(
         llama(),
         &[
@@ -201,6 +201,26 @@ fn files_that_are_no_models_are_named_for_what_they_are() {
         let sentence = facts_of(&values).unwrap_err().to_string();
         assert!(sentence.contains(word), "{sentence}");
     }
+}
+
+/// An adapter's header with one tensor of this name.
+fn adapter(kind: &str, tensor: &str) -> Result<ModelFacts, FactsError> {
+    let values =
+        [("general.architecture", text("llama")), ("general.type", text("adapter")), ("adapter.type", text(kind))];
+    let layout = values.iter().fold(Layout::default(), |layout, (key, value)| layout.value(key, value.clone()));
+    let mut body = layout.tensor(tensor, TensorKind::F32, &[8]).begin(Vec::new()).unwrap();
+    body.data(&[0; 32]).unwrap();
+    facts_in(&body.finish().unwrap())
+}
+
+#[test]
+fn an_adapter_is_known_by_what_it_changes() {
+    let facts = adapter("lora", "blk.0.attn_q.weight.lora_a").unwrap();
+    assert_eq!((facts.arch.as_str(), facts.modality, facts.layers), ("llama", Modality::Adapter, 0));
+    assert_eq!((facts.parameters, facts.weights_bytes), (8, 32));
+    let odd = adapter("lora", "blk.0.attn_q.weight").unwrap_err().to_string();
+    assert!(odd.contains("`blk.0.attn_q.weight`"), "{odd}");
+    assert!(adapter("control_vector", "direction.1").unwrap_err().to_string().contains("LoRA"));
 }
 
 #[test]

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{Directive, Load, Report};
+use crate::{Directive, KvCache, Load, Report};
 use proptest::prelude::*;
 use std::io::{Read, Seek, Write};
 
@@ -14,6 +14,8 @@ fn load() -> Load {
         prompt_threads: 4,
         quota_milli: 1500,
         offload: crate::Offload::default(),
+        kv_cache: KvCache::F16,
+        adapters: Vec::new(),
         park_bytes: 1 << 20,
         confine: true,
     }
@@ -24,7 +26,7 @@ fn a_large_frame_leaves_no_large_buffer() {
     let (a, b) = pair().expect("pair");
     let (mut tx, _keep) = a.split().expect("split");
     let (_keep2, mut rx) = b.split().expect("split");
-    let large = Directive::Embed { job: 1, texts: vec!["x".repeat(8 << 20)] };
+    let large = Directive::Count { job: 1, prompt: vec!["x".repeat(8 << 20)], add_bos: false };
     let reader = std::thread::spawn(move || {
         let bytes = rx.recv::<Directive>().map(|(frame, _)| format!("{frame:?}").len());
         (bytes.expect("it comes"), rx.buffer.capacity())
@@ -88,7 +90,7 @@ proptest! {
         let (_b, mut rx) = b.split().expect("split");
         for report in [
             Report::Text { job, text: text.clone() },
-            Report::Vectors { job, dimensions: 1, values: values.clone(), tokens: vec![1] },
+            Report::Vectors { job, dimensions: 1, values: values.clone(), tokens: vec![1], left_out: vec![0] },
         ] {
             tx.send(&report).expect("send");
             prop_assert_eq!(&rx.recv::<Report>().expect("recv").0, &report);

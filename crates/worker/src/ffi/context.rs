@@ -1,9 +1,10 @@
 //! A context: the cache of a model and the place where it computes.
 
-use super::{Backend, Model, ThreadPool, Token, drain_log, sys};
+use super::{Adapter, Backend, Model, ThreadPool, Token, drain_log, sys};
 use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::sync::Arc;
+use wire::KvCache;
 
 /// How to set up a context.
 #[derive(Debug, Clone, Copy)]
@@ -14,6 +15,7 @@ pub(crate) struct ContextOptions {
     pub(crate) threads: u32,
     /// Keys and values lie beside their layers; else with the processor.
     pub(crate) kv_on_gpu: bool,
+    pub(crate) kv_cache: KvCache,
     /// For vectors instead of text.
     pub(crate) embed: Option<Pooling>,
 }
@@ -24,6 +26,10 @@ pub(crate) enum Pooling {
     /// As the model's file says.
     OfModel,
     Mean,
+    /// The first token's.
+    Cls,
+    /// The last token's.
+    Last,
 }
 
 /// What became of a batch.
@@ -79,6 +85,8 @@ impl Context {
         params.offload_kqv = options.kv_on_gpu;
         params.kv_unified = true;
         params.flash_attn_type = sys::LLAMA_FLASH_ATTN_TYPE_AUTO;
+        params.type_k = ggml_type(options.kv_cache);
+        params.type_v = params.type_k;
         match options.embed {
             None => {
                 params.n_ubatch = options.batch_tokens.min(512);
@@ -92,6 +100,8 @@ impl Context {
                 params.pooling_type = match pooling {
                     Pooling::OfModel => sys::LLAMA_POOLING_TYPE_UNSPECIFIED,
                     Pooling::Mean => sys::LLAMA_POOLING_TYPE_MEAN,
+                    Pooling::Cls => sys::LLAMA_POOLING_TYPE_CLS,
+                    Pooling::Last => sys::LLAMA_POOLING_TYPE_LAST,
                 };
             }
         }
@@ -126,6 +136,27 @@ impl Context {
         }
         self.threads = threads;
         Ok(())
+    }
+
+    /// Computes with these adapters from now on. Cheap when they are those of the last time; else the next step
+    /// plans its memory anew.
+    ///
+    /// # Errors
+    /// When llama.cpp refuses them.
+    pub(crate) fn use_adapters(&mut self, adapters: &[(&Adapter, f32)]) -> Result<(), String> {
+        let mut pointers: Vec<_> = adapters.iter().map(|(adapter, _)| adapter.adapter.as_ptr()).collect();
+        let mut scales: Vec<f32> = adapters.iter().map(|(_, scale)| *scale).collect();
+        // SAFETY: the lists are as long as is said and outlive the call; the adapters are this model's and live as
+        // long as it does. No graph is being computed: that needs `&mut self` too.
+        let code = unsafe {
+            sys::llama_set_adapters_lora(
+                self.context.as_ptr(),
+                pointers.as_mut_ptr(),
+                pointers.len(),
+                scales.as_mut_ptr(),
+            )
+        };
+        if code == 0 { Ok(()) } else { Err(reason(code)) }
     }
 
     /// Asks `question` between operations on the processor.
@@ -164,11 +195,27 @@ impl Context {
         unsafe { sys::llama_n_ctx_seq(self.context.as_ptr()) }
     }
 
-    /// Whether vectors of a whole text come out, and not a rank or one for each token.
+    /// Whether one vector of a whole text comes out, or its rank, and not one for each token.
     pub(crate) fn pools_text(&self) -> bool {
         // SAFETY: as above.
-        let kind = unsafe { sys::llama_pooling_type(self.context.as_ptr()) };
-        kind != sys::LLAMA_POOLING_TYPE_NONE && kind != sys::LLAMA_POOLING_TYPE_RANK
+        unsafe { sys::llama_pooling_type(self.context.as_ptr()) != sys::LLAMA_POOLING_TYPE_NONE }
+    }
+
+    /// What is really done, as a wish for the next context.
+    pub(crate) fn pooling(&self) -> Pooling {
+        // SAFETY: as above.
+        match unsafe { sys::llama_pooling_type(self.context.as_ptr()) } {
+            sys::LLAMA_POOLING_TYPE_MEAN => Pooling::Mean,
+            sys::LLAMA_POOLING_TYPE_CLS => Pooling::Cls,
+            sys::LLAMA_POOLING_TYPE_LAST => Pooling::Last,
+            _ => Pooling::OfModel,
+        }
+    }
+
+    /// Whether what comes out is the word of a classifier.
+    pub(crate) fn ranks(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { sys::llama_pooling_type(self.context.as_ptr()) == sys::LLAMA_POOLING_TYPE_RANK }
     }
 
     /// Computes a batch with the cache.
@@ -214,10 +261,15 @@ impl Context {
         }
     }
 
+    /// Numbers in each row that [`Context::vector`] gives.
+    pub(crate) fn dimensions(&self) -> u32 {
+        if self.ranks() { self.model.classes() } else { self.model.embedding_dimensions() }
+    }
+
     /// The vector of a sequence of the last encoded batch.
     pub(crate) fn vector(&mut self, sequence: i32) -> Option<&[f32]> {
-        let count = usize::try_from(self.model.embedding_dimensions()).ok()?;
-        // SAFETY: as in `logits`; pooled rows are as long as the model's output.
+        let count = usize::try_from(self.dimensions()).ok()?;
+        // SAFETY: as in `logits`; pooled rows are as long as the model's output, ranks as its classes.
         unsafe {
             let row = sys::llama_get_embeddings_seq(self.context.as_ptr(), sequence);
             if row.is_null() { None } else { Some(std::slice::from_raw_parts(row, count)) }
@@ -286,6 +338,15 @@ impl Drop for Context {
     fn drop(&mut self) {
         // SAFETY: the context is ours, and what it uses is dropped after it.
         unsafe { sys::llama_free(self.context.as_ptr()) }
+    }
+}
+
+fn ggml_type(kv_cache: KvCache) -> sys::ggml_type {
+    match kv_cache {
+        KvCache::F16 => sys::GGML_TYPE_F16,
+        KvCache::Q8_0 => sys::GGML_TYPE_Q8_0,
+        KvCache::Q5_1 => sys::GGML_TYPE_Q5_1,
+        KvCache::Q4_0 => sys::GGML_TYPE_Q4_0,
     }
 }
 

@@ -17,7 +17,7 @@ use backend::ThreadPool;
 pub(crate) use backend::{Backend, Device};
 pub(crate) use context::{Batch, Context, ContextOptions, Decoded, Pooling};
 pub(crate) use log::{drain_log, install_log};
-pub(crate) use model::{Model, ModelOptions, Token};
+pub(crate) use model::{Adapter, Model, ModelOptions, Token};
 pub(crate) use product::{MatrixType, ProductBench, Weights as ProductWeights};
 pub(crate) use sampler::{Candidates, Sampler};
 pub(crate) use system::{attempt, exit_now, inherited_socket, memory_bytes, page_bytes, processor_time_us};

@@ -4,6 +4,7 @@ use super::{Device, drain_log, sys};
 use std::ffi::{CString, c_void};
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 pub(crate) type Token = sys::llama_token;
 
@@ -120,6 +121,44 @@ impl Model {
         let (wanted, token) =
             unsafe { (sys::llama_vocab_get_add_bos(self.vocab.as_ptr()), sys::llama_vocab_bos(self.vocab.as_ptr())) };
         (wanted && token >= 0).then_some(token)
+    }
+
+    /// The token that ends every text, where the model wants one.
+    pub(crate) fn end_token(&self) -> Option<Token> {
+        // SAFETY: as above.
+        let (wanted, end) =
+            unsafe { (sys::llama_vocab_get_add_eos(self.vocab.as_ptr()), sys::llama_vocab_eos(self.vocab.as_ptr())) };
+        if !wanted {
+            return None;
+        }
+        if end >= 0 { Some(end) } else { self.separator() }
+    }
+
+    /// The token that stands between two texts, where the model wants one.
+    pub(crate) fn separating_token(&self) -> Option<Token> {
+        // SAFETY: as above.
+        if unsafe { sys::llama_vocab_get_add_sep(self.vocab.as_ptr()) } { self.separator() } else { None }
+    }
+
+    fn separator(&self) -> Option<Token> {
+        // SAFETY: as above.
+        let token = unsafe { sys::llama_vocab_sep(self.vocab.as_ptr()) };
+        (token >= 0).then_some(token)
+    }
+
+    /// How a query and a document are put together, where the file says it.
+    pub(crate) fn rank_template(&self) -> Option<String> {
+        // SAFETY: the model is alive; the text belongs to it and ends with a zero.
+        unsafe {
+            let text = sys::llama_model_chat_template(self.model.as_ptr(), c"rerank".as_ptr());
+            if text.is_null() { None } else { Some(std::ffi::CStr::from_ptr(text).to_string_lossy().into_owned()) }
+        }
+    }
+
+    /// Numbers that the classifier gives for each text.
+    pub(crate) fn classes(&self) -> u32 {
+        // SAFETY: as above.
+        unsafe { sys::llama_model_n_cls_out(self.model.as_ptr()) }
     }
 
     /// Some token that can stand alone, for a first warm-up.
@@ -246,6 +285,67 @@ impl Placement {
     }
 }
 
+/// An adapter of a model. It is freed with its model.
+#[derive(Debug)]
+pub(crate) struct Adapter {
+    pub(super) adapter: NonNull<sys::llama_adapter_lora>,
+    _model: Arc<Model>,
+}
+
+impl Adapter {
+    /// Loads an adapter from its descriptor. Must happen before a context is made, which has room for the adapters
+    /// that it finds.
+    ///
+    /// # Errors
+    /// With llama.cpp's reason: another architecture, or tensors that don't suit the model.
+    pub(crate) fn load(model: &Arc<Model>, fd: OwnedFd) -> Result<Self, String> {
+        let stream = Stream::of(fd)?;
+        // SAFETY: the model is alive and no context computes with it yet; the stream is open for reading, and
+        // llama.cpp copies what it reads.
+        let adapter =
+            unsafe { sys::llama_adapter_lora_init_from_file_ptr(model.model.as_ptr(), stream.0.as_ptr().cast()) };
+        let adapter = NonNull::new(adapter).ok_or_else(|| {
+            let said = drain_log();
+            if said.is_empty() { "llama.cpp gives no reason".to_owned() } else { said }
+        })?;
+        // SAFETY: the adapter was just loaded.
+        if unsafe { sys::llama_adapter_get_alora_n_invocation_tokens(adapter.as_ptr()) } > 0 {
+            return Err("it works from certain words of a text on only, and that isn't supported".into());
+        }
+        Ok(Self { adapter, _model: Arc::clone(model) })
+    }
+}
+
+/// A descriptor as C reads it, closed when dropped.
+struct Stream(NonNull<libc::FILE>);
+
+impl Stream {
+    fn of(fd: OwnedFd) -> Result<Self, String> {
+        let raw = fd.into_raw_fd();
+        // SAFETY: the descriptor is ours and open for reading; on success the stream owns it, and else it is closed
+        // here.
+        unsafe {
+            let stream = libc::fdopen(raw, c"rb".as_ptr());
+            let Some(stream) = NonNull::new(stream) else {
+                let error = std::io::Error::last_os_error();
+                libc::close(raw);
+                return Err(format!("the descriptor can't be read: {error}"));
+            };
+            libc::rewind(stream.as_ptr());
+            Ok(Self(stream))
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // SAFETY: the stream is ours and is closed once. Nobody keeps a reference to it.
+        unsafe {
+            libc::fclose(self.0.as_ptr());
+        }
+    }
+}
+
 impl Drop for Model {
     fn drop(&mut self) {
         // SAFETY: the model is ours; contexts hold an `Arc` to us, so none is left.
@@ -254,23 +354,10 @@ impl Drop for Model {
 }
 
 fn load_one(mut parts: Vec<OwnedFd>, params: sys::llama_model_params) -> Result<*mut sys::llama_model, String> {
-    let fd = parts.pop().ok_or("no model was passed")?;
-    // SAFETY: the descriptor is ours and open for reading; on success the stream owns it. llama.cpp
-    // reads from it and maps it during the call and keeps no reference to the stream, so it is closed
-    // after, exactly once. A mapping stays valid without its descriptor.
-    unsafe {
-        let raw = fd.into_raw_fd();
-        let stream = libc::fdopen(raw, c"rb".as_ptr());
-        if stream.is_null() {
-            let error = std::io::Error::last_os_error();
-            libc::close(raw);
-            return Err(format!("the model's descriptor can't be read: {error}"));
-        }
-        libc::rewind(stream);
-        let model = sys::llama_model_load_from_file_ptr(stream.cast(), params);
-        libc::fclose(stream);
-        Ok(model)
-    }
+    let stream = Stream::of(parts.pop().ok_or("no model was passed")?)?;
+    // SAFETY: the stream is open for reading. llama.cpp reads from it and maps it during the call and keeps no
+    // reference to it. A mapping stays valid without its descriptor.
+    Ok(unsafe { sys::llama_model_load_from_file_ptr(stream.0.as_ptr().cast(), params) })
 }
 
 fn load_parts(parts: &[OwnedFd], params: sys::llama_model_params) -> Result<*mut sys::llama_model, String> {

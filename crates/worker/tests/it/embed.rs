@@ -1,7 +1,7 @@
 //! Vectors: of unit length, the same in any company, close for texts that say the same.
 
-use crate::harness::{Vectors, Worker, begin, embedder, load, model};
-use wire::{Directive, Load, Report, WireFault, WireFinish};
+use crate::harness::{AS_USUAL, Vectors, Worker, begin, embedder, load, model};
+use wire::{Directive, EmbedHow, Load, Report, WireFault, WireFinish, WirePooling};
 
 fn ready() -> (Worker, wire::Ready) {
     Worker::with(&Load { embed: true, context_tokens: 0, ..load() }, &embedder())
@@ -19,9 +19,9 @@ fn texts_that_say_the_same_lie_close() {
         "A kitten is napping on the couch.",
         "Invoices must be paid within thirty days.",
     ];
-    let Vectors { dimensions, rows: vectors, tokens } = worker.vectors(1, &texts).unwrap();
+    let Vectors { dimensions, rows: vectors, tokens, left_out } = worker.vectors(1, &texts).unwrap();
     assert_eq!(dimensions, ready.embedding_dimensions);
-    assert_eq!((vectors.len(), tokens.len()), (3, 3));
+    assert_eq!((vectors.len(), tokens.len(), left_out), (3, 3, vec![0; 3]));
     for vector in &vectors {
         assert!((dot(vector, vector) - 1.0).abs() < 1e-4, "length {}", dot(vector, vector));
     }
@@ -90,9 +90,9 @@ fn a_generating_model_gives_vectors_too() {
 fn questions_are_answered_in_the_middle_of_a_long_list() {
     let (mut worker, _) = ready();
     let text = "a sentence of some length about nothing in particular ".repeat(8);
-    worker.send(&Directive::Embed { job: 1, texts: vec![text; 2000] });
+    worker.send(&Directive::Embed { job: 1, texts: vec![text; 2000], how: AS_USUAL });
     worker.send(&Directive::Ping { nonce: 42 });
-    worker.send(&Directive::Count { job: 2, prompt: vec!["a word".into()] });
+    worker.send(&Directive::Count { job: 2, prompt: vec!["a word".into()], add_bos: false });
     let mut answered = 0;
     while answered < 2 {
         match worker.receive().unwrap() {
@@ -119,7 +119,7 @@ fn a_long_list_can_be_cancelled() {
     let (mut worker, _) = ready();
     let text = "a sentence of some length about nothing in particular ".repeat(8);
     let texts = vec![text; 2000];
-    worker.send(&Directive::Embed { job: 1, texts });
+    worker.send(&Directive::Embed { job: 1, texts, how: AS_USUAL });
     worker.send(&Directive::Cancel { job: 1 });
     let finish = worker.find(|report| match report {
         Report::Done { job: 1, finish, .. } => Some(*finish),
@@ -128,4 +128,50 @@ fn a_long_list_can_be_cancelled() {
     });
     assert_eq!(finish, WireFinish::Cancelled);
     worker.vectors(2, &["and it goes on"]).unwrap();
+}
+
+#[test]
+fn pooling_is_as_the_file_says_or_as_it_is_asked_for() {
+    let (mut worker, _) = ready();
+    let text = ["The cat sleeps on the sofa."];
+    let mut of = |pooling| worker.vectors_as(1, &text, EmbedHow { pooling, ..AS_USUAL }).unwrap().rows.remove(0);
+    let own = of(None);
+    // The starter embedder takes the mean.
+    let mean = of(Some(WirePooling::Mean));
+    assert!(dot(&own, &mean) > 0.9999, "{}", dot(&own, &mean));
+    let (first, last) = (of(Some(WirePooling::Cls)), of(Some(WirePooling::Last)));
+    for (a, b) in [(&own, &first), (&own, &last), (&first, &last)] {
+        assert!(dot(a, b) < 0.99, "two ways of pooling give the same: {}", dot(a, b));
+    }
+    assert_eq!(of(None), own, "what one asks for changes nothing for the next");
+}
+
+#[test]
+fn vectors_have_the_model_s_own_length_where_that_is_asked_for() {
+    let (mut worker, _) = ready();
+    let texts = ["a stone", "the river is long and slow"];
+    let unit = worker.vectors(1, &texts).unwrap().rows;
+    let raw = worker.vectors_as(2, &texts, EmbedHow { normalize: false, ..AS_USUAL }).unwrap().rows;
+    for (unit, raw) in unit.iter().zip(&raw) {
+        let length = dot(raw, raw).sqrt();
+        assert!((length - 1.0).abs() > 0.01, "length {length}");
+        assert!((dot(unit, raw) / length - 1.0).abs() < 1e-4, "another direction");
+    }
+}
+
+#[test]
+fn the_end_of_a_long_text_is_left_out_only_where_that_is_asked_for_and_it_is_said() {
+    let (mut worker, ready) = ready();
+    let window = ready.context_tokens as usize;
+    let long = "stone ".repeat(4000);
+    let how = EmbedHow { truncate: true, ..AS_USUAL };
+    let made = worker.vectors_as(1, &["short", &long], how).unwrap();
+    let whole = worker.count(&[&long]);
+    assert_eq!(made.tokens[1], ready.context_tokens);
+    assert_eq!(made.left_out, [0, whole - ready.context_tokens]);
+    // What is left is the beginning, framed like every text.
+    let kept = "stone ".repeat(window - 2);
+    let kept = worker.vectors(2, &[&kept]).unwrap();
+    assert_eq!(kept.tokens[0], ready.context_tokens);
+    assert!(dot(&kept.rows[0], &made.rows[1]) > 0.9999, "{}", dot(&kept.rows[0], &made.rows[1]));
 }

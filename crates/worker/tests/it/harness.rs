@@ -7,7 +7,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use wire::{
-    Begin, Directive, JobId, Link, Load, Ready, Receiver, Report, Sender, Spent, WireFault, WireFinish, WireSampling,
+    Begin, Directive, EmbedHow, JobId, KvCache, Link, Load, Ready, Receiver, Report, Sender, Spent, WireFault,
+    WireFinish, WireSampling,
 };
 
 /// The folder with the worker, its libraries and its backends, checked to hold this very build.
@@ -74,6 +75,7 @@ pub(crate) struct Vectors {
     pub(crate) dimensions: u32,
     pub(crate) rows: Vec<Vec<f32>>,
     pub(crate) tokens: Vec<u32>,
+    pub(crate) left_out: Vec<u32>,
 }
 
 pub(crate) fn load() -> Load {
@@ -88,10 +90,15 @@ pub(crate) fn load() -> Load {
         prompt_threads: 1,
         quota_milli: 0,
         offload: wire::Offload::default(),
+        kv_cache: KvCache::F16,
+        adapters: Vec::new(),
         park_bytes: 256 << 20,
         confine: true,
     }
 }
+
+/// As the model says, of length 1, and nothing left out.
+pub(crate) const AS_USUAL: EmbedHow = EmbedHow { pooling: None, normalize: true, truncate: false };
 
 pub(crate) fn greedy() -> WireSampling {
     WireSampling {
@@ -118,6 +125,7 @@ pub(crate) fn begin(job: JobId, prompt: &str, tokens_max: u32) -> Begin {
         stop: Vec::new(),
         tokens_max,
         deadline_ms: 0,
+        adapters: Vec::new(),
     }
 }
 
@@ -263,7 +271,8 @@ impl Worker {
 
     pub(crate) fn count(&mut self, prompt: &[&str]) -> u32 {
         let job = 900_000;
-        self.send(&Directive::Count { job, prompt: prompt.iter().map(ToString::to_string).collect() });
+        let prompt = prompt.iter().map(ToString::to_string).collect();
+        self.send(&Directive::Count { job, prompt, add_bos: true });
         self.find(|report| match report {
             Report::Counted { tokens, .. } => Some(*tokens),
             _ => None,
@@ -271,11 +280,32 @@ impl Worker {
     }
 
     pub(crate) fn vectors(&mut self, job: JobId, texts: &[&str]) -> Result<Vectors, WireFault> {
-        self.send(&Directive::Embed { job, texts: texts.iter().map(ToString::to_string).collect() });
+        self.vectors_as(job, texts, AS_USUAL)
+    }
+
+    pub(crate) fn vectors_as(&mut self, job: JobId, texts: &[&str], how: EmbedHow) -> Result<Vectors, WireFault> {
+        self.send(&Directive::Embed { job, texts: texts.iter().map(ToString::to_string).collect(), how });
+        self.rows(job)
+    }
+
+    pub(crate) fn rank(
+        &mut self,
+        job: JobId,
+        query: &str,
+        documents: &[&str],
+        truncate: bool,
+    ) -> Result<Vectors, WireFault> {
+        let documents = documents.iter().map(ToString::to_string).collect();
+        self.send(&Directive::Rank { job, query: query.to_owned(), documents, truncate });
+        self.rows(job)
+    }
+
+    fn rows(&mut self, job: JobId) -> Result<Vectors, WireFault> {
         self.find(|report| match report {
-            Report::Vectors { job: id, dimensions, values, tokens } if *id == job => {
+            Report::Vectors { job: id, dimensions, values, tokens, left_out } if *id == job => {
                 let rows = values.chunks(*dimensions as usize).map(<[f32]>::to_vec).collect();
-                Some(Ok(Vectors { dimensions: *dimensions, rows, tokens: tokens.clone() }))
+                let (tokens, left_out) = (tokens.clone(), left_out.clone());
+                Some(Ok(Vectors { dimensions: *dimensions, rows, tokens, left_out }))
             }
             Report::Failed { job: Some(id), fault } if *id == job => Some(Err(fault.clone())),
             _ => None,

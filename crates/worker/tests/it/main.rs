@@ -6,6 +6,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on should say where it stopped")]
 
+mod adapters;
+mod cache;
 mod confinement;
 mod embed;
 mod generate;
@@ -13,6 +15,7 @@ mod gpu;
 mod harness;
 mod life;
 mod park;
+mod rank;
 mod reference;
 mod selftest;
 mod split;
