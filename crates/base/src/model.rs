@@ -41,6 +41,12 @@ pub struct ModelFacts {
     /// Bytes of 16-bit keys and values that one token takes; 0 when the header doesn't say.
     pub kv_bytes_per_token: u64,
     pub weights_bytes: u64,
+    /// Width of the feed-forward part, of all experts together that a token takes; 0 when the header doesn't say.
+    #[serde(default)]
+    pub forward_length: u32,
+    /// Of the weights, what a processor's backend may copy to rearrange it.
+    #[serde(default)]
+    pub copied_bytes: u64,
     pub vocab_tokens: u32,
     /// The Jinja chat template, where there is one.
     pub chat_template: Option<String>,

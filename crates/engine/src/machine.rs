@@ -63,6 +63,12 @@ pub(crate) fn resident(pid: u32) -> Option<u64> {
     kib_line(&text, "VmRSS:").map(|kib| kib * 1024)
 }
 
+/// Of that what isn't a file's pages: the system can't take it back by dropping it.
+pub(crate) fn anonymous(pid: u32) -> Option<u64> {
+    let text = read(Path::new(&format!("/proc/{pid}/status")))?;
+    kib_line(&text, "RssAnon:").map(|kib| kib * 1024)
+}
+
 fn read(path: &Path) -> Option<String> {
     std::fs::read_to_string(path).ok()
 }

@@ -3,6 +3,7 @@
 use crate::ffi::{Backend, Batch, Context, Decoded, Token};
 use crate::link::{Event, Inbox, Outbox, micros};
 use crate::load::{self, Loaded};
+use crate::room::Rooms;
 use crate::serve::{self, Ending};
 use batch::crew::Crew;
 use std::collections::VecDeque;
@@ -17,6 +18,7 @@ const WAITING_MAX: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Embedder<'a> {
     context: Context,
+    rooms: Rooms,
     outbox: &'a Outbox,
     inbox: &'a Inbox,
     /// Texts that arrived while others were worked on.
@@ -29,6 +31,8 @@ pub(crate) struct Embedder<'a> {
     batch: Batch,
     cpu: Backend,
     crew: Crew,
+    /// In the middle of a job.
+    computing: bool,
 }
 
 /// Why a job ended early.
@@ -40,11 +44,12 @@ enum Stop {
 
 impl<'a> Embedder<'a> {
     pub(crate) fn new(loaded: Loaded, inbox: &'a Inbox, outbox: &'a Outbox) -> Self {
-        let Loaded { mut context, ready, batch_tokens, cpu, .. } = loaded;
+        let Loaded { mut context, rooms, ready, batch_tokens, cpu, .. } = loaded;
         let interrupt = inbox.interrupt();
         context.set_abort(Arc::new(move || interrupt.is_due()));
         Self {
             context,
+            rooms,
             outbox,
             inbox,
             waiting: VecDeque::new(),
@@ -54,6 +59,7 @@ impl<'a> Embedder<'a> {
             batch: Batch::default(),
             cpu,
             crew: Crew::new(ready.threads),
+            computing: false,
         }
     }
 
@@ -99,6 +105,16 @@ impl<'a> Embedder<'a> {
                 self.outbox.send(report);
             }
             Directive::Cancel { job } => self.drop_waiting(job),
+            Directive::Resize { .. } => {
+                let woken = self.wake();
+                self.report_room(woken.err());
+            }
+            // In the middle of a job it goes on with what it has.
+            Directive::Rest if self.computing || !self.waiting.is_empty() => self.report_room(None),
+            Directive::Rest => {
+                let rested = self.rooms.rest(&mut self.context);
+                self.report_room(rested.err());
+            }
             Directive::Begin(begin) => {
                 let words = "this worker makes vectors; text comes from a generating model".to_owned();
                 self.outbox.send(Report::Failed { job: Some(begin.job), fault: WireFault::Unfit(words) });
@@ -109,7 +125,10 @@ impl<'a> Embedder<'a> {
     }
 
     fn embed(&mut self, job: JobId, texts: &[String]) -> Option<Ending> {
-        match self.vectors(job, texts) {
+        self.computing = true;
+        let made = self.vectors(job, texts);
+        self.computing = false;
+        match made {
             Ok((values, tokens)) => {
                 let dimensions = self.context.model().embedding_dimensions();
                 self.outbox.send(Report::Vectors { job, dimensions, values, tokens });
@@ -124,7 +143,21 @@ impl<'a> Embedder<'a> {
         None
     }
 
+    /// Makes the context anew that a rest has given back.
+    fn wake(&mut self) -> Result<(), WireFault> {
+        if !self.rooms.is_resting() {
+            return Ok(());
+        }
+        let first = self.rooms.first_tokens();
+        self.rooms.resize(&mut self.context, first, &[]).1
+    }
+
+    fn report_room(&self, fault: Option<WireFault>) {
+        self.outbox.send(Report::Resized { room: self.rooms.report(&self.context), fault });
+    }
+
     fn vectors(&mut self, job: JobId, texts: &[String]) -> Result<(Vec<f32>, Vec<u32>), Stop> {
+        self.wake().map_err(Stop::Failed)?;
         let mut lists: Vec<Vec<Token>> = Vec::with_capacity(texts.len());
         for text in texts {
             // A text is data: names of special tokens in it are only letters.

@@ -3,10 +3,13 @@
 //! Nothing here waits for the daemon. A cancelled job or a passed deadline ends within one step,
 //! and stops a step that is reading a prompt between two operations of its graph.
 
+mod grow;
+
 use crate::ffi::{Backend, Batch, Candidates, Context, Decoded, Sampler, Token};
 use crate::job::Job;
 use crate::link::{Event, Inbox, Outbox, micros};
 use crate::load::{self, Loaded};
+use crate::room::Rooms;
 use crate::serve::{self, Ending};
 use crate::tokens::{self, Tokenizer};
 use batch::compose::{Budget, Composer, Share, Work};
@@ -32,6 +35,7 @@ const FIRST_ALONE: u32 = 256;
 #[derive(Debug)]
 pub(crate) struct Generator<'a> {
     context: Context,
+    rooms: Rooms,
     outbox: &'a Outbox,
     inbox: &'a Inbox,
     /// One place for each sequence.
@@ -72,13 +76,14 @@ struct Part {
 
 impl<'a> Generator<'a> {
     pub(crate) fn new(loaded: Loaded, inbox: &'a Inbox, outbox: &'a Outbox) -> Self {
-        let Loaded { mut context, ready, batch_tokens, cpu, .. } = loaded;
+        let Loaded { mut context, rooms, ready, batch_tokens, cpu, .. } = loaded;
         let interrupt = inbox.interrupt();
         context.set_abort(Arc::new(move || interrupt.is_due()));
         let pool = Pool { cells: context.cells() };
         let tokenizer = Tokenizer::new(context.shared_model(), inbox.sender());
         Self {
             context,
+            rooms,
             outbox,
             inbox,
             slots: (0..ready.sequences_max).map(|_| None).collect(),
@@ -101,15 +106,18 @@ impl<'a> Generator<'a> {
 
     /// Works until told to end.
     pub(crate) fn run(&mut self) -> Ending {
+        let mut computed = false;
         loop {
-            while let Some(event) = self.inbox.take(self.is_idle()) {
+            // Who waits for the daemon's word on a larger pool, and has nothing else to do, sleeps too.
+            while let Some(event) = self.inbox.take(self.is_idle() || self.rooms.is_asking() && !computed) {
+                computed = true;
                 if let Some(ending) = self.handle(event) {
                     return ending;
                 }
             }
             self.expire();
             self.admit();
-            self.step();
+            computed = self.step();
         }
     }
 
@@ -134,6 +142,8 @@ impl<'a> Generator<'a> {
                 }
             }
             Directive::Cancel { job } => self.end_by_id(job, WireFinish::Cancelled),
+            Directive::Resize { context_tokens } => self.resize(context_tokens),
+            Directive::Rest => self.rest(),
             Directive::Embed { job, .. } => {
                 let fault = WireFault::Unfit("this worker generates text; vectors come from an embedding model".into());
                 self.outbox.send(Report::Failed { job: Some(job), fault });
@@ -178,12 +188,12 @@ impl<'a> Generator<'a> {
             return Err(WireFault::Invalid("the prompt is empty".into()));
         }
         let count = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
-        let tokens_max = match pool::fit(count, begin.tokens_max, self.context.window()) {
+        let tokens_max = match pool::fit(count, begin.tokens_max, self.rooms.limit_tokens()) {
             Fit::Fits { tokens_max } => tokens_max,
             Fit::Overflow { requested, available } => return Err(WireFault::ContextOverflow { requested, available }),
         };
         // Nothing beyond the window can be looked back at, and llama.cpp sets memory aside for all of it.
-        let penalty_last_n = begin.sampling.penalty_last_n.min(self.context.window());
+        let penalty_last_n = begin.sampling.penalty_last_n.min(self.rooms.limit_tokens());
         let sampling = WireSampling { penalty_last_n, ..begin.sampling.clone() };
         let mut sampler =
             Sampler::new(&sampling, &model.suppressed(), model.vocabulary_size()).map_err(WireFault::Invalid)?;
@@ -214,6 +224,11 @@ impl<'a> Generator<'a> {
     /// Starts waiting jobs in their order, as long as there is a sequence and room.
     fn admit(&mut self) {
         while let (Some(slot), Some(next)) = (self.slots.iter().position(Option::is_none), self.waiting.front()) {
+            let needed = next.pending().saturating_add(1);
+            if !self.has_cells(needed) {
+                return;
+            }
+            let Some(next) = self.waiting.front() else { return };
             let used: u32 = self.slots.iter().flatten().map(|running| running.job.past + running.job.pending()).sum();
             if !self.pool.admits(used, next.pending(), next.tokens_max.saturating_sub(next.generated())) {
                 return;
@@ -224,8 +239,9 @@ impl<'a> Generator<'a> {
         }
     }
 
-    fn step(&mut self) {
-        let Some(shares) = self.compose() else { return };
+    /// Computes what is next; `false` when there is nothing.
+    fn step(&mut self) -> bool {
+        let Some(shares) = self.compose() else { return false };
         let parts = self.fill(&shares);
         if shares.iter().any(|share| share.tokens > 1) {
             // A step that reads a prompt takes longer than text may wait.
@@ -262,16 +278,19 @@ impl<'a> Generator<'a> {
                 }
             }
         }
+        true
     }
 
     /// The next batch, after making room for it. None: nothing to do.
     fn compose(&mut self) -> Option<Vec<Share>> {
+        self.want_for_running();
         loop {
             let work: Vec<Work> = self
                 .slots
                 .iter()
                 .map(|slot| match slot {
                     None => Work::Idle,
+                    Some(running) if running.job.cells() > self.pool.cells => Work::Idle,
                     Some(running) if running.job.is_running() => Work::Decode,
                     Some(running) => Work::Prefill { pending: running.job.pending() },
                 })

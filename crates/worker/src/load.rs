@@ -4,10 +4,9 @@
 //! processes, and only then looks at the first byte of the model, which may be hostile. A model in
 //! several parts and a GPU need one exception each, stated at [`confine`].
 
-use crate::ffi::{
-    Backend, Batch, Context, ContextOptions, Decoded, Model, ModelOptions, Pooling, memory_bytes, page_bytes,
-};
+use crate::ffi::{Backend, Batch, Context, ContextOptions, Decoded, Model, ModelOptions, Pooling, memory_bytes};
 use crate::link::micros;
+use crate::room::{Meter, Rooms};
 use jail::{Filter, Rules};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -31,6 +30,7 @@ const EMBED_BATCH_TOKENS: u32 = 512;
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) context: Context,
+    pub(crate) rooms: Rooms,
     pub(crate) ready: Ready,
     /// Most tokens in one step; of an embedder, in a step of several texts.
     pub(crate) batch_tokens: u32,
@@ -70,12 +70,13 @@ pub(crate) fn load(receiver: &mut Receiver, sender: &mut Sender) -> Result<Loade
     let cpu = cpu.ok_or_else(|| WireFault::BackendFailed("no CPU backend is named; every model needs one".into()))?;
     let devices: Vec<_> = backends.iter().flat_map(|backend| backend.devices()).collect();
     let gpu = load.gpu_layers > 0 && devices.iter().any(|device| device.is_gpu());
-    let resident = std::fs::File::open("/proc/self/statm").ok();
+    let meter = Meter::open();
     let first = confine(&first_rules(gpu, &parts), load.confine)?;
     let several = parts.len() > 1;
     let model = load_model(&load, parts, sender)?;
     let sizes = load.embed.then(|| EmbedSizes::of(&load, model.context_trained()));
-    let mut context = make_context(&load, sizes, Arc::clone(&model))?;
+    let (mut context, options) = make_context(&load, sizes, Arc::clone(&model))?;
+    let rooms = Rooms::new(options, &context, load.context_max, meter);
     let protection = if gpu || several {
         warm_up(&mut context, load.embed)?;
         confine(&Rules::default().with_filter(filter(gpu)), load.confine)?
@@ -92,11 +93,12 @@ pub(crate) fn load(receiver: &mut Receiver, sender: &mut Sender) -> Result<Loade
         features: cpu.features(),
         threads: load.threads,
         load_us: micros(start.elapsed()),
-        resident_bytes: resident.map_or(0, resident_bytes),
+        context_trained: model.context_trained(),
+        room: rooms.report(&context),
         protection,
     };
     let batch_tokens = sizes.map_or(load.batch_tokens, |sizes| sizes.together);
-    Ok(Loaded { context, ready, batch_tokens, embed: load.embed, cpu })
+    Ok(Loaded { context, rooms, ready, batch_tokens, embed: load.embed, cpu })
 }
 
 fn check(load: &Load, parts: &[OwnedFd]) -> Result<(), WireFault> {
@@ -221,7 +223,11 @@ impl EmbedSizes {
     }
 }
 
-fn make_context(load: &Load, sizes: Option<EmbedSizes>, model: Arc<Model>) -> Result<Context, WireFault> {
+fn make_context(
+    load: &Load,
+    sizes: Option<EmbedSizes>,
+    model: Arc<Model>,
+) -> Result<(Context, ContextOptions), WireFault> {
     let failed = |reason: String| memory_or(reason, WireFault::LoadFailed);
     let Some(EmbedSizes { step, .. }) = sizes else {
         let options = ContextOptions {
@@ -237,7 +243,7 @@ fn make_context(load: &Load, sizes: Option<EmbedSizes>, model: Arc<Model>) -> Re
         if !context.has_cache() {
             return Err(WireFault::Unfit("this model makes vectors and can't generate text".into()));
         }
-        return Ok(context);
+        return Ok((context, options));
     };
     let options = |pooling| ContextOptions {
         context_tokens: step,
@@ -248,15 +254,16 @@ fn make_context(load: &Load, sizes: Option<EmbedSizes>, model: Arc<Model>) -> Re
     };
     let context = Context::new(Arc::clone(&model), options(Pooling::OfModel)).map_err(failed)?;
     if context.pools_text() {
-        return Ok(context);
+        return Ok((context, options(Pooling::OfModel)));
     }
     // The file doesn't say how to make one vector of many: their mean.
     drop(context);
-    Context::new(model, options(Pooling::Mean)).map_err(failed)
+    let context = Context::new(model, options(Pooling::Mean)).map_err(failed)?;
+    Ok((context, options(Pooling::Mean)))
 }
 
 /// llama.cpp finds out that a context is far beyond the memory only after it has filled much of it.
-fn check_memory(context_tokens: u32, token_bytes: u64, memory: Option<u64>) -> Result<(), WireFault> {
+pub(crate) fn check_memory(context_tokens: u32, token_bytes: u64, memory: Option<u64>) -> Result<(), WireFault> {
     /// Beyond what windows and recurrent layers save.
     const SPARING: u64 = 16;
     let Some(memory) = memory else { return Ok(()) };
@@ -287,24 +294,13 @@ fn warm_up(context: &mut Context, embed: bool) -> Result<(), WireFault> {
 }
 
 /// llama.cpp says in words when memory is short.
-fn memory_or(reason: String, other: impl Fn(String) -> WireFault) -> WireFault {
+pub(crate) fn memory_or(reason: String, other: impl Fn(String) -> WireFault) -> WireFault {
     let short = ["failed to allocate", "unable to allocate", "out of memory", "cannot allocate", "bad_alloc"];
     if short.iter().any(|words| reason.to_lowercase().contains(words)) {
         WireFault::MemoryShort(reason)
     } else {
         other(reason)
     }
-}
-
-/// Pages in memory now, from a file that was opened before the confinement.
-fn resident_bytes(file: std::fs::File) -> u64 {
-    let mut text = [0_u8; 128];
-    let Ok(length) = std::os::unix::fs::FileExt::read_at(&file, &mut text, 0) else { return 0 };
-    let pages = std::str::from_utf8(&text[..length])
-        .ok()
-        .and_then(|text| text.split_ascii_whitespace().nth(1)?.parse::<u64>().ok())
-        .unwrap_or(0);
-    pages * page_bytes()
 }
 
 #[cfg(test)]
@@ -327,6 +323,7 @@ mod tests {
                 backends: Vec::new(),
                 embed: true,
                 context_tokens,
+                context_max: 0,
                 sequences_max: 1,
                 batch_tokens,
                 threads: 1,

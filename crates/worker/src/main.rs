@@ -12,6 +12,7 @@ mod job;
 mod link;
 mod load;
 mod reference;
+mod room;
 mod selftest;
 mod serve;
 mod tokens;

@@ -84,7 +84,11 @@ pub(crate) fn answer(directive: Directive, model: &Model, outbox: &Outbox) -> Op
         }),
         Directive::Load(_) => return Some(Ending::Broken("a second model was to be loaded".into())),
         Directive::Shutdown => return Some(Ending::Asked),
-        Directive::Begin(_) | Directive::Embed { .. } | Directive::Cancel { .. } => {}
+        Directive::Begin(_)
+        | Directive::Embed { .. }
+        | Directive::Cancel { .. }
+        | Directive::Resize { .. }
+        | Directive::Rest => {}
     }
     None
 }

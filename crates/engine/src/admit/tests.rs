@@ -6,6 +6,7 @@ const BOUNDS: Bounds = Bounds {
     queue_max: 12,
     app_queue_max: 8,
     load_timeout_ms: 1000,
+    idle_rest_ms: 0,
     idle_unload_ms: 500,
     ping_after_ms: 50,
     hang_ms: 200,
@@ -407,6 +408,8 @@ impl World {
                     worker.told_to_end = true;
                 }
             }
+            // Of models whose memory isn't known, and that are never idle for long enough.
+            Action::Resize { .. } | Action::Rest(_) => panic!("{action:?} without a reason"),
             Action::Waiting { ask, .. } => assert!(!self.ended.contains(ask) && !self.begun.contains(ask)),
             Action::End { ask, .. } => {
                 assert!(self.submitted.contains_key(ask));

@@ -6,7 +6,7 @@ use crate::admit::{WorkerKey, late_answer};
 use crate::answer::Sink;
 use crate::backend::{BackendChoice, Backends};
 use crate::handle::{Door, EngineConfig, ModelSource};
-use crate::plan::{self, Wish};
+use crate::plan::Plan;
 use crate::render::Renderer;
 use crate::template::Moment;
 use crate::{backend, locked, machine};
@@ -52,6 +52,8 @@ pub(super) enum Order {
     Begin(Box<Task>),
     Cancel(AskId),
     Ping,
+    Resize(u32),
+    Rest,
     Shutdown,
 }
 
@@ -116,6 +118,7 @@ fn kill(child: Option<&mut jail::Child>) {
 pub(super) struct Life {
     pub(super) key: WorkerKey,
     pub(super) source: ModelSource,
+    pub(super) plan: Plan,
     pub(super) config: Arc<EngineConfig>,
     pub(super) backends: Arc<Backends>,
     pub(super) process: Arc<Process>,
@@ -234,8 +237,7 @@ impl Life {
 
     fn load(&self, choice: &BackendChoice) -> Result<Load, Fault> {
         let facts = &self.source.facts;
-        let wish = Wish { context_tokens: self.config.context_tokens, sequences_max: self.config.sequences_max };
-        let plan = plan::fit(&self.source.name.0, facts, wish, machine::memory())?;
+        let plan = self.plan;
         // Names only: the worker looks beside itself, and knows that place by another path when it was
         // started through a link.
         let mut backends = vec![&choice.chosen, &choice.cpu];
@@ -244,7 +246,8 @@ impl Life {
         Ok(Load {
             backends: names.map(|name| name.to_string_lossy().into_owned()).collect(),
             embed: facts.modality == Modality::Embed,
-            context_tokens: plan.context_tokens,
+            context_tokens: plan.first_tokens,
+            context_max: plan.limit_tokens,
             sequences_max: plan.sequences_max,
             batch_tokens: plan.batch_tokens,
             threads: self.config.threads.unwrap_or_else(|| machine::processors().threads()),
@@ -282,6 +285,11 @@ impl Life {
                     return if by_backend { Ended::Backend(fault) } else { Ended::Refused(fault) };
                 }
                 Report::Hello { .. } => return Ended::Garbled("it greeted twice".into()),
+                Report::Wants { least, wanted } => self.tell(News::Wants { least, wanted }),
+                Report::Resized { room, fault } => {
+                    let fault = fault.map(|fault| fault::from_wire(&self.source.name.0, fault));
+                    self.tell(News::Resized { room, fault });
+                }
                 other => self.pass_on(other),
             }
         }
@@ -325,6 +333,8 @@ impl Life {
             | Report::Hello { .. }
             | Report::Loading { .. }
             | Report::Ready(_)
+            | Report::Wants { .. }
+            | Report::Resized { .. }
             | Report::Failed { job: None, .. } => {}
         }
     }
@@ -463,6 +473,8 @@ impl Writer {
                     nonce += 1;
                     (None, Ok(Directive::Ping { nonce }))
                 }
+                Order::Resize(context_tokens) => (None, Ok(Directive::Resize { context_tokens })),
+                Order::Rest => (None, Ok(Directive::Rest)),
                 Order::Shutdown => (None, Ok(Directive::Shutdown)),
             };
             let sent = directive.and_then(|directive| match self.sender.send(&directive) {
@@ -594,5 +606,7 @@ fn name_of(report: &Report) -> &'static str {
         Report::Pong { .. } => "`Pong`",
         Report::Probed { .. } => "`Probed`",
         Report::Failed { .. } => "`Failed`",
+        Report::Wants { .. } => "`Wants`",
+        Report::Resized { .. } => "`Resized`",
     }
 }

@@ -26,6 +26,8 @@ pub(crate) fn config(home: &TempHome) -> EngineConfig {
         threads: Some(1),
         context_tokens: None,
         sequences_max: 4,
+        memory_max: None,
+        idle_rest_ms: 0,
         idle_unload_ms: 0,
         load_timeout_ms: 60_000,
         confine_required: false,
@@ -81,7 +83,7 @@ pub(crate) fn lines(path: &Path) -> Vec<String> {
 }
 
 fn source(model: TestModel) -> ModelSource {
-    ModelSource { name: model.name, parts: vec![model.path], facts: Arc::new(model.facts) }
+    ModelSource { name: model.name, parts: vec![model.path], facts: Arc::new(model.facts), pinned: false }
 }
 
 pub(crate) fn ask(prompt: &str) -> Ask {

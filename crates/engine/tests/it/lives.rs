@@ -147,8 +147,12 @@ fn an_engine_that_is_dropped_leaves_no_process() {
     let home = testkit::TempHome::new();
     let engine = Engine::start(crate::bench::config(&home)).expect("a thread is to be had");
     let model = testkit::TestModel::chat(&home.folder("models"), "m", &Script::default());
-    let source =
-        engine::ModelSource { name: model.name, parts: vec![model.path], facts: std::sync::Arc::new(model.facts) };
+    let source = engine::ModelSource {
+        name: model.name,
+        parts: vec![model.path],
+        facts: std::sync::Arc::new(model.facts),
+        pinned: false,
+    };
     Said::all(&mut engine.submit(source, ask("hello"))).is_well(DEFAULT);
     let pid = engine.loaded()[0].pid;
     drop(engine.clone());

@@ -5,14 +5,17 @@
 
 #![expect(unsafe_code, reason = "llama.cpp and raw system calls are reached here and nowhere else")]
 
+mod account;
 mod backend;
 mod context;
 mod log;
 mod model;
 mod product;
 mod sampler;
+mod state;
 mod system;
 
+pub(crate) use account::Buffers;
 use backend::ThreadPool;
 pub(crate) use backend::{Backend, Device};
 pub(crate) use context::{Batch, Context, ContextOptions, Decoded, Pooling};
