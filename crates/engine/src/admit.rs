@@ -640,16 +640,16 @@ impl<T> Admission<T> {
             let Phase::Ready { worker, slots, .. } = model.phase else { continue };
             loop {
                 let taken = model.running.values().filter(|need| **need == Need::Slot).count();
-                let free = taken < slots && model.share.takes_asks();
+                let free = taken < slots && model.share.takes_asks(now);
                 let Some(ask) = model.queue.pop(free) else { break };
                 let Some(live) = self.asks.get(&ask) else { continue };
-                model.share.served |= live.entry.need == Need::Slot;
                 model.running.insert(ask, live.entry.need);
                 // `expire` ran before: what is left is more than nothing.
                 let deadline_left_ms = live.deadline.map(|at| at.saturating_sub(now).max(1));
                 self.actions.push(Action::Begin { worker, ask, deadline_left_ms });
             }
             let busy = !model.running.is_empty();
+            model.share.served |= busy;
             let Phase::Ready { watch, idle_since, .. } = &mut model.phase else { continue };
             if busy {
                 *idle_since = None;

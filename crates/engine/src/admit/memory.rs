@@ -1,7 +1,7 @@
 //! Memory among models: who may load, wake or grow, who rests, goes, or stops taking asks for another's sake.
 //!
 //! A model that needs memory which busy ones hold waits for them, and they take no new asks meanwhile; each
-//! has served some since it was loaded, so that two that don't fit together take turns and both get on.
+//! has its turn first, so that two that don't fit together both get on.
 
 use super::{Action, Admission, Event, Model, ModelKey, Phase, WorkerKey};
 use crate::plan::{self, Plan};
@@ -41,8 +41,13 @@ pub(super) struct Share {
     ticket: Option<u64>,
     used: Use,
     started: u64,
+    ready_at: u64,
     reload_ms: u64,
 }
+
+/// A model that others wait for keeps its turn for so many times what its load took: no more than a third of
+/// the time goes into loads.
+const TURN_LOADS: u64 = 2;
 
 /// Whether a ready worker has its cache and its room to compute.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -73,6 +78,7 @@ impl Share {
 
     pub(super) fn note_ready(&mut self, now: u64) {
         self.reload_ms = now.saturating_sub(self.started);
+        self.ready_at = now;
     }
 
     /// Whether it has been told something that it has to answer.
@@ -85,8 +91,14 @@ impl Share {
         self.is_told() || self.claim.is_some()
     }
 
-    pub(super) fn takes_asks(&self) -> bool {
-        self.rest == Rest::Awake && !(self.yielding && self.served)
+    pub(super) fn takes_asks(&self, now: u64) -> bool {
+        self.rest == Rest::Awake && !self.gives_way(now)
+    }
+
+    /// Its turn is over, and another waits.
+    fn gives_way(&self, now: u64) -> bool {
+        let turn_ends = self.ready_at.saturating_add(TURN_LOADS.saturating_mul(self.reload_ms));
+        self.yielding && self.served && now >= turn_ends
     }
 
     pub(super) fn is_pinned(&self) -> bool {
@@ -110,7 +122,7 @@ impl Model {
         };
         let bytes = if share.rest == Rest::Resting { cost.resting() } else { awake };
         let ready = matches!(self.phase, Phase::Ready { .. });
-        let wanted = !(self.queue.is_empty() || share.yielding && share.served);
+        let wanted = !(self.queue.is_empty() || share.gives_way(now));
         let busy = !ready || !self.running.is_empty() || wanted || share.is_moving();
         let coming = match (&self.phase, share.rest) {
             (Phase::Ending { .. }, _) => bytes,

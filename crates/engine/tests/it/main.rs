@@ -9,4 +9,5 @@ mod bench;
 mod deaths;
 mod embeddings;
 mod lives;
+mod memory;
 mod soak;
