@@ -1,4 +1,4 @@
-//! Benchmarks: `cargo xtask bench NAME [--json] [--quick]`.
+//! Benchmarks: `cargo xtask bench NAME [--json] [--quick] [--keep]`.
 //!
 //! Each sets up what it needs outside the repository, holds the machine's lock, waits for quiet and
 //! says when it wasn't, and ends with its stated goals: what was measured, what the peer reached,
@@ -8,13 +8,22 @@ pub(crate) mod daemon;
 pub(crate) mod http;
 pub(crate) mod report;
 
+mod chat;
+mod context;
 mod cpu;
+mod dice;
+mod gguf;
 mod limit;
 mod machine;
 mod peer;
+mod process;
 mod raw;
+mod server;
+mod shape;
+mod sizes;
 mod start;
 mod stat;
+mod streams;
 
 pub(crate) use machine::Watch;
 
@@ -23,7 +32,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// Names that a guard may cite as `bench: NAME`.
-pub(crate) const NAMES: [&str; 3] = ["raw", "start", "cpu"];
+pub(crate) const NAMES: [&str; 6] = ["raw", "streams", "sizes", "context", "start", "cpu"];
+
+/// The one that makes large files.
+const KEEPS: &str = "sizes";
 
 /// How a benchmark or an evaluation was called.
 #[derive(Debug, Clone, Copy, Default)]
@@ -32,6 +44,8 @@ pub(crate) struct Options {
     pub(crate) json: bool,
     /// Fewer repetitions: to see that it works, not to quote.
     pub(crate) quick: bool,
+    /// Leave large files that were made for it; only `sizes` makes some.
+    pub(crate) keep: bool,
 }
 
 impl Options {
@@ -47,6 +61,9 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
     let (name, options) = read(args, &NAMES)?;
     match name {
         "raw" => raw::run(options),
+        "streams" => streams::run(options),
+        "sizes" => sizes::run(options),
+        "context" => context::run(options),
         "start" => start::run(options),
         _ => cpu::run(options),
     }
@@ -63,6 +80,7 @@ pub(crate) fn read<'a>(args: &[String], names: &[&'a str]) -> Result<(&'a str, O
         match arg.as_str() {
             "--json" => options.json = true,
             "--quick" => options.quick = true,
+            "--keep" if names.contains(&KEEPS) => options.keep = true,
             word => match names.iter().find(|known| **known == word) {
                 Some(known) if name.is_none() => name = Some(*known),
                 _ => bail!("`{word}` isn't known here; there are {} and the flags --json, --quick", names.join(", ")),
@@ -70,6 +88,7 @@ pub(crate) fn read<'a>(args: &[String], names: &[&'a str]) -> Result<(&'a str, O
         }
     }
     match name {
+        Some(name) if options.keep && name != KEEPS => bail!("`{name}` makes no files that --keep could leave"),
         Some(name) => Ok((name, options)),
         None => bail!("name one of: {}", names.join(", ")),
     }
@@ -84,7 +103,8 @@ mod tests {
         let read = |words: &str| read(&words.split_whitespace().map(str::to_string).collect::<Vec<_>>(), &NAMES);
         let (name, options) = read("raw --json").expect("good");
         assert!(name == "raw" && options.json && !options.quick);
-        for bad in ["", "fast", "raw cpu", "raw --loud"] {
+        assert!(read("sizes --keep").expect("good").1.keep);
+        for bad in ["", "fast", "raw cpu", "raw --loud", "raw --keep"] {
             assert!(read(bad).is_err(), "{bad}");
         }
     }

@@ -6,6 +6,7 @@
 //! bytes. Start with [`Doors`].
 
 mod body;
+mod caller;
 mod door;
 mod field;
 pub mod guard;

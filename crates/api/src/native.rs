@@ -8,7 +8,7 @@ use crate::stop::Watcher;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderValue, Request, Response, header};
-use base::{Ask, Code, Delta, Fault, Limits, Message, Sampling};
+use base::{Ask, Code, Delta, Fault, Limits, Message, Priority, Sampling};
 use futures_util::stream;
 use runtime::view::{Added, AskFilesRequest, MapSummary, ModelRow, SearchRequest, SkippedFile};
 use runtime::{Answer, EventStream, Runtime};
@@ -29,6 +29,8 @@ pub struct ChatRequest {
     pub stop: Vec<String>,
     #[serde(default)]
     pub limits: Limits,
+    #[serde(default)]
+    pub priority: Priority,
 }
 
 /// One line of the stream that `chat` answers with; the last is `Done` or `Failed`.
@@ -165,9 +167,9 @@ pub(crate) async fn ask(State(runtime): State<Runtime>, request: Request<Body>) 
 }
 
 pub(crate) async fn chat(State(runtime): State<Runtime>, request: Request<Body>) -> Reply {
-    let ChatRequest { model, messages, sampling, stop, limits } = body::shape(request).await?;
+    let ChatRequest { model, messages, sampling, stop, limits, priority } = body::shape(request).await?;
     let ask = Ask::new(runtime::own_app(), model, messages, sampling, stop, limits)?;
-    Ok(chat_lines(runtime.chat(ask)?))
+    Ok(chat_lines(runtime.chat(Ask { priority, ..ask })?))
 }
 
 /// Ends the daemon. The reply stays open until the process has gone, so that whoever asked can

@@ -12,7 +12,7 @@ pub mod unit;
 
 pub use answer::{Delta, Finish, Usage};
 pub use ask::{AppId, Ask, AskId, Limits, Message, Priority, Role, Sampling};
-pub use evidence::{Citation, Place};
+pub use evidence::{Cell, Citation, PageBox, Place};
 pub use fault::{Code, Fault, Hint};
 pub use model::{Modality, ModelFacts, ModelName, TokenText};
 pub use unit::{Bytes, Millis, Tokens};

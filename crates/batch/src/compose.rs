@@ -30,16 +30,23 @@ pub struct Budget {
     pub prefill_tokens_beside: u32,
 }
 
-/// Remembers whose turn it is, nothing else.
+/// A prompt that got nothing in so many steps comes first in the next one, however long it is.
+pub const PASSED_STEPS_MAX: u32 = 8;
+
+/// Remembers whose turn it is and who was passed over, nothing else.
 #[derive(Debug, Default)]
 pub struct Composer {
     next: usize,
+    /// For each sequence: steps since its prompt last got a token.
+    passed: Vec<u32>,
 }
 
 impl Composer {
-    /// The next batch: first one token for every running answer, then prompt tokens, divided evenly
-    /// between the prompts (a short one's leftover goes to the others). When there is room for fewer
-    /// than all, turns rotate, so that every sequence is served within as many steps as there are.
+    /// The next batch: first one token for every running answer, then prompt tokens, for the prompt with the
+    /// least left to read first: a short question isn't kept waiting by a long document. Who is passed over
+    /// for [`PASSED_STEPS_MAX`] steps comes before all others once, so that a long prompt gets at least one
+    /// step in so many and one, however many short ones come. When there isn't room for all running answers,
+    /// turns rotate, so that each is served within as many steps as there are.
     pub fn compose(&mut self, work: &[Work], budget: Budget) -> Vec<Share> {
         let mut shares = Vec::new();
         let mut left = budget.batch_tokens;
@@ -47,6 +54,7 @@ impl Composer {
         for &sequence in turn.iter().filter(|&&i| work[i] == Work::Decode) {
             if left == 0 {
                 self.next = sequence;
+                self.note(work, &shares);
                 return shares;
             }
             shares.push(Share { sequence, tokens: 1 });
@@ -55,34 +63,35 @@ impl Composer {
         if !shares.is_empty() {
             left = left.min(budget.prefill_tokens_beside.max(1));
         }
-        let prompts: Vec<(usize, u32)> = turn
-            .iter()
-            .filter_map(|&i| match work[i] {
-                Work::Prefill { pending } if pending > 0 => Some((i, pending)),
-                _ => None,
-            })
-            .collect();
-        self.next = prompts.first().map_or(0, |(first, _)| (first + 1) % work.len());
-        shares.extend(divide(&prompts, left).into_iter().filter(|share| share.tokens > 0));
+        let pending = |sequence: usize| match work[sequence] {
+            Work::Prefill { pending } => pending,
+            Work::Idle | Work::Decode => 0,
+        };
+        let mut prompts: Vec<usize> = turn.into_iter().filter(|&i| pending(i) > 0).collect();
+        self.next = prompts.first().map_or(0, |first| (first + 1) % work.len());
+        // Stable: among equals the turn decides.
+        prompts.sort_by_key(|&i| {
+            let passed = self.passed.get(i).copied().unwrap_or(0);
+            if passed >= PASSED_STEPS_MAX { (0, u32::MAX - passed) } else { (1, pending(i)) }
+        });
+        for sequence in prompts {
+            let tokens = pending(sequence).min(left);
+            if tokens > 0 {
+                shares.push(Share { sequence, tokens });
+                left -= tokens;
+            }
+        }
+        self.note(work, &shares);
         shares
     }
-}
 
-/// Fair division: nobody gets more than it wants, and nobody gets less than another that still wants.
-fn divide(prompts: &[(usize, u32)], budget: u32) -> Vec<Share> {
-    let mut shares: Vec<Share> = prompts.iter().map(|&(sequence, _)| Share { sequence, tokens: 0 }).collect();
-    let mut left = budget;
-    loop {
-        let hungry: Vec<usize> = (0..prompts.len()).filter(|&i| shares[i].tokens < prompts[i].1).collect();
-        let Ok(mouths) = u32::try_from(hungry.len()) else { return shares };
-        if mouths == 0 || left == 0 {
-            return shares;
-        }
-        let each = (left / mouths).max(1);
-        for i in hungry {
-            let more = each.min(prompts[i].1 - shares[i].tokens).min(left);
-            shares[i].tokens += more;
-            left -= more;
+    /// Counts the prompts that got nothing.
+    fn note(&mut self, work: &[Work], shares: &[Share]) {
+        self.passed.resize(work.len(), 0);
+        for (sequence, (passed, work)) in self.passed.iter_mut().zip(work).enumerate() {
+            let reads = matches!(work, Work::Prefill { .. });
+            let served = shares.iter().any(|share| share.sequence == sequence);
+            *passed = if reads && !served { passed.saturating_add(1) } else { 0 };
         }
     }
 }
@@ -105,13 +114,14 @@ mod tests {
     }
 
     #[test]
-    fn running_answers_come_first_and_prompts_share_the_rest() {
+    fn running_answers_come_first_then_the_shortest_prompt() {
         assert_eq!(shares(&[], 8, 8), []);
         assert_eq!(shares(&[I, I], 8, 8), []);
         assert_eq!(shares(&[p(100)], 64, 8), [(0, 64)]);
         assert_eq!(shares(&[p(100), D], 64, 8), [(1, 1), (0, 8)]);
-        assert_eq!(shares(&[p(100), p(100)], 64, 8), [(0, 32), (1, 32)]);
-        assert_eq!(shares(&[p(5), p(100)], 64, 8), [(0, 5), (1, 59)]);
+        assert_eq!(shares(&[p(100), p(100)], 64, 8), [(0, 64)]);
+        assert_eq!(shares(&[p(100), p(5)], 64, 8), [(1, 5), (0, 59)]);
+        assert_eq!(shares(&[p(6000), p(40), D, p(20)], 512, 50), [(2, 1), (3, 20), (1, 30)]);
         assert_eq!(shares(&[D, D, D], 2, 8), [(0, 1), (1, 1)]);
         assert_eq!(shares(&[D, p(9)], 64, 0), [(0, 1), (1, 1)]);
     }
@@ -127,13 +137,35 @@ mod tests {
             }
         }
         assert_eq!(served, [2; 5]);
-        let mut read = [0; 3];
-        for _ in 0..6 {
-            for share in composer.compose(&[p(50); 3], Budget { batch_tokens: 1, prefill_tokens_beside: 1 }) {
-                read[share.sequence] += share.tokens;
+    }
+
+    /// Ten questions of 40 tokens come while 6,000 are read, with 50 tokens a step beside a running answer.
+    #[test]
+    fn short_prompts_do_not_wait_behind_a_long_one() {
+        let mut composer = Composer::default();
+        let mut pending = [6000, 40, 40, 40, 40, 40, 40, 40, 40, 40, 40];
+        let budget = Budget { batch_tokens: 512, prefill_tokens_beside: 50 };
+        let mut read_at = Vec::new();
+        for step in 1.. {
+            let mut work: Vec<Work> = pending.iter().map(|&n| if n == 0 { I } else { p(n) }).collect();
+            work.push(D);
+            for share in composer.compose(&work, budget) {
+                if let Some(left) = pending.get_mut(share.sequence) {
+                    *left -= share.tokens;
+                    if *left == 0 {
+                        read_at.push((share.sequence, step));
+                    }
+                }
+            }
+            if pending[0] == 0 {
+                break;
             }
         }
-        assert_eq!(read, [2; 3]);
+        let last = |at: &[(usize, i32)]| at.last().map(|(_, step)| *step);
+        assert_eq!(last(&read_at[..1]), Some(1), "{read_at:?}");
+        // 400 tokens are eight steps; the long prompt takes one in between.
+        assert!(last(&read_at[..10]) <= Some(9), "{read_at:?}");
+        assert_eq!(last(&read_at), Some(6400 / 50), "nothing is wasted: {read_at:?}");
     }
 
     fn work() -> impl Strategy<Value = Work> {
@@ -148,7 +180,7 @@ mod tests {
             beside in 0_u32..600,
             next in 0_usize..12,
         ) {
-            let mut composer = Composer { next };
+            let mut composer = Composer { next, ..Composer::default() };
             let shares = composer.compose(&work, Budget { batch_tokens, prefill_tokens_beside: beside });
             let total: u32 = shares.iter().map(|s| s.tokens).sum();
             prop_assert!(total <= batch_tokens);
@@ -189,6 +221,39 @@ mod tests {
                 }
             }
             prop_assert!(pending.iter().all(|&n| n == 0), "{pending:?}");
+        }
+
+        /// New short prompts take the place of every one that is read; the long ones go on all the same.
+        #[test]
+        fn no_prompt_is_passed_over_for_ever(
+            short in prop::collection::vec(1_u32..40, 1..6),
+            long in prop::collection::vec(300_u32..900, 1..4),
+            beside in 1_u32..64,
+            runs in any::<bool>(),
+        ) {
+            let mut composer = Composer::default();
+            let mut pending: Vec<u32> = short.iter().chain(&long).copied().collect();
+            let mut unserved = vec![0_u32; pending.len()];
+            let most = PASSED_STEPS_MAX + u32::try_from(pending.len()).unwrap();
+            for _ in 0..400 {
+                let mut work: Vec<Work> = pending.iter().map(|&n| if n == 0 { I } else { p(n) }).collect();
+                work.push(if runs { D } else { I });
+                let shares = composer.compose(&work, Budget { batch_tokens: 64, prefill_tokens_beside: beside });
+                for (sequence, left) in pending.iter_mut().enumerate() {
+                    match shares.iter().find(|share| share.sequence == sequence) {
+                        Some(share) => {
+                            unserved[sequence] = 0;
+                            *left -= share.tokens;
+                            if *left == 0 {
+                                *left = short.get(sequence).copied().unwrap_or(0);
+                            }
+                        }
+                        None if *left > 0 => unserved[sequence] += 1,
+                        None => unserved[sequence] = 0,
+                    }
+                    prop_assert!(unserved[sequence] <= most, "{sequence} waits for {} steps", unserved[sequence]);
+                }
+            }
         }
     }
 }

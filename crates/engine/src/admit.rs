@@ -10,12 +10,15 @@
 //! worker has said so, or is gone.
 
 mod memory;
+mod preempt;
 mod queue;
 
 pub(crate) use memory::Needs;
 
 use base::{AppId, AskId, Code, Fault, Millis, Priority};
 use memory::{Rest, Share};
+use preempt::Run;
+pub(crate) use preempt::{Counts, Size};
 use queue::Queue;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,6 +46,8 @@ pub(crate) struct Entry {
     pub(crate) app: AppId,
     pub(crate) priority: Priority,
     pub(crate) need: Need,
+    /// Of a generation, which alone takes cells of the pool and can be parked.
+    pub(crate) size: Option<Size>,
     /// From now on.
     pub(crate) deadline_ms: Option<u64>,
 }
@@ -60,7 +65,33 @@ pub(crate) enum Event<T> {
     Ready {
         worker: WorkerKey,
         slots: u32,
+        /// Of the pool that all its asks share, one for each token.
+        cells: u32,
     },
+    /// The prompt in tokens, and what it may generate.
+    Accepted {
+        worker: WorkerKey,
+        ask: AskId,
+        prompt_tokens: u32,
+        tokens_max: u32,
+    },
+    /// The ask takes no room any more: it was told so, or (not `held`) the pool has run dry.
+    Parked {
+        worker: WorkerKey,
+        ask: AskId,
+        held: bool,
+        tokens: u32,
+        saved: bool,
+    },
+    /// It has its room again.
+    Resumed {
+        worker: WorkerKey,
+        ask: AskId,
+    },
+    /// Its reader leaves much lying.
+    Slow(AskId),
+    /// Its reader has read all.
+    Drained(AskId),
     /// The worker can't serve; it is ended if it hasn't ended itself. When memory was short and an idle
     /// model can make room, another is started for those who wait.
     LoadFailed {
@@ -120,6 +151,16 @@ pub(crate) enum Action<T> {
         worker: WorkerKey,
         ask: AskId,
     },
+    /// It is to step back, and says when it has.
+    Hold {
+        worker: WorkerKey,
+        ask: AskId,
+    },
+    /// It is to go on.
+    Resume {
+        worker: WorkerKey,
+        ask: AskId,
+    },
     Ping(WorkerKey),
     /// Have a pool of so many tokens; what it has already: there is no more.
     Resize {
@@ -168,6 +209,12 @@ pub(crate) struct Bounds {
     pub(crate) hang_ms: u64,
     /// For a worker to end when asked, and then when killed.
     pub(crate) stop_ms: u64,
+    /// So long an ask runs before it makes room for one of an app that has less, and so long that one waits.
+    pub(crate) quantum_ms: u64,
+    /// After so long without a batch ask served, the next free room is a batch ask's.
+    pub(crate) batch_patience_ms: u64,
+    /// An answer of which nothing is read for so long is given up.
+    pub(crate) unread_ms: u64,
 }
 
 impl Bounds {
@@ -194,6 +241,8 @@ pub(crate) struct Admission<T> {
     budget: Option<u64>,
     /// Handed out to models that need memory, so that the first is served first.
     tickets: u64,
+    /// When it was last asked.
+    now: u64,
     actions: Vec<Action<T>>,
 }
 
@@ -201,6 +250,10 @@ pub(crate) struct Admission<T> {
 struct Live {
     entry: Entry,
     deadline: Option<u64>,
+    /// Since when it waits for its turn, or for its next one.
+    since: u64,
+    /// When it is given up, unless its reader reads.
+    slow_until: Option<u64>,
     /// Given to a second worker, because the first one ended without a word on it. Never to a third: it
     /// may be what kills them.
     again: bool,
@@ -212,7 +265,9 @@ struct Model {
     queue: Queue,
     /// Asks that the worker was given and has not ended. The ones that nobody waits for any more are
     /// no longer in `asks`, and still take their slot.
-    running: BTreeMap<AskId, Need>,
+    running: BTreeMap<AskId, Run>,
+    /// Others step back for this one: what becomes free is for it.
+    claim: Option<AskId>,
     /// Unload at the first idle moment.
     leave: bool,
     /// Start only when this worker, which was let go to make room, is gone.
@@ -241,6 +296,7 @@ enum Phase {
     Ready {
         worker: WorkerKey,
         slots: usize,
+        cells: u32,
         watch: Option<Watch>,
         /// Since when nothing runs on it.
         idle_since: Option<u64>,
@@ -280,6 +336,7 @@ impl<T> Admission<T> {
             closing: false,
             budget: None,
             tickets: 0,
+            now: 0,
             actions: Vec::new(),
         }
     }
@@ -289,15 +346,18 @@ impl<T> Admission<T> {
         let newcomer = if let Event::Submit(entry) = &event { Some(entry.ask) } else { None };
         match event {
             Event::Submit(entry) => self.submit(now, entry),
-            Event::Dropped(ask) => {
-                self.abandon(ask, Ending::Dropped);
-            }
+            Event::Dropped(ask) => self.abandon(now, ask, Ending::Dropped),
             Event::Loading { worker, percent } => self.loading(worker, percent),
-            Event::Ready { worker, slots } => self.ready(now, worker, slots),
+            Event::Ready { worker, slots, cells } => self.ready(now, worker, slots, cells),
+            Event::Accepted { .. }
+            | Event::Parked { .. }
+            | Event::Resumed { .. }
+            | Event::Slow(_)
+            | Event::Drained(_) => self.hear_of_room(now, event),
             Event::LoadFailed { worker, fault } => self.load_failed(now, worker, &fault),
             Event::Ended { worker, ask, result } => self.ended(now, worker, ask, result),
             Event::Seen(workers) => workers.into_iter().for_each(|worker| self.seen(now, worker)),
-            Event::Gone { worker, fault, unheard } => self.gone(worker, &fault, &unheard),
+            Event::Gone { worker, fault, unheard } => self.gone(now, worker, &fault, &unheard),
             Event::Know(model, needs) => self.know(model, needs),
             Event::Pin(model, pinned) => self.pin(model, pinned),
             Event::Wants { worker, least, wanted } => {
@@ -306,7 +366,7 @@ impl<T> Admission<T> {
             }
             Event::Resized { worker, tokens, resting, fault } => {
                 self.seen(now, worker);
-                self.resized(worker, tokens, resting, fault.as_ref());
+                self.resized(now, worker, tokens, resting, fault.as_ref());
             }
             Event::Unload(model) => {
                 if let Some(model) = self.models.get_mut(&model) {
@@ -326,13 +386,15 @@ impl<T> Admission<T> {
 
     /// When `step` must be called again although nothing has happened.
     pub(crate) fn next_wake(&self) -> Option<u64> {
+        let now = self.now;
         let phases = self.models.values().filter_map(|model| match model.phase {
             Phase::Absent => None,
             Phase::Starting { until, .. } | Phase::Ending { until, .. } => Some(until),
             Phase::Ready { watch: Some(Watch::Quiet { ping_at: at } | Watch::Asked { dead_at: at }), .. } => Some(at),
             Phase::Ready { watch: None, idle_since, .. } => model.idle_end(&self.bounds, idle_since),
         });
-        phases.chain(self.asks.values().filter_map(|live| live.deadline)).min()
+        let asks = self.asks.values().flat_map(|live| [live.deadline, live.slow_until]).flatten();
+        phases.chain(asks).chain(self.next_turns(now)).min()
     }
 
     /// Whether no worker is left.
@@ -340,9 +402,9 @@ impl<T> Admission<T> {
         self.models.values().all(|model| matches!(model.phase, Phase::Absent))
     }
 
-    /// Asks that run on a model and asks that wait for it.
-    pub(crate) fn load_of(&self, model: ModelKey) -> (usize, usize) {
-        self.models.get(&model).map_or((0, 0), |model| (model.running.len(), model.queue.len()))
+    /// Where the asks of a model are.
+    pub(crate) fn load_of(&self, model: ModelKey) -> Counts {
+        self.models.get(&model).map(Model::counts).unwrap_or_default()
     }
 
     fn submit(&mut self, now: u64, entry: Entry) {
@@ -355,8 +417,8 @@ impl<T> Admission<T> {
         let place = self.models.entry(model).or_default();
         place.leave = false;
         place.share.note_use(now);
-        place.queue.push(&entry);
-        self.asks.insert(ask, Live { entry, deadline, again: false });
+        place.queue.push(now, &entry);
+        self.asks.insert(ask, Live { entry, deadline, since: now, slow_until: None, again: false });
     }
 
     /// What a newcomer is told that neither began nor ended at once.
@@ -389,15 +451,13 @@ impl<T> Admission<T> {
     }
 
     /// Ends an ask now; if it runs, the worker is told in the same step.
-    fn abandon(&mut self, ask: AskId, ending: Ending<T>) {
+    fn abandon(&mut self, now: u64, ask: AskId, ending: Ending<T>) {
         let Some(live) = self.asks.remove(&ask) else { return };
         if let Some(model) = self.models.get_mut(&live.entry.model) {
-            if model.running.contains_key(&ask) {
-                if let Phase::Ready { worker, .. } = model.phase {
-                    self.actions.push(Action::Cancel { worker, ask });
-                }
-            } else {
-                model.queue.remove(&live.entry);
+            model.queue.remove(now, &live.entry);
+            if let (Some(run), Phase::Ready { worker, .. }) = (model.running.get_mut(&ask), &model.phase) {
+                run.cancel();
+                self.actions.push(Action::Cancel { worker: *worker, ask });
             }
         }
         self.actions.push(Action::End { ask, ending });
@@ -412,11 +472,11 @@ impl<T> Admission<T> {
         self.actions.extend(waiting.into_iter().map(tell));
     }
 
-    fn ready(&mut self, now: u64, worker: WorkerKey, slots: u32) {
+    fn ready(&mut self, now: u64, worker: WorkerKey, slots: u32, cells: u32) {
         let Some(model) = self.model_of(worker) else { return };
         if matches!(model.phase, Phase::Starting { .. }) {
             let slots = usize::try_from(slots).unwrap_or(usize::MAX).max(1);
-            model.phase = Phase::Ready { worker, slots, watch: None, idle_since: None };
+            model.phase = Phase::Ready { worker, slots, cells, watch: None, idle_since: None };
             model.share.note_ready(now);
         }
     }
@@ -435,7 +495,7 @@ impl<T> Admission<T> {
         model.after = after;
         if after.is_none() {
             let waiting = model.queue.drain();
-            self.fail(waiting, fault);
+            self.fail(now, waiting, fault);
         }
     }
 
@@ -458,8 +518,12 @@ impl<T> Admission<T> {
     fn ended(&mut self, now: u64, worker: WorkerKey, ask: AskId, result: Result<T, Fault>) {
         self.seen(now, worker);
         let Some(model) = self.model_of(worker) else { return };
-        if model.running.remove(&ask).is_none() || self.asks.remove(&ask).is_none() {
+        if model.running.remove(&ask).is_none() {
             return;
+        }
+        let Some(live) = self.asks.remove(&ask) else { return };
+        if let Some(model) = self.models.get_mut(&live.entry.model) {
+            model.queue.remove(now, &live.entry);
         }
         let ending = result.map_or_else(Ending::Fault, Ending::Done);
         self.actions.push(Action::End { ask, ending });
@@ -473,7 +537,7 @@ impl<T> Admission<T> {
         }
     }
 
-    fn gone(&mut self, worker: WorkerKey, fault: &Fault, unheard: &BTreeSet<AskId>) {
+    fn gone(&mut self, now: u64, worker: WorkerKey, fault: &Fault, unheard: &BTreeSet<AskId>) {
         let Some(key) = self.models.iter().find(|(_, model)| model.phase.worker() == Some(worker)).map(|(key, _)| *key)
         else {
             return;
@@ -481,13 +545,17 @@ impl<T> Admission<T> {
         let Some(model) = self.models.get_mut(&key) else { return };
         let before = std::mem::take(&mut model.phase);
         model.share.clear();
+        model.claim = None;
         let mut lost: Vec<AskId> = std::mem::take(&mut model.running).into_keys().collect();
         if matches!(before, Phase::Ready { .. }) {
             // It was dead already, or died while it read them.
             lost.retain(|ask| match self.asks.get_mut(ask) {
                 Some(live) if unheard.contains(ask) && live.entry.need == Need::Slot && !live.again => {
                     live.again = true;
-                    model.queue.push(&live.entry);
+                    // It may have waited for its next turn there.
+                    model.queue.remove(now, &live.entry);
+                    model.queue.push(now, &live.entry);
+                    live.slow_until = None;
                     false
                 }
                 _ => true,
@@ -497,7 +565,7 @@ impl<T> Admission<T> {
         if matches!(before, Phase::Starting { .. }) {
             lost.extend(model.queue.drain());
         }
-        self.fail(lost, fault);
+        self.fail(now, lost, fault);
     }
 
     fn shutdown(&mut self, now: u64) {
@@ -522,9 +590,12 @@ impl<T> Admission<T> {
         self.actions.extend(all.map(|ask| Action::End { ask, ending: Ending::Fault(stopping()) }));
     }
 
-    fn fail(&mut self, asks: Vec<AskId>, fault: &Fault) {
+    fn fail(&mut self, now: u64, asks: Vec<AskId>, fault: &Fault) {
         for ask in asks {
-            if self.asks.remove(&ask).is_some() {
+            if let Some(live) = self.asks.remove(&ask) {
+                if let Some(model) = self.models.get_mut(&live.entry.model) {
+                    model.queue.remove(now, &live.entry);
+                }
                 self.actions.push(Action::End { ask, ending: Ending::Fault(fault.clone()) });
             }
         }
@@ -539,8 +610,9 @@ impl<T> Admission<T> {
         let late = self.asks.iter().filter(|(_, live)| live.deadline.is_some_and(|at| at <= now));
         for ask in late.map(|(ask, _)| *ask).collect::<Vec<_>>() {
             let fault = self.deadline_fault(ask);
-            self.abandon(ask, Ending::Fault(fault));
+            self.abandon(now, ask, Ending::Fault(fault));
         }
+        self.expire_unread(now);
         let keys: Vec<ModelKey> = self.models.keys().copied().collect();
         for key in keys {
             self.expire_model(now, key);
@@ -550,6 +622,9 @@ impl<T> Admission<T> {
     fn deadline_fault(&self, ask: AskId) -> Fault {
         let Some(live) = self.asks.get(&ask) else { return late_answer(None, "it waited") };
         let stage = match self.models.get(&live.entry.model) {
+            Some(model) if model.running.get(&ask).is_some_and(|run| !run.is_busy()) => {
+                "the answer had to wait for others"
+            }
             Some(model) if model.running.contains_key(&ask) => "the answer was under way",
             Some(Model { phase: Phase::Starting { .. }, .. }) => "the model was loading",
             Some(_) | None => "it waited for its turn",
@@ -589,11 +664,13 @@ impl<T> Admission<T> {
                 Watch::Asked { dead_at } if dead_at <= now => {
                     let worker = *worker;
                     model.phase = Phase::Ending { worker, until: now + stop_ms, killed: true };
+                    model.claim = None;
                     let lost = std::mem::take(&mut model.running).into_keys().collect();
                     self.actions.push(Action::Kill(worker));
                     let silent = Millis(hang_ms + ping_after_ms);
                     let words = format!("the worker said nothing for {silent} and was ended");
                     self.fail(
+                        now,
                         lost,
                         &Fault::new(Code::WorkerDied, words).hint("send the ask again: a new one is started"),
                     );
@@ -619,6 +696,7 @@ impl<T> Admission<T> {
 
     /// Starts what is wanted, fills free slots, and sets the timers that follow from it.
     fn settle(&mut self, now: u64) {
+        self.now = now;
         let bounds = self.bounds;
         self.share_memory(now);
         let alive: BTreeSet<WorkerKey> = self.models.values().filter_map(|model| model.phase.worker()).collect();
@@ -637,18 +715,14 @@ impl<T> Admission<T> {
                 model.phase = Phase::Starting { worker, until: now + bounds.load_timeout_ms, percent: 0 };
                 self.actions.push(Action::Start { model: *key, worker });
             }
-            let Phase::Ready { worker, slots, .. } = model.phase else { continue };
-            loop {
-                let taken = model.running.values().filter(|need| **need == Need::Slot).count();
-                let free = taken < slots && model.share.takes_asks(now);
-                let Some(ask) = model.queue.pop(free) else { break };
-                let Some(live) = self.asks.get(&ask) else { continue };
-                model.running.insert(ask, live.entry.need);
-                // `expire` ran before: what is left is more than nothing.
-                let deadline_left_ms = live.deadline.map(|at| at.saturating_sub(now).max(1));
-                self.actions.push(Action::Begin { worker, ask, deadline_left_ms });
-            }
-            let busy = !model.running.is_empty();
+        }
+        for key in self.models.keys().copied().collect::<Vec<_>>() {
+            self.assign(now, key);
+        }
+        for model in self.models.values_mut() {
+            let Phase::Ready { worker, .. } = model.phase else { continue };
+            let busy = model.running.values().any(Run::is_busy);
+            let idle = model.running.is_empty() && model.queue.is_empty();
             model.share.served |= busy;
             let Phase::Ready { watch, idle_since, .. } = &mut model.phase else { continue };
             if busy {
@@ -662,8 +736,11 @@ impl<T> Admission<T> {
                 watch.get_or_insert(Watch::Quiet { ping_at: now + bounds.ping_after_ms });
                 continue;
             }
+            // Nothing is expected of a worker whose asks are all parked.
             *watch = None;
-            if model.leave {
+            if !idle {
+                *idle_since = None;
+            } else if model.leave {
                 model.phase = Phase::Ending { worker, until: now + bounds.stop_ms, killed: false };
                 model.leave = false;
                 self.actions.push(Action::Stop(worker));

@@ -1,7 +1,8 @@
 //! What one ask gives back: a bounded queue between the engine's threads and whoever reads.
 //!
-//! A slow reader stalls nobody: text that waits is joined to text that waits already, progress that
-//! waits is replaced by the newer, and a reader who leaves too much lying loses the ask, not the worker.
+//! A slow reader stalls nobody: text that waits is joined to text that waits already, and progress that
+//! waits is replaced by the newer. When much lies unread the ask is parked, and goes on when it has been
+//! read; a worker that goes on all the same loses it the ask, at [`UNREAD_BYTES_MAX`].
 
 use crate::handle::Door;
 use crate::locked;
@@ -16,6 +17,8 @@ use std::thread::Thread;
 
 /// LIMIT: text that nobody has read. A whole 128k window of text is about half of this.
 const UNREAD_BYTES_MAX: usize = 1 << 20;
+/// Unread text at which the ask makes room for others: some two thousand tokens.
+const SLOW_BYTES: usize = 8 << 10;
 
 /// A stream of deltas whose last two are `Usage` and `Done`, or one fault. Dropping it cancels the ask.
 #[derive(Debug)]
@@ -75,34 +78,50 @@ pub(crate) struct Sink {
 struct State {
     items: VecDeque<Result<Item, Fault>>,
     unread_bytes: usize,
+    /// The engine was told that the reader has fallen behind.
+    slow: bool,
     /// Nothing more will come.
     ended: bool,
     waker: Option<Waker>,
 }
 
-/// The reader has left too much lying; the ask has ended with a fault that says so.
-#[derive(Debug)]
-pub(crate) struct Overflow;
+/// How the reader keeps up with what is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// As it should, or as was told before.
+    Well,
+    /// It has just fallen behind.
+    Slow,
+    /// It has left too much lying; the ask has ended with a fault that says so.
+    Lost,
+}
 
 impl Sink {
-    pub(crate) fn text(&self, text: String) -> Result<(), Overflow> {
+    pub(crate) fn text(&self, text: String) -> Pace {
         let mut state = locked(&self.state);
         if state.ended {
-            return Ok(());
+            return Pace::Well;
         }
         state.unread_bytes += text.len();
         if state.unread_bytes > UNREAD_BYTES_MAX {
             let fault = Fault::new(Code::Busy, format!("more than {UNREAD_BYTES_MAX} bytes of the answer lay unread"))
                 .hint("read the stream while it comes, or ask for fewer tokens");
             end(state, vec![Err(fault)]);
-            return Err(Overflow);
+            return Pace::Lost;
         }
         match state.items.back_mut() {
             Some(Ok(Item::Delta(Delta::Text(waiting)))) => waiting.push_str(&text),
             _ => state.items.push_back(Ok(Item::Delta(Delta::Text(text)))),
         }
+        let falls_behind = state.unread_bytes > SLOW_BYTES && !state.slow;
+        state.slow |= falls_behind;
         wake(state);
-        Ok(())
+        if falls_behind { Pace::Slow } else { Pace::Well }
+    }
+
+    /// Whether the reader has fallen behind and not caught up.
+    pub(crate) fn is_slow(&self) -> bool {
+        locked(&self.state).slow
     }
 
     pub(crate) fn progress(&self, progress: Progress) {
@@ -181,6 +200,10 @@ impl Reader {
         if let Some(item) = state.items.pop_front() {
             if let Ok(Item::Delta(Delta::Text(text))) = &item {
                 state.unread_bytes -= text.len();
+                if state.unread_bytes == 0 && std::mem::take(&mut state.slow) {
+                    drop(state);
+                    self.door.note_pace(self.id);
+                }
             }
             return Poll::Ready(Some(item));
         }
@@ -242,10 +265,10 @@ mod tests {
             sink.progress(Progress::Prefill { done, total: 3 });
         }
         for text in ["a", "b", "c"] {
-            sink.text(text.into()).expect("there is room");
+            assert_eq!(sink.text(text.into()), Pace::Well);
         }
         sink.finish(vec![Item::Delta(Delta::Done(base::Finish::EndOfTurn))]);
-        sink.text("late".into()).expect("after the end nothing counts");
+        assert_eq!(sink.text("late".into()), Pace::Well, "after the end nothing counts");
         assert_eq!(answer.blocking_next(), Some(Ok(Delta::Progress(Progress::Prefill { done: 3, total: 3 }))));
         assert_eq!(answer.blocking_next(), Some(Ok(Delta::Text("abc".into()))));
         assert_eq!(answer.blocking_next(), Some(Ok(Delta::Done(base::Finish::EndOfTurn))));
@@ -257,7 +280,7 @@ mod tests {
         let (sink, reader) = reader();
         let mut answer = Answer::new(reader);
         let chunk = "x".repeat(1 << 16);
-        let written = (0..100).take_while(|_| sink.text(chunk.clone()).is_ok()).count();
+        let written = (0..100).take_while(|_| sink.text(chunk.clone()) != Pace::Lost).count();
         assert_eq!(written, UNREAD_BYTES_MAX >> 16);
         assert!(matches!(answer.blocking_next(), Some(Ok(Delta::Text(text))) if text.len() == UNREAD_BYTES_MAX));
         let fault = answer.blocking_next().expect("a fault").expect_err("it overflowed");
@@ -266,12 +289,28 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_keeps_up_is_never_refused() {
+    fn a_reader_that_falls_behind_is_told_of_once_and_again_when_it_has_caught_up() {
+        let (sink, reader) = reader();
+        let door = Arc::clone(&reader.door);
+        let mut answer = Answer::new(reader);
+        let chunk = "x".repeat(SLOW_BYTES);
+        for _ in 0..50 {
+            assert_eq!(sink.text(chunk.clone()), Pace::Well);
+            assert_eq!(sink.text("y".into()), Pace::Slow);
+            assert_eq!(sink.text("z".into()), Pace::Well, "it was told");
+            assert!(door.take_paces().is_empty() && sink.is_slow());
+            assert!(answer.blocking_next().is_some());
+            assert_eq!((door.take_paces(), sink.is_slow()), (vec![AskId(1)], false));
+        }
+    }
+
+    #[test]
+    fn a_reader_that_keeps_up_is_never_slow() {
         let (sink, reader) = reader();
         let mut answer = Answer::new(reader);
-        let chunk = "x".repeat(1 << 16);
+        let chunk = "x".repeat(SLOW_BYTES);
         for _ in 0..100 {
-            sink.text(chunk.clone()).expect("it was read");
+            assert_eq!(sink.text(chunk.clone()), Pace::Well);
             assert!(answer.blocking_next().is_some());
         }
     }

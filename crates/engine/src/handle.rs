@@ -53,6 +53,12 @@ pub struct Tuning {
     /// … and is ended when it stays silent for so long. One step of a large model on a slow processor
     /// can take many seconds, and the worker doesn't answer in between.
     pub hang_ms: u64,
+    /// So long an ask runs before it makes room for one of an app that has less room and waits.
+    pub quantum_ms: u64,
+    /// After so long without a batch ask served, the next free room is a batch ask's.
+    pub batch_patience_ms: u64,
+    /// An answer of which nothing is read for so long is given up.
+    pub unread_ms: u64,
     /// For a worker to end when asked.
     pub stop_ms: u64,
     /// For one backend's self-test.
@@ -66,6 +72,9 @@ impl Default for Tuning {
             app_queue_max: 64,
             ping_after_ms: 10_000,
             hang_ms: 120_000,
+            quantum_ms: 2_000,
+            batch_patience_ms: 10_000,
+            unread_ms: 600_000,
             stop_ms: 3_000,
             self_test_ms: 60_000,
         }
@@ -103,6 +112,8 @@ pub struct Loaded {
     pub held_bytes: u64,
     pub running: u32,
     pub queued: u32,
+    /// Made to wait after they had begun, for others or for their readers.
+    pub parked: u32,
     pub resident_bytes: u64,
     pub load_us: u64,
     /// Since its last ask ended; 0 while one runs.
@@ -133,6 +144,8 @@ pub(crate) struct Door {
     inbox: SyncSender<Message>,
     /// Drops must not be lost when the inbox is full; at most one entry per live ask.
     dropped: Mutex<Vec<AskId>>,
+    /// Asks whose readers have fallen behind or caught up.
+    paces: Mutex<Vec<AskId>>,
     closing: AtomicBool,
     next_id: AtomicU64,
     pub(crate) loaded: Mutex<Vec<Row>>,
@@ -166,6 +179,7 @@ impl Door {
         let door = Self {
             inbox,
             dropped: Mutex::default(),
+            paces: Mutex::default(),
             closing: AtomicBool::new(false),
             next_id: AtomicU64::new(1),
             loaded: Mutex::default(),
@@ -184,6 +198,21 @@ impl Door {
 
     pub(crate) fn take_dropped(&self) -> Vec<AskId> {
         std::mem::take(&mut *locked(&self.dropped))
+    }
+
+    /// Tells that an ask's reader has fallen behind or caught up; which of them, its queue knows. As
+    /// [`Door::drop_ask`], this never blocks and never gets lost.
+    pub(crate) fn note_pace(&self, ask: AskId) {
+        let mut paces = locked(&self.paces);
+        if !paces.contains(&ask) {
+            paces.push(ask);
+        }
+        drop(paces);
+        let _ = self.inbox.try_send(Message::Nudge);
+    }
+
+    pub(crate) fn take_paces(&self) -> Vec<AskId> {
+        std::mem::take(&mut *locked(&self.paces))
     }
 
     pub(crate) fn is_closing(&self) -> bool {

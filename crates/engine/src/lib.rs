@@ -8,6 +8,7 @@
 mod admit;
 pub mod backend;
 pub mod machine;
+mod park;
 mod plan;
 pub mod template;
 

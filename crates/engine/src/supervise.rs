@@ -6,7 +6,7 @@
 mod fault;
 mod life;
 
-use crate::admit::{Action, Admission, Bounds, Ending, Entry, Event, ModelKey, Need, Needs, WorkerKey};
+use crate::admit::{Action, Admission, Bounds, Counts, Ending, Entry, Event, ModelKey, Need, Needs, Size, WorkerKey};
 use crate::answer::{Item, Promise};
 use crate::backend::Backends;
 use crate::handle::{Door, EngineConfig, Loaded, ModelSource, Row, Tuning};
@@ -49,6 +49,20 @@ pub(crate) enum News {
         room: Room,
         fault: Option<Fault>,
     },
+    Accepted {
+        ask: AskId,
+        prompt_tokens: u32,
+        tokens_max: u32,
+    },
+    Parked {
+        ask: AskId,
+        held: bool,
+        tokens: u32,
+        saved: bool,
+    },
+    Resumed {
+        ask: AskId,
+    },
     Ended {
         ask: AskId,
         result: Result<Finished, Fault>,
@@ -75,6 +89,17 @@ pub(crate) enum Job {
     Embed { texts: Vec<String> },
     Probe { attempt: Attempt },
 }
+
+impl Job {
+    fn size(&self) -> Option<Size> {
+        let Job::Generate { messages, tokens_max, .. } = self else { return None };
+        let bytes = messages.iter().map(|turn| turn.content.len() + TURN_BYTES).sum::<usize>();
+        Some(Size { prompt_bytes: u64::try_from(bytes).unwrap_or(u64::MAX), tokens_max: *tokens_max })
+    }
+}
+
+/// What a template puts around a message, about.
+const TURN_BYTES: usize = 32;
 
 /// A job's good end, as its worker told it.
 #[derive(Debug, PartialEq)]
@@ -108,6 +133,9 @@ pub(crate) fn start(
         idle_unload_ms: config.idle_unload_ms,
         ping_after_ms: tuning.ping_after_ms,
         hang_ms: tuning.hang_ms,
+        quantum_ms: tuning.quantum_ms,
+        batch_patience_ms: tuning.batch_patience_ms,
+        unread_ms: tuning.unread_ms,
         stop_ms: tuning.stop_ms,
     };
     let owner = Owner {
@@ -191,6 +219,11 @@ impl Owner {
                 // The door holds a sender, and `self` holds the door.
                 Err(RecvTimeoutError::Disconnected) => break,
             }
+            for ask in self.door.take_paces() {
+                // As it stands now: its reader and its worker may have changed it one after the other.
+                let slow = self.asks.get(&ask).is_some_and(|pending| pending.promise.0.is_slow());
+                self.step(if slow { Event::Slow(ask) } else { Event::Drained(ask) });
+            }
             for ask in self.door.take_dropped() {
                 self.step(Event::Dropped(ask));
             }
@@ -240,10 +273,11 @@ impl Owner {
             Job::Generate { .. } | Job::Embed { .. } => Need::Slot,
             Job::Probe { .. } => Need::Ear,
         };
+        let size = job.size();
         let model = self.key_of(model);
         let pending = Pending { model, promise, submitted, job: Arc::new(job), waited: Waited::default() };
         self.asks.insert(ask, pending);
-        self.step(Event::Submit(Entry { ask, model, app, priority, need, deadline_ms }));
+        self.step(Event::Submit(Entry { ask, model, app, priority, need, size, deadline_ms }));
     }
 
     /// The same name with other files is another model.
@@ -314,7 +348,7 @@ impl Owner {
         let event = match news {
             News::Loading(percent) => Event::Loading { worker: key, percent },
             News::Ready(ready) => {
-                let mut slots = ready.sequences_max;
+                let (mut slots, cells) = (ready.sequences_max, ready.context_tokens);
                 if let Some(worker) = self.workers.get_mut(&key) {
                     let model = self.models.get(worker.model.0 as usize);
                     if model.is_some_and(|model| model.facts.modality == Modality::Embed) {
@@ -324,7 +358,7 @@ impl Owner {
                     worker.idle_since = Some(Instant::now());
                 }
                 self.learn_room(key, ready.room);
-                Event::Ready { worker: key, slots }
+                Event::Ready { worker: key, slots, cells }
             }
             News::LoadFailed(fault) => Event::LoadFailed { worker: key, fault: self.with_busy(key, fault) },
             News::Wants { least, wanted } => Event::Wants { worker: key, least, wanted },
@@ -333,6 +367,11 @@ impl Owner {
                 let Room { context_tokens: tokens, resting, .. } = room;
                 Event::Resized { worker: key, tokens, resting, fault }
             }
+            News::Accepted { ask, prompt_tokens, tokens_max } => {
+                Event::Accepted { worker: key, ask, prompt_tokens, tokens_max }
+            }
+            News::Parked { ask, held, tokens, saved } => Event::Parked { worker: key, ask, held, tokens, saved },
+            News::Resumed { ask } => Event::Resumed { worker: key, ask },
             News::Ended { ask, result } => {
                 if let Some(worker) = self.workers.get(&key) {
                     worker.process.forget(ask);
@@ -354,7 +393,7 @@ impl Owner {
             return fault;
         }
         let others = self.workers.iter().filter(|(other, worker)| **other != key && worker.ready.is_some());
-        let busy = others.filter(|(_, worker)| self.admission.load_of(worker.model).0 > 0);
+        let busy = others.filter(|(_, worker)| self.admission.load_of(worker.model).running > 0);
         let names = busy.filter_map(|(_, worker)| self.models.get(worker.model.0 as usize));
         let mut names: Vec<String> = names.map(|model| format!("`{}`", model.name.0)).collect();
         names.sort();
@@ -399,6 +438,8 @@ impl Owner {
                 }
                 self.order(worker, Order::Cancel(ask));
             }
+            Action::Hold { worker, ask } => self.order(worker, Order::Hold(ask)),
+            Action::Resume { worker, ask } => self.order(worker, Order::Resume(ask)),
             Action::Ping(worker) => self.order(worker, Order::Ping),
             Action::Resize { worker, context_tokens } => self.order(worker, Order::Resize(context_tokens)),
             Action::Rest(worker) => self.order(worker, Order::Rest),
@@ -427,12 +468,14 @@ impl Owner {
         let place = model.0 as usize;
         let (Some(source), Some(plan)) = (self.models.get(place).cloned(), self.plans.get(place)) else { return };
         let plan = Plan { first_tokens: self.admission.granted(model), ..*plan };
+        let park_bytes = self.admission.park_bytes(model);
         let (orders, inbox) = sync_channel(ORDERS_MAX);
         let process = Arc::new(Process::new());
         let life = Life {
             key,
             source,
             plan,
+            park_bytes,
             config: Arc::clone(&self.config),
             backends: Arc::clone(&self.backends),
             process: Arc::clone(&process),
@@ -512,8 +555,10 @@ impl Owner {
             let place = worker.model.0 as usize;
             let (Some(source), Some(plan)) = (self.models.get(place), self.plans.get(place)) else { continue };
             let Some(holding) = holdings.iter().find(|holding| holding.key == worker.model) else { continue };
-            let (running, queued) = self.admission.load_of(worker.model);
-            if running == 0 && worker.idle_since.is_none() {
+            let Counts { running, waiting, parked } = self.admission.load_of(worker.model);
+            if running + parked > 0 {
+                worker.idle_since = None;
+            } else if worker.idle_since.is_none() {
                 worker.idle_since = Some(Instant::now());
             }
             let count = |items: usize| u32::try_from(items).unwrap_or(u32::MAX);
@@ -531,7 +576,8 @@ impl Owner {
                 room: ready.room,
                 held_bytes: holding.bytes,
                 running: count(running),
-                queued: count(queued),
+                queued: count(waiting),
+                parked: count(parked),
                 resident_bytes: ready.room.resident_bytes,
                 load_us: u64::try_from(since.saturating_duration_since(worker.started).as_micros()).unwrap_or(u64::MAX),
                 idle_ms: 0,

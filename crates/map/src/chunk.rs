@@ -3,7 +3,7 @@
 //! A passage is one stretch of the document's text. Passages never overlap and leave out nothing but
 //! white space. Boundaries depend on blocks, never on running offsets, so an edit moves few of them.
 
-use crate::document::{Block, BlockKind, Document};
+use crate::document::{Block, BlockKind, Document, Unit};
 use crate::sentence;
 use std::ops::Range;
 
@@ -61,6 +61,16 @@ pub fn chunk(document: &Document) -> Vec<Passage> {
     for block in &document.blocks {
         let text = document.block_text(block);
         match block.kind {
+            BlockKind::Part => {
+                cutting.flush_from(0);
+                cutting.enter(0, &label(document.name(block.part).unwrap_or_default()));
+                continue;
+            }
+            BlockKind::Label(level) => {
+                cutting.flush_from(SMALL_TOKENS);
+                cutting.enter(level, &label(document.name(block.part).unwrap_or_default()));
+                continue;
+            }
             BlockKind::Heading(level) => {
                 cutting.flush_from(SMALL_TOKENS);
                 cutting.enter(level, &label(text));
@@ -84,7 +94,7 @@ pub fn chunk(document: &Document) -> Vec<Passage> {
 }
 
 fn is_paged(document: &Document) -> bool {
-    document.origin == crate::document::Origin::Pages
+    matches!(document.format.unit(), Some(Unit::Page | Unit::Slide))
 }
 
 /// One line, without markup at its end, short enough to stand above a passage.

@@ -57,20 +57,13 @@ impl Quoted {
     /// The citation with these sentences as its quotation.
     fn citing(&self, sentences: &Range<usize>) -> Citation {
         let quote = &self.passage[self.bytes(sentences)];
-        let (Some(first), Some(last)) = (self.sentences.get(sentences.start), self.sentences[..sentences.end].last())
-        else {
-            return self.citation.clone();
-        };
+        let Some(first) = self.sentences.get(sentences.start) else { return self.citation.clone() };
         // The sentence before may say of what these speak.
         if self.citation.quote.contains(quote) {
             return self.citation.clone();
         }
-        let place = match (&first.place, &last.place) {
-            (Place::Lines { first, byte_start, .. }, Place::Lines { last, byte_end, .. }) => {
-                Place::Lines { first: *first, last: *last, byte_start: *byte_start, byte_end: *byte_end }
-            }
-            (place, _) => place.clone(),
-        };
+        let all = &self.sentences[sentences.clone()];
+        let place = all.iter().fold(first.place.clone(), |place, one| place.through(&one.place));
         Citation { place, quote: quote.to_owned(), quote_hash: quote_hash(quote), ..self.citation.clone() }
     }
 }
@@ -130,9 +123,7 @@ const PRONOUNS: [&str; 9] = ["It ", "They ", "This ", "These ", "That ", "Those 
 pub(crate) fn sentences(hit: &Hit) -> Vec<Range<usize>> {
     match hit.source.format {
         Format::Text | Format::Mail => sentence::wrapped(&hit.text),
-        Format::Markdown | Format::Html | Format::Pdf | Format::Docx | Format::Code | Format::Data => {
-            sentence::lines(&hit.text)
-        }
+        _ => sentence::lines(&hit.text),
     }
 }
 

@@ -4,17 +4,29 @@
 //! crash, hang or be taken over by a document; `reader` (the parent) expects that. Start at [`run`].
 
 mod build;
+mod calendar;
+mod csv;
 mod docx;
+mod epub;
 mod html;
+mod json;
 mod kind;
+mod layout;
 mod mail;
 mod markdown;
+mod odf;
+mod package;
 mod pdf;
+mod pptx;
+mod spell;
 mod text;
+mod xlsx;
+mod xml;
 
 pub(crate) use html::unescape;
 pub(crate) use kind::{Kind, kind, unreadable};
 pub(crate) use mail::unquote;
+pub(crate) use spell::spelled;
 
 use crate::document::{Document, Format};
 use crate::source::decode;
@@ -157,27 +169,38 @@ pub(crate) fn reply(input: &mut impl Read) -> io::Result<Reply> {
 
 /// Parses one document. The name decides where the bytes don't.
 pub(crate) fn read(name: &str, bytes: &[u8]) -> Result<Document, Refused> {
+    read_within(name, bytes, 0)
+}
+
+/// Parses a document that lies within `depth` others.
+fn read_within(name: &str, bytes: &[u8], depth: usize) -> Result<Document, Refused> {
     let found = kind(name, bytes);
     let document = match found {
         Kind::Pdf => return pdf::read(bytes),
-        Kind::Docx => return docx::read(bytes),
-        Kind::Mail => mail::read(bytes).ok_or_else(|| Refused::broken("it isn't a readable e-mail"))?,
+        Kind::Docx => docx::read(bytes)?,
+        Kind::Open(format) => odf::read(bytes, format)?,
+        Kind::Pptx => pptx::read(bytes)?,
+        Kind::Xlsx => xlsx::read(bytes)?,
+        Kind::Epub => epub::read(bytes)?,
+        Kind::Mail => mail::read(bytes, depth)?,
         Kind::Foreign(what) => return Err(Refused { why: Why::NotText, message: format!("it is {what}") }),
-        Kind::Markdown | Kind::Html | Kind::Lines(_) => {
+        Kind::Lines(format) => {
             let decoded =
                 decode(bytes).ok_or_else(|| Refused { why: Why::NotText, message: "it isn't text".into() })?;
-            match found {
-                Kind::Markdown => markdown::read(&decoded),
-                Kind::Html => html::read(&decoded),
-                Kind::Lines(format) => text::read(&decoded, format, name),
-                Kind::Pdf | Kind::Docx | Kind::Mail | Kind::Foreign(_) => text::read(&decoded, Format::Text, name),
+            match format {
+                Format::Markdown => markdown::read(&decoded),
+                Format::Html => html::read(&decoded),
+                Format::Csv => csv::read(&decoded, name),
+                Format::Json => json::read(&decoded, name),
+                Format::Calendar => calendar::read(&decoded, name),
+                format => text::read(&decoded, format, name),
             }
         }
     };
     if document.text.len() > build::TEXT_BYTES_MAX + (4 << 20) {
         return Err(Refused::too_large());
     }
-    if document.blocks.is_empty() {
+    if document.blocks.iter().all(|block| block.kind.is_named()) {
         return Err(Refused {
             why: Why::Empty,
             message: if bytes.is_empty() { "it is empty" } else { "it holds no words" }.into(),

@@ -4,9 +4,10 @@
 //! later time. A run that is killed or cancelled leaves what it committed, and the next one goes on.
 
 use crate::chunk;
-use crate::document::{Document, Format, Origin};
+use crate::document::{Document, Format, Origin, Unit};
 use crate::embedding::{self, Embedded};
 use crate::map::{Embed, Map, locked};
+use crate::place::Spots;
 use crate::reader::{Session, Stops, Unread};
 use crate::record::{self, Change, FileRow, Hash, Known, PassageRow, READING};
 use crate::source::{Encoding, Lines, Run, locate, straight};
@@ -231,7 +232,10 @@ fn empty(root: &Path, report: &Report) -> Fault {
                 .cause(format!("`{}`: {}", path.display(), why.message))
         }
     };
-    fault.hint("Markdown, text, HTML, PDF, DOCX, e-mail (.eml), source code, CSV, JSON, YAML and TOML are read")
+    fault.hint(
+        "text, Markdown, HTML, PDF, office documents (DOCX, PPTX, XLSX, ODT, ODP, ODS), EPUB, e-mail, calendars, source \
+         code, CSV, JSON, YAML and TOML are read",
+    )
 }
 
 fn cancelled(done: u64, total: u64) -> Fault {
@@ -612,25 +616,36 @@ fn read_file(path: &Path, stamp: Stamp) -> Result<Vec<u8>, Fault> {
 pub(crate) fn passages(document: &Document, bytes: &[u8]) -> (Encoding, Vec<PassageRow>) {
     let encoding = match &document.origin {
         Origin::Source { encoding, .. } => *encoding,
-        Origin::Pages | Origin::Paragraphs => Encoding::Utf8,
+        Origin::Parts => Encoding::Utf8,
     };
     let lines = Lines::new(bytes, encoding);
     let rows = chunk::chunk(document).into_iter().filter_map(|passage| {
         let text = &document.text[passage.span.clone()];
         let (first, last) = passage.parts;
+        let spots = Spots::within(&document.names, &document.spots, &passage.span, document.format.has_cells());
+        let whole = 0..text.len();
         let (place, runs) = match &document.origin {
             Origin::Source { runs, .. } => {
                 let place = locate(&document.text, runs, encoding, passage.span.clone())?;
                 let runs = runs_within(&document.text, runs, encoding, &passage.span, place.start);
                 let (first, last) = lines.of(&place);
                 let (byte_start, byte_end) = (place.start.into(), place.end.into());
-                (Place::Lines { first, last, byte_start, byte_end }, runs)
+                let lines = Place::Lines { first, last, byte_start, byte_end };
+                (spots.cells(&whole, Some((byte_start, byte_end))).unwrap_or(lines), runs)
             }
-            Origin::Pages => (Place::Page { first, last }, Vec::new()),
-            Origin::Paragraphs => (Place::Paragraph { first, last }, Vec::new()),
+            Origin::Parts => {
+                let place = match document.format.unit()? {
+                    Unit::Page => spots.pages(&whole).unwrap_or(Place::Page { first, last, boxes: Vec::new() }),
+                    Unit::Paragraph => Place::Paragraph { first, last },
+                    Unit::Slide => Place::Slide { first, last },
+                    Unit::Chapter => Place::Chapter { first, last },
+                    Unit::Cells => spots.cells(&whole, None)?,
+                };
+                (place, Vec::new())
+            }
         };
         let key = record::key(document.title.as_deref(), &passage, text);
-        Some(PassageRow { text: text.to_owned(), heading: passage.heading.join(" > "), place, runs, key })
+        Some(PassageRow { text: text.to_owned(), heading: passage.heading.join(" > "), place, runs, spots, key })
     });
     (encoding, rows.collect())
 }

@@ -17,6 +17,7 @@ mod index;
 mod lexical;
 mod map;
 pub mod merge;
+pub mod place;
 mod reader;
 mod record;
 mod search;

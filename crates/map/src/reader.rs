@@ -165,7 +165,7 @@ fn fault(refused: extract::Refused) -> Fault {
         Why::Broken => "open it in the program that made it and save it again",
         Why::Empty => "nothing needs to be done",
         Why::NoText => "if it is a scan, run text recognition over it first (`ocrmypdf IN.pdf OUT.pdf`)",
-        Why::NotText => "export it as text, Markdown, HTML, PDF or DOCX",
+        Why::NotText => "export it as text, Markdown, HTML, PDF, DOCX or XLSX",
         Why::TooLarge => "split it into smaller files",
     };
     Fault::new(Code::DocumentInvalid, refused.message).hint(hint)

@@ -6,6 +6,7 @@
 use crate::chunk::Passage;
 use crate::document::Format;
 use crate::half;
+use crate::place::Spots;
 use crate::source::{Encoding, Run};
 use crate::walk::Stamp;
 use base::{Bytes, Code, Fault, Place};
@@ -19,7 +20,7 @@ pub(crate) const FILE: &str = "map.db";
 /// Layout of the tables. An older one is brought up to date on opening; a newer one is refused.
 const LAYOUT: i64 = 1;
 /// Raised when reading or cutting changes, so that files are read again though they haven't changed.
-pub(crate) const READING: i64 = 2;
+pub(crate) const READING: i64 = 3;
 const BUSY_MS: u64 = 10_000;
 
 const TABLES: &str = "
@@ -93,6 +94,8 @@ pub(crate) struct PassageRow {
     pub(crate) place: Place,
     /// Relative to the passage's text and to its first byte in the file.
     pub(crate) runs: Vec<Run>,
+    /// Relative to the passage's text.
+    pub(crate) spots: Spots,
     pub(crate) key: Key,
 }
 
@@ -492,11 +495,16 @@ fn put(
     for passage in passages {
         let (kind, first, last, start, end) = match &passage.place {
             Place::Lines { first, last, byte_start, byte_end } => (0, *first, *last, *byte_start, *byte_end),
-            Place::Page { first, last } => (1, *first, *last, 0, 0),
+            Place::Page { first, last, .. } => (1, *first, *last, 0, 0),
             Place::Paragraph { first, last } => (2, *first, *last, 0, 0),
+            Place::Slide { first, last } => (3, *first, *last, 0, 0),
+            Place::Chapter { first, last } => (4, *first, *last, 0, 0),
+            Place::Cells { byte_start, byte_end, .. } => {
+                (CELLS, 0, u32::from(byte_start.is_some()), byte_start.unwrap_or(0), byte_end.unwrap_or(0))
+            }
         };
         let (start, end) = (start.cast_signed(), end.cast_signed());
-        let runs = postcard::to_stdvec(&passage.runs)
+        let runs = postcard::to_stdvec(&(&passage.runs, &passage.spots))
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
         insert.execute(params![id, passage.text, passage.heading, kind, first, last, start, end, runs, passage.key])?;
     }
@@ -515,16 +523,21 @@ fn stamp(row: &Row<'_>, at: usize) -> rusqlite::Result<Stamp> {
 
 fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
     let wrong = |at: usize| rusqlite::Error::InvalidColumnType(at, "value".into(), rusqlite::types::Type::Null);
-    let (first, last) = (row.get(11)?, row.get(12)?);
+    let (first, last): (u32, u32) = (row.get(11)?, row.get(12)?);
+    let (byte_start, byte_end) = (row.get::<_, i64>(13)?.cast_unsigned(), row.get::<_, i64>(14)?.cast_unsigned());
+    let text: String = row.get(8)?;
+    let (runs, spots) = trail(row.get_ref(15)?.as_blob()?).ok_or_else(|| wrong(15))?;
+    let whole = 0..text.len();
     let place = match row.get::<_, i64>(10)? {
-        0 => Place::Lines {
-            first,
-            last,
-            byte_start: row.get::<_, i64>(13)?.cast_unsigned(),
-            byte_end: row.get::<_, i64>(14)?.cast_unsigned(),
-        },
-        1 => Place::Page { first, last },
+        0 => Place::Lines { first, last, byte_start, byte_end },
+        1 => spots.pages(&whole).unwrap_or(Place::Page { first, last, boxes: Vec::new() }),
         2 => Place::Paragraph { first, last },
+        3 => Place::Slide { first, last },
+        4 => Place::Chapter { first, last },
+        CELLS => {
+            let bytes = (last > 0).then_some((byte_start, byte_end));
+            spots.cells(&whole, bytes).ok_or_else(|| wrong(15))?
+        }
         _ => return Err(wrong(10)),
     };
     Ok(Stored {
@@ -535,14 +548,18 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
         format: Format::parse(&row.get::<_, String>(5)?).ok_or_else(|| wrong(5))?,
         encoding: encoding_from(row.get(6)?).ok_or_else(|| wrong(6))?,
         title: row.get(7)?,
-        passage: PassageRow {
-            text: row.get(8)?,
-            heading: row.get(9)?,
-            place,
-            runs: postcard::from_bytes(row.get_ref(15)?.as_blob()?).map_err(|_| wrong(15))?,
-            key: row.get(16)?,
-        },
+        passage: PassageRow { text, heading: row.get(9)?, place, runs, spots, key: row.get(16)? },
     })
+}
+
+/// The number of tables among the kinds of places.
+const CELLS: i64 = 5;
+
+/// Runs and spots; a record of an earlier reading holds runs alone.
+fn trail(bytes: &[u8]) -> Option<(Vec<Run>, Spots)> {
+    let (runs, rest) = postcard::take_from_bytes(bytes).ok()?;
+    let spots = if rest.is_empty() { Spots::default() } else { postcard::from_bytes(rest).ok()? };
+    Some((runs, spots))
 }
 
 fn encoding_number(encoding: Encoding) -> i64 {

@@ -6,6 +6,7 @@ use crate::fuse::{Fusion, fuse};
 use crate::index::stem;
 use crate::lexical::{Boosts, Lexical};
 use crate::map::{Embed, Map, locked};
+use crate::place::Spots;
 use crate::record::{Hash, Stored};
 use crate::source::{Encoding, Run};
 use crate::vector::cosine;
@@ -86,6 +87,8 @@ pub struct Source {
     pub hash: Hash,
     /// Where the passage's text stands in the file, relative to the place's first byte; empty for pages and paragraphs.
     pub runs: Vec<Run>,
+    /// Where it stands on a page or in a table.
+    pub spots: Spots,
 }
 
 impl Map {
@@ -208,7 +211,7 @@ fn hit(stored: Stored, score: f32, lexical: Option<f32>, dense: Option<f32>, ter
         lexical,
         dense,
         terms: Arc::clone(terms),
-        source: Source { format, encoding, stamp, hash, runs: passage.runs },
+        source: Source { format, encoding, stamp, hash, runs: passage.runs, spots: passage.spots },
     }
 }
 

@@ -8,7 +8,7 @@
 
 use crate::cite::{self, Quoted, Standing};
 use crate::document::Format;
-use crate::extract::{FILE_BYTES_MAX, unescape, unquote};
+use crate::extract::{FILE_BYTES_MAX, spelled, unescape, unquote};
 use crate::index::stem;
 use crate::search::{Hit, Source};
 use crate::source::{Lines, Run, locate, straight};
@@ -127,7 +127,15 @@ impl Now {
                 let (first, last) = self.lines.of(&place);
                 Some(Place::Lines { first, last, byte_start: place.start.into(), byte_end: place.end.into() })
             }
-            place @ (Place::Page { .. } | Place::Paragraph { .. }) => self.unchanged.then(|| place.clone()),
+            Place::Cells { byte_start: Some(start), .. } => {
+                let start = usize::try_from(*start).ok()?;
+                let place = stands(&hit.text, &hit.source, start, &self.bytes, range.clone(), self.unchanged)?;
+                hit.source.spots.cells(&range, Some((place.start.into(), place.end.into())))
+            }
+            _ if !self.unchanged => None,
+            Place::Cells { byte_start: None, .. } => hit.source.spots.cells(&range, None),
+            page @ Place::Page { .. } => Some(hit.source.spots.pages(&range).unwrap_or_else(|| page.clone())),
+            place @ (Place::Paragraph { .. } | Place::Slide { .. } | Place::Chapter { .. }) => Some(place.clone()),
         }
     }
 }
@@ -206,8 +214,12 @@ fn run_stands(
     let quoted = || String::from_utf8(unquote(slice).0).is_ok_and(|decoded| decoded == words);
     // Broken bytes are read as U+FFFD; a passage may hold only a part of the run that they lie in.
     let broken = || words.contains(char::REPLACEMENT_CHARACTER) && encoding.decode_broken(slice).contains(words);
+    let escape = || {
+        let piece = encoding.decode(slice).filter(|_| slice.len() <= ENTITY_BYTES_MAX);
+        piece.is_some_and(|piece| spelled(source.format, &piece).is_some_and(|decoded| decoded == words))
+    };
     // A header's encoded words belong to the header as a whole: for them the unchanged file vouches.
-    entity || quoted() || broken() || (unchanged && source.format == Format::Mail)
+    entity || escape() || quoted() || broken() || (unchanged && source.format == Format::Mail)
 }
 
 /// LIMIT: bytes of one entity or escape in a file. The reader child chose the length, and decoding it is
@@ -230,12 +242,16 @@ mod tests {
         prop_assert_eq!(document.check(bytes.len()), Ok(()));
         let (encoding, rows) = passages(&document, bytes);
         for row in rows {
-            let Place::Lines { first, last, byte_start, byte_end } = row.place else { continue };
+            let (byte_start, byte_end) = match row.place {
+                Place::Lines { first, last, byte_start, byte_end } if first <= last => (byte_start, byte_end),
+                Place::Cells { byte_start: Some(start), byte_end: Some(end), .. } => (start, end),
+                place => return Err(TestCaseError::fail(format!("{place:?}"))),
+            };
             prop_assert!(byte_start < byte_end && byte_end as usize <= bytes.len());
-            prop_assert!(first <= last);
             let mut hit = hit("", &row.text, document.format);
             let stamp = Stamp { bytes: 0, modified_ns: 0 };
-            hit.source = Source { format: document.format, encoding, stamp, hash: [0; 32], runs: row.runs };
+            hit.source =
+                Source { format: document.format, encoding, stamp, hash: [0; 32], runs: row.runs, spots: row.spots };
             for range in sentences(&hit) {
                 let quote = &row.text[range.clone()];
                 let place = stands(&row.text, &hit.source, byte_start as usize, bytes, range, false);
@@ -258,10 +274,10 @@ mod tests {
         #[test]
         fn whatever_is_read_can_be_verified(
             text in "([a-zA-Zäß日😀0-9 .,!?#*_<>&;|`=\\[\\]()-]{0,30}(&amp;|&nbsp;|&eacute;|<b>|</p>|<br>|\\*\\*|\r\n|\n\n|\n|\t|- |> )){0,40}",
-            name in 0..6usize,
+            name in 0..8usize,
             wide in prop::bool::ANY,
         ) {
-            let name = ["a.txt", "a.md", "a.html", "a.rs", "a.csv", "a.toml"][name];
+            let name = ["a.txt", "a.md", "a.html", "a.rs", "a.csv", "a.toml", "a.json", "a.ics"][name];
             if wide {
                 let bytes: Vec<u8> = [0xff, 0xfe].into_iter().chain(text.encode_utf16().flat_map(u16::to_le_bytes)).collect();
                 all_stand(name, &bytes)?;
@@ -273,6 +289,41 @@ mod tests {
         #[test]
         fn old_encodings_can_be_verified(bytes in prop::collection::vec(prop::sample::select(b"abc \n.\xe4\xf6\x80\x92<>&;*#".to_vec()), 0..400), name in 0..3usize) {
             all_stand(["a.txt", "a.md", "a.html"][name], &bytes)?;
+        }
+
+        #[test]
+        fn tables_can_be_verified(text in "(\"([a-zß ,;\n]|\"\"){0,9}\"|[a-z0-9ß ]{0,8}|\")([,;\t\n]|\r\n|\"){0,2}(x|\"\"|[,;]){0,3}") {
+            all_stand("a.csv", text.repeat(3).as_bytes())?;
+        }
+
+        #[test]
+        fn json_can_be_verified(keys in prop::collection::vec(("[a-zé\"\\\\/~\n😀 ]{0,9}", ".{0,30}", 0..4u8), 0..12), ascii in prop::bool::ANY) {
+            let mut values = Vec::new();
+            for (key, value, kind) in keys {
+                values.push(match kind {
+                    0 => serde_json::json!({ key: value }),
+                    1 => serde_json::json!([value, { "n": [1.5, true, null] }]),
+                    2 => serde_json::json!({ "deep": { key: [value] } }),
+                    _ => serde_json::json!(value),
+                });
+            }
+            let mut text = serde_json::to_string_pretty(&values).expect("it is JSON");
+            if ascii {
+                text = text.chars().map(|c| if c.is_ascii() {
+                    c.to_string()
+                } else {
+                    c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect()
+                }).collect();
+            }
+            all_stand("a.json", text.as_bytes())?;
+        }
+
+        #[test]
+        fn calendars_can_be_verified(lines in prop::collection::vec(("(SUMMARY|DTSTART|DESCRIPTION|LOCATION;X=\"a:b\"|X)", "([a-zé ,:]|\\\\n|\\\\,|\\\\|
+ |
+	|20250310T093000Z?){0,20}"), 0..12)) {
+            let body: String = lines.iter().map(|(name, value)| format!("{name}:{value}\r\n")).collect();
+            all_stand("a.ics", format!("BEGIN:VCALENDAR\r\nBEGIN:VEVENT\r\n{body}END:VEVENT\r\n").as_bytes())?;
         }
 
         #[test]

@@ -119,6 +119,12 @@ fn never(entry: &DirEntry, own: &Path) -> Option<Never> {
     (holds("CACHEDIR.TAG") || (holds(crate::record::FILE) && holds(CARD))).then_some(Never::Told)
 }
 
+/// Whether a name begins with a dot, as programs hide what is theirs. Folders of mail have such names too.
+fn is_hidden(entry: &DirEntry) -> bool {
+    let holds = |folder: &str| entry.path().join(folder).is_dir();
+    entry.file_name().to_string_lossy().starts_with('.') && !(holds("cur") && holds("new") && holds("tmp"))
+}
+
 /// What stands beside the record of every map of this program.
 const CARD: &str = "map.json";
 
@@ -130,11 +136,15 @@ pub(crate) fn walk(root: &Path, own: &Path, cancel: &AtomicBool, seen: &mut dyn 
     let mut walked = Walked::default();
     let walk = WalkBuilder::new(root)
         .follow_links(false)
+        .hidden(false)
         .git_global(false)
         .require_git(false)
         .add_custom_ignore_filename(".freeholdignore")
         .sort_by_file_name(std::ffi::OsStr::cmp)
         .filter_entry(move |entry| {
+            if entry.depth() > 0 && is_hidden(entry) {
+                return false;
+            }
             let secret = entry.depth() > 0
                 && entry.file_type().is_some_and(|kind| kind.is_file())
                 && is_secret(&entry.file_name().to_string_lossy());
@@ -193,7 +203,7 @@ fn look(entry: &DirEntry, walked: &mut Walked) {
     }
     if let Some(what) = extract::unreadable(&entry.file_name().to_string_lossy()) {
         let fault = Fault::new(Code::DocumentInvalid, format!("it is {what}"))
-            .hint("export it as text, Markdown, HTML, PDF or DOCX to have it indexed");
+            .hint("export it as text, Markdown, HTML, PDF, DOCX or XLSX to have it indexed");
         walked.skipped.push((path, fault));
         return;
     }

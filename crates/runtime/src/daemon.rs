@@ -90,6 +90,7 @@ pub(crate) fn loaded_row(loaded: Loaded) -> LoadedModel {
         sequences_max: loaded.sequences_max,
         running: loaded.running,
         queued: loaded.queued,
+        parked: loaded.parked,
         resident_bytes: Bytes(loaded.resident_bytes),
         load_ms: Millis(loaded.load_us / 1_000),
         idle_ms: Millis(loaded.idle_ms),

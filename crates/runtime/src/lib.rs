@@ -241,7 +241,7 @@ impl Runtime {
             address: inner.address.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             socket: inner.settings.socket.display().to_string(),
             resident_bytes: daemon::resident_bytes(),
-            asks_running: models.iter().map(|model| model.running + model.queued).sum(),
+            asks_running: models.iter().map(|model| model.running + model.queued + model.parked).sum(),
             models,
             memory: daemon::memory_use(inner),
             maps: inner.maps.summaries(),

@@ -98,6 +98,9 @@ pub struct LoadedModel {
     pub sequences_max: u32,
     pub running: u32,
     pub queued: u32,
+    /// Made to wait after they had begun.
+    #[serde(default)]
+    pub parked: u32,
     pub resident_bytes: Bytes,
     pub load_ms: Millis,
     pub idle_ms: Millis,

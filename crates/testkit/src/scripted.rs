@@ -150,6 +150,8 @@ fn attend(stage: &Stage, script: &Script, receiver: &mut Receiver, log: &Log, mu
                 room.resting = true;
                 stage.report(&Report::Resized { room, fault: None });
             }
+            Directive::Hold { job } => stage.hold(job),
+            Directive::Resume { job } => stage.resume(job),
             Directive::Ping { nonce } => stage.report(&Report::Pong { nonce }),
             // A scripted worker is under no confinement, and says so by what it answers.
             Directive::Probe { job, .. } => stage.report(&Report::Probed { job, errno: 0 }),
@@ -167,6 +169,8 @@ fn name_of(directive: &Directive) -> String {
         Directive::Embed { job, texts } => format!("embed {job} texts={}", texts.len()),
         Directive::Count { job, .. } => format!("count {job}"),
         Directive::Cancel { job } => format!("cancel {job}"),
+        Directive::Hold { job } => format!("hold {job}"),
+        Directive::Resume { job } => format!("resume {job}"),
         Directive::Ping { .. } => "ping".into(),
         Directive::Resize { context_tokens } => format!("resize {context_tokens}"),
         Directive::Rest => "rest".into(),
@@ -182,6 +186,10 @@ fn begin_job(stage: &Stage, script: &Script, begin: Begin) {
         None => ["one", " two", " three"].map(|word| Step::Text(word.to_owned())).to_vec(),
     };
     let cancelled = stage.admit(begin.job);
+    if !matches!(steps.first(), Some(Step::Overflow(..) | Step::Fail(_))) {
+        let (job, prompt_tokens, tokens_max) = (begin.job, count_words(&prompt), begin.tokens_max);
+        stage.report(&Report::Accepted { job, prompt_tokens, tokens_max });
+    }
     let stage = stage.clone();
     std::thread::spawn(move || stage.perform(&begin, count_words(&prompt), &steps, &cancelled));
 }

@@ -19,6 +19,11 @@ pub enum Directive {
     /// Stop a job as soon as possible, in the middle of a prefill too. Answered by `Done` with
     /// `WireFinish::Cancelled`, or by nothing when the job had already ended.
     Cancel { job: JobId },
+    /// Step back: from now on this job takes neither a sequence nor cells of the pool, and makes no text.
+    /// Answered by `Parked`, or by nothing when the job had already ended.
+    Hold { job: JobId },
+    /// Go on with a held job as soon as there is room. Answered by `Resumed` when it has its cells again.
+    Resume { job: JobId },
     /// Are you alive? Answered by `Pong` from the thread that owns the model.
     Ping { nonce: u64 },
     /// Attempt something that confinement must refuse, and say how it went. For `doctor` and tests.
@@ -51,6 +56,8 @@ pub struct Load {
     pub threads: u32,
     /// Layers to put on a GPU; ignored by a CPU backend.
     pub gpu_layers: u32,
+    /// Bytes for the saved states of jobs that step back. One whose state doesn't fit is read again.
+    pub park_bytes: u64,
     /// Refuse to say `Ready` unless the system-call filter and file rules are in force.
     pub confine: bool,
 }
@@ -124,7 +131,13 @@ pub enum Report {
         room: Room,
         fault: Option<WireFault>,
     },
-    /// The prompt was accepted; work starts now.
+    /// The prompt fits and waits for its turn. `tokens_max` is what the job may generate at most.
+    Accepted {
+        job: JobId,
+        prompt_tokens: u32,
+        tokens_max: u32,
+    },
+    /// The first step of the prompt is being computed.
     Started {
         job: JobId,
         prompt_tokens: u32,
@@ -141,6 +154,20 @@ pub enum Report {
     Text {
         job: JobId,
         text: String,
+    },
+    /// The job has given up its sequence and its cells: because it is held, or (`held` is false) because the
+    /// pool has run dry; then it goes on by itself.
+    Parked {
+        job: JobId,
+        held: bool,
+        /// Tokens that it needs cells for when it goes on.
+        tokens: u32,
+        /// Its state is kept, so that it goes on where it stopped. Else all its tokens are read again.
+        saved: bool,
+    },
+    /// A parked job has its cells again.
+    Resumed {
+        job: JobId,
     },
     Done {
         job: JobId,
@@ -244,7 +271,7 @@ pub struct Spent {
     pub prompt_tokens: u32,
     pub cached_tokens: u32,
     pub completion_tokens: u32,
-    /// From receipt to the first prefill step.
+    /// From receipt to the first prefill step, and all time in which the job was parked.
     pub queue_us: u64,
     /// From there to the first token.
     pub prefill_us: u64,

@@ -9,6 +9,7 @@ use crate::ffi::{Backend, Batch, Candidates, Context, Decoded, Sampler, Token};
 use crate::job::Job;
 use crate::link::{Event, Inbox, Outbox, micros};
 use crate::load::{self, Loaded};
+use crate::park::Lot;
 use crate::room::Rooms;
 use crate::serve::{self, Ending};
 use crate::tokens::{self, Tokenizer};
@@ -20,6 +21,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wire::{Begin, Directive, JobId, Report, Spent, WireFault, WireFinish, WireSampling};
+
+mod hold;
 
 /// LIMIT: jobs that wait for a free sequence. The daemon keeps its own queue; this one only bridges gaps.
 const WAITING_MAX: usize = 256;
@@ -43,6 +46,11 @@ pub(crate) struct Generator<'a> {
     waiting: VecDeque<Job>,
     /// Jobs whose prompt is being cut into tokens by another thread.
     reading: Vec<JobId>,
+    /// Jobs that the daemon has told to step back, until it lets them go on.
+    held: Vec<Job>,
+    /// Those of them whose prompt is still being cut.
+    holds: Vec<JobId>,
+    lot: Lot,
     tokenizer: Tokenizer,
     pool: Pool,
     composer: Composer,
@@ -76,7 +84,7 @@ struct Part {
 
 impl<'a> Generator<'a> {
     pub(crate) fn new(loaded: Loaded, inbox: &'a Inbox, outbox: &'a Outbox) -> Self {
-        let Loaded { mut context, rooms, ready, batch_tokens, cpu, .. } = loaded;
+        let Loaded { mut context, rooms, ready, batch_tokens, cpu, park_bytes, .. } = loaded;
         let interrupt = inbox.interrupt();
         context.set_abort(Arc::new(move || interrupt.is_due()));
         let pool = Pool { cells: context.cells() };
@@ -89,6 +97,9 @@ impl<'a> Generator<'a> {
             slots: (0..ready.sequences_max).map(|_| None).collect(),
             waiting: VecDeque::new(),
             reading: Vec::new(),
+            held: Vec::new(),
+            holds: Vec::new(),
+            lot: Lot::new(park_bytes),
             tokenizer,
             pool,
             composer: Composer::default(),
@@ -144,6 +155,8 @@ impl<'a> Generator<'a> {
             Directive::Cancel { job } => self.end_by_id(job, WireFinish::Cancelled),
             Directive::Resize { context_tokens } => self.resize(context_tokens),
             Directive::Rest => self.rest(),
+            Directive::Hold { job } => self.hold(job),
+            Directive::Resume { job } => self.resume(job),
             Directive::Embed { job, .. } => {
                 let fault = WireFault::Unfit("this worker generates text; vectors come from an embedding model".into());
                 self.outbox.send(Report::Failed { job: Some(job), fault });
@@ -168,7 +181,8 @@ impl<'a> Generator<'a> {
             return Ok(());
         }
         let tokens = serve::prompt_tokens(self.context.model(), &begin.prompt, begin.add_bos)?;
-        self.waiting.push_back(self.accept(&begin, received, tokens)?);
+        let job = self.accept(&begin, received, tokens)?;
+        self.queue(job);
         Ok(())
     }
 
@@ -177,8 +191,11 @@ impl<'a> Generator<'a> {
         let Some(place) = self.reading.iter().position(|id| *id == begin.job) else { return };
         self.reading.remove(place);
         match tokens.and_then(|tokens| self.accept(begin, received, tokens)) {
-            Ok(job) => self.waiting.push_back(job),
-            Err(fault) => self.outbox.send(Report::Failed { job: Some(begin.job), fault }),
+            Ok(job) => self.queue(job),
+            Err(fault) => {
+                self.holds.retain(|id| *id != begin.job);
+                self.outbox.send(Report::Failed { job: Some(begin.job), fault });
+            }
         }
     }
 
@@ -206,7 +223,7 @@ impl<'a> Generator<'a> {
 
     fn is_known(&self, id: JobId) -> bool {
         self.slots.iter().flatten().any(|running| running.job.id == id)
-            || self.waiting.iter().any(|job| job.id == id)
+            || self.waiting.iter().chain(&self.held).any(|job| job.id == id)
             || self.reading.contains(&id)
     }
 
@@ -215,7 +232,8 @@ impl<'a> Generator<'a> {
         let now = Instant::now();
         let over = |job: &Job| job.deadline.is_some_and(|deadline| deadline <= now);
         let running = self.slots.iter().flatten().map(|running| &running.job);
-        let late: Vec<JobId> = running.chain(&self.waiting).filter(|job| over(job)).map(|job| job.id).collect();
+        let late: Vec<JobId> =
+            running.chain(&self.waiting).chain(&self.held).filter(|job| over(job)).map(|job| job.id).collect();
         for id in late {
             self.end_by_id(id, WireFinish::Deadline);
         }
@@ -234,8 +252,7 @@ impl<'a> Generator<'a> {
                 return;
             }
             let Some(job) = self.waiting.pop_front() else { return };
-            self.admitted += 1;
-            self.slots[slot] = Some(Running { job, order: self.admitted });
+            self.place(slot, job);
         }
     }
 
@@ -336,16 +353,6 @@ impl<'a> Generator<'a> {
         slots.into_iter().map(|(_, slot)| slot).collect()
     }
 
-    /// Gives a job's cells back; it is read again when there is room, and its text goes on unbroken.
-    fn step_back(&mut self, slot: usize) {
-        self.flush(slot);
-        if let Some(mut running) = self.slots[slot].take() {
-            self.context.forget(sequence(slot), 0);
-            running.job.past = 0;
-            self.waiting.push_front(running.job);
-        }
-    }
-
     /// The cache has no room though the count says so (caches of some models have other rules).
     fn make_room(&mut self) {
         let order = self.oldest_first();
@@ -433,8 +440,12 @@ impl<'a> Generator<'a> {
             && let Some(job) = self.waiting.remove(place)
         {
             self.outbox.send(Report::Done { job: id, finish, spent: job.spent(Instant::now()) });
+        } else if let Some(place) = self.held.iter().position(|job| job.id == id) {
+            let job = self.held.remove(place);
+            self.outbox.send(Report::Done { job: id, finish, spent: job.spent(Instant::now()) });
         } else if let Some(place) = self.reading.iter().position(|reading| *reading == id) {
             self.reading.remove(place);
+            self.holds.retain(|held| *held != id);
             self.outbox.send(Report::Done { job: id, finish, spent: Spent::default() });
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::ffi::{Sampler, Token};
 use crate::link::micros;
+use crate::park::Saved;
 use batch::{stop::Stops, utf8::Assembler};
 use std::time::{Duration, Instant};
 use wire::{JobId, Spent, WireFinish};
@@ -18,6 +19,8 @@ pub(crate) struct Job {
     pub(crate) prompt_tokens: u32,
     /// How many of `tokens` are in the cache.
     pub(crate) past: u32,
+    /// What was in the cache when it stepped back.
+    pub(crate) saved: Option<Saved>,
     /// Most tokens to generate; at least one.
     pub(crate) tokens_max: u32,
     pub(crate) sampler: Sampler,
@@ -29,6 +32,10 @@ pub(crate) struct Job {
     first_token: Option<Instant>,
     last_token: Option<Instant>,
     reported: Option<Instant>,
+    /// Since when it waits to go on.
+    paused: Option<Instant>,
+    /// Time that it has waited so: before its first token, and after it.
+    pauses: [Duration; 2],
     /// Text that is to go with the next frame.
     unsent: String,
     sent: Option<Instant>,
@@ -59,6 +66,7 @@ impl Job {
             prompt_tokens: u32::try_from(tokens.len()).unwrap_or(u32::MAX),
             tokens,
             past: 0,
+            saved: None,
             tokens_max,
             sampler,
             deadline: (begin.deadline_ms > 0).then(|| received + Duration::from_millis(begin.deadline_ms)),
@@ -69,6 +77,8 @@ impl Job {
             first_token: None,
             last_token: None,
             reported: None,
+            paused: None,
+            pauses: [Duration::ZERO; 2],
             unsent: String::new(),
             sent: None,
         }
@@ -108,6 +118,26 @@ impl Job {
     /// Whether it waits for its next token only, and not for its prompt to be read.
     pub(crate) fn is_running(&self) -> bool {
         self.generated() > 0 && self.pending() == 1
+    }
+
+    /// Whether a step of it was computed.
+    pub(crate) fn has_started(&self) -> bool {
+        self.started.is_some()
+    }
+
+    /// It steps back. Once said, it counts until it goes on.
+    pub(crate) fn pause(&mut self, now: Instant) {
+        self.paused.get_or_insert(now);
+    }
+
+    /// Whether it had stepped back, and goes on now.
+    pub(crate) fn go_on(&mut self, now: Instant) -> bool {
+        let Some(since) = self.paused.take() else { return false };
+        if self.has_started() {
+            let after_first = usize::from(self.first_token.is_some());
+            self.pauses[after_first] += now.saturating_duration_since(since);
+        }
+        true
     }
 
     /// Notes the first step. The answer, once: how long it had waited.
@@ -168,13 +198,18 @@ impl Job {
             (Some(from), Some(to)) => micros(to.saturating_duration_since(from)),
             _ => 0,
         };
+        let [mut reading, writing] = self.pauses;
+        if let (Some(since), true, None) = (self.paused, self.has_started(), self.first_token) {
+            reading += now.saturating_duration_since(since);
+        }
+        let (reading, writing) = (micros(reading), micros(writing));
         Spent {
             prompt_tokens: self.prompt_tokens,
             cached_tokens: 0,
             completion_tokens: self.generated(),
-            queue_us: between(Some(self.received), self.started.or(Some(now))),
-            prefill_us: between(self.started, self.first_token.or(Some(now))),
-            decode_us: between(self.first_token, self.last_token),
+            queue_us: between(Some(self.received), self.started.or(Some(now))) + reading + writing,
+            prefill_us: between(self.started, self.first_token.or(Some(now))).saturating_sub(reading),
+            decode_us: between(self.first_token, self.last_token).saturating_sub(writing),
         }
     }
 }
@@ -244,6 +279,24 @@ mod tests {
         let spent = job.spent(start + Duration::from_secs(1));
         assert_eq!((spent.queue_us, spent.prefill_us, spent.decode_us), (5000, 20_000, 4000));
         assert_eq!((spent.prompt_tokens, spent.completion_tokens), (3, 2));
+    }
+
+    #[test]
+    fn time_in_which_it_had_stepped_back_counts_as_waiting() {
+        let mut job = job(&[], 10);
+        let at = |ms: u64| Duration::from_millis(ms);
+        let received = job.received;
+        job.start(received);
+        job.pause(received + at(10));
+        assert_eq!(job.spent(received + at(15)).queue_us, 5000);
+        job.pause(received + at(12));
+        assert!(job.go_on(received + at(30)) && !job.go_on(received + at(31)));
+        job.take(5, b"a", received + at(50));
+        job.pause(received + at(60));
+        job.go_on(received + at(160));
+        job.take(6, b"b", received + at(170));
+        let spent = job.spent(received + at(999));
+        assert_eq!((spent.queue_us, spent.prefill_us, spent.decode_us), (120_000, 30_000, 20_000));
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub(crate) struct Loaded {
     /// Most tokens in one step; of an embedder, in a step of several texts.
     pub(crate) batch_tokens: u32,
     pub(crate) embed: bool,
+    /// For states of jobs that step back.
+    pub(crate) park_bytes: u64,
     /// Where threads come from.
     pub(crate) cpu: Backend,
 }
@@ -98,7 +100,7 @@ pub(crate) fn load(receiver: &mut Receiver, sender: &mut Sender) -> Result<Loade
         protection,
     };
     let batch_tokens = sizes.map_or(load.batch_tokens, |sizes| sizes.together);
-    Ok(Loaded { context, rooms, ready, batch_tokens, embed: load.embed, cpu })
+    Ok(Loaded { context, rooms, ready, batch_tokens, embed: load.embed, park_bytes: load.park_bytes, cpu })
 }
 
 fn check(load: &Load, parts: &[OwnedFd]) -> Result<(), WireFault> {
@@ -328,6 +330,7 @@ mod tests {
                 batch_tokens,
                 threads: 1,
                 gpu_layers: 0,
+                park_bytes: 0,
                 confine: true,
             };
             let EmbedSizes { window, step, together } = EmbedSizes::of(&load, trained);

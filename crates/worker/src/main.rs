@@ -11,6 +11,7 @@ mod generate;
 mod job;
 mod link;
 mod load;
+mod park;
 mod reference;
 mod room;
 mod selftest;

@@ -141,7 +141,13 @@ impl Rooms {
         if let Err(fault) = check_memory(context_tokens, model.cache_bytes_per_token(), memory_bytes()) {
             return (Vec::new(), Err(fault));
         }
-        let states: Vec<Option<Vec<u8>>> = live.iter().map(|sequence| context.save(*sequence)).collect();
+        let states: Vec<Option<Vec<u8>>> = live
+            .iter()
+            .map(|sequence| {
+                let bytes = context.state_bytes(*sequence);
+                context.save_state(*sequence, bytes)
+            })
+            .collect();
         let before = self.options.context_tokens;
         if !self.resting
             && let Err(fault) = self.keep_place(context)
@@ -155,8 +161,9 @@ impl Rooms {
         }
         let mut lost = Vec::new();
         for (place, (sequence, state)) in live.iter().zip(&states).enumerate() {
-            let kept = !self.resting && state.as_ref().is_some_and(|state| context.restore(*sequence, state));
+            let kept = !self.resting && state.as_ref().is_some_and(|state| context.restore_state(*sequence, state));
             if !kept {
+                context.forget(*sequence, 0);
                 lost.push(place);
             }
         }

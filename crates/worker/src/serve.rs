@@ -84,9 +84,12 @@ pub(crate) fn answer(directive: Directive, model: &Model, outbox: &Outbox) -> Op
         }),
         Directive::Load(_) => return Some(Ending::Broken("a second model was to be loaded".into())),
         Directive::Shutdown => return Some(Ending::Asked),
+        // An embedder's lists are short: one that is held goes on.
         Directive::Begin(_)
         | Directive::Embed { .. }
         | Directive::Cancel { .. }
+        | Directive::Hold { .. }
+        | Directive::Resume { .. }
         | Directive::Resize { .. }
         | Directive::Rest => {}
     }

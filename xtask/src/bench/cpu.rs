@@ -22,6 +22,8 @@ const INTEGER_WEIGHTS: [&str; 4] = ["Q8_0", "Q4_1", "Q4_0", "Q4_K"];
 /// Dot products of bytes: AVX-VNNI and AVX-512 VNNI, AMX, ARM.
 const DOT_INSTRUCTIONS: [&str; 6] = ["vpdpbusd", "vpdpbusds", "tdpbssd", "tdpbusd", "sdot", "smmla"];
 
+const LIMIT_ROUNDS: u32 = 3;
+
 /// Speed by weights and code path, in giga-operations per second.
 type Speeds = BTreeMap<(String, String), Vec<f64>>;
 
@@ -42,16 +44,7 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
         bail!("no CPU backend was built");
     }
     let rounds = if options.quick { 1 } else { 9 };
-    let mut tested: Vec<Tested> = backends
-        .iter()
-        .map(|backend| Tested {
-            file: backend.file.clone(),
-            variant: backend.variant.clone(),
-            features: Vec::new(),
-            speeds: Speeds::new(),
-            wrong: 0,
-        })
-        .collect();
+    let mut tested: Vec<Tested> = backends.iter().map(|backend| Tested::new(&backend.file, &backend.variant)).collect();
     // Rounds outside, backends inside: a drift of the machine hits all alike.
     for _ in 0..rounds {
         for one in &mut tested {
@@ -85,7 +78,27 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
     Ok(report.finish(options.json))
 }
 
+/// The best of a few rounds of products with these weights: what this processor does at most.
+///
+/// # Errors
+/// When no backend was built or it tries no such product.
+pub(super) fn best_gops(native: &NativeDir, weights: &str) -> Result<f64> {
+    let backend = native.backends.iter().find(|backend| backend.kind == "cpu").context("no CPU backend was built")?;
+    let mut tested = Tested::new(&backend.file, &backend.variant);
+    for _ in 0..LIMIT_ROUNDS {
+        tested.round(native)?;
+    }
+    let speeds =
+        tested.speeds.iter().filter(|((name, _), _)| name == weights).flat_map(|(_, gops)| gops.iter().copied());
+    speeds.max_by(f64::total_cmp).with_context(|| format!("the self-test tries no product of {weights}"))
+}
+
 impl Tested {
+    fn new(file: &str, variant: &str) -> Self {
+        let (file, variant) = (file.to_string(), variant.to_string());
+        Self { file, variant, features: Vec::new(), speeds: Speeds::new(), wrong: 0 }
+    }
+
     fn round(&mut self, native: &NativeDir) -> Result<()> {
         let file = native.path.join(&self.file);
         let said = place::output(Command::new(&native.worker).arg("selftest").arg(&file))?;

@@ -88,8 +88,7 @@ impl Freehold {
     /// # Errors
     /// When the command fails or prints something else.
     pub(crate) fn json(&self, home: &Path, args: &[&str]) -> Result<Value> {
-        let text = place::output(self.command(home).args(args).arg("--json"))?;
-        serde_json::from_str(&text).with_context(|| format!("`freehold {} --json` printed no JSON", args.join(" ")))
+        json(&mut self.command(home), args)
     }
 
     /// The starter models in a home that only chores use, pulled once.
@@ -124,11 +123,18 @@ impl Freehold {
     }
 }
 
+fn json(command: &mut Command, args: &[&str]) -> Result<Value> {
+    let text = place::output(command.args(args).arg("--json"))?;
+    serde_json::from_str(&text).with_context(|| format!("`freehold {} --json` printed no JSON", args.join(" ")))
+}
+
 /// A running daemon; dropping it stops it.
 #[derive(Debug)]
 pub(crate) struct Daemon<'a> {
     freehold: &'a Freehold,
     home: PathBuf,
+    /// Every command must name what the daemon was started with.
+    settings: Vec<(String, String)>,
     child: Child,
     /// `http://127.0.0.1:PORT`.
     pub(crate) address: String,
@@ -140,6 +146,14 @@ impl<'a> Daemon<'a> {
     /// # Errors
     /// When it doesn't serve within its time; its log is named.
     pub(crate) fn start(freehold: &'a Freehold, starter: &Starter) -> Result<Self> {
+        Self::start_with(freehold, &[&starter.chat, &starter.embed], &[])
+    }
+
+    /// Starts a daemon with these settings in an empty home and adds models in place.
+    ///
+    /// # Errors
+    /// When it doesn't serve within its time; its log is named.
+    pub(crate) fn start_with(freehold: &'a Freehold, models: &[&Path], settings: &[(&str, String)]) -> Result<Self> {
         let cache = place::cache()?;
         let home = cache.join("bench-home");
         let _ = std::fs::remove_dir_all(&home);
@@ -147,8 +161,11 @@ impl<'a> Daemon<'a> {
         std::fs::create_dir_all(cache.join("logs"))?;
         let log = cache.join("logs/bench-daemon.log");
         let out = File::create(&log)?;
-        let child = freehold.command(&home).arg("serve").stdout(out.try_clone()?).stderr(out).spawn()?;
-        let mut daemon = Self { freehold, home, child, address: String::new() };
+        let settings: Vec<_> = settings.iter().map(|(name, value)| ((*name).to_string(), value.clone())).collect();
+        let mut serve = freehold.command(&home);
+        serve.arg("serve").envs(settings.clone());
+        let child = serve.stdout(out.try_clone()?).stderr(out).spawn()?;
+        let mut daemon = Self { freehold, home, settings, child, address: String::new() };
         let start = Instant::now();
         daemon.address = loop {
             if let Some(address) = daemon.status().ok().and_then(|status| Some(status["address"].as_str()?.to_string()))
@@ -160,9 +177,9 @@ impl<'a> Daemon<'a> {
             }
             std::thread::sleep(Duration::from_millis(50));
         };
-        for model in [&starter.chat, &starter.embed] {
+        for model in models {
             let model = model.to_str().context("a model's path isn't UTF-8")?;
-            freehold.json(&daemon.home, &["models", "add", model])?;
+            daemon.json(&["models", "add", model])?;
         }
         Ok(daemon)
     }
@@ -178,17 +195,61 @@ impl<'a> Daemon<'a> {
     /// # Errors
     /// When it doesn't answer.
     pub(crate) fn status(&self) -> Result<Value> {
-        self.freehold.json(&self.home, &["status"])
+        self.json(&["status"])
+    }
+
+    /// # Errors
+    /// When the command fails or prints no JSON.
+    pub(crate) fn json(&self, args: &[&str]) -> Result<Value> {
+        json(&mut self.command(), args)
+    }
+
+    /// What `status` says of the loaded model in this file.
+    ///
+    /// # Errors
+    /// When it isn't loaded.
+    pub(crate) fn loaded(&self, model: &Path) -> Result<Loaded> {
+        let models = self.json(&["models"])?;
+        let rows = models["models"].as_array().or(models.as_array()).context("`freehold models` lists nothing")?;
+        let path = model.to_str().context("a model's path isn't UTF-8")?;
+        let row = rows.iter().find(|row| row["path"] == path).context("the model isn't listed")?;
+        let status = self.status()?;
+        let mut loaded = status["models"].as_array().into_iter().flatten();
+        let facts = loaded.find(|one| one["name"] == row["name"]);
+        let facts = facts.with_context(|| format!("`{}` isn't loaded", model.display()))?;
+        Ok(Loaded { facts: facts.clone() })
     }
 
     pub(crate) fn command(&self) -> Command {
-        self.freehold.command(&self.home)
+        let mut command = self.freehold.command(&self.home);
+        command.envs(self.settings.clone());
+        command
+    }
+}
+
+/// A loaded model, as `freehold status --json` tells it.
+#[derive(Debug, Clone)]
+pub(crate) struct Loaded {
+    pub(crate) facts: Value,
+}
+
+impl Loaded {
+    /// # Errors
+    /// When `status` has no such number.
+    pub(crate) fn number(&self, name: &str) -> Result<u32> {
+        let number = self.facts[name].as_u64().and_then(|number| u32::try_from(number).ok());
+        number.with_context(|| format!("`freehold status` names no `{name}`"))
+    }
+
+    /// A list as words.
+    pub(crate) fn words(&self, name: &str) -> String {
+        self.facts[name].as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
     }
 }
 
 impl Drop for Daemon<'_> {
     fn drop(&mut self) {
-        let _ = place::output(self.freehold.command(&self.home).arg("stop"));
+        let _ = place::output(self.command().arg("stop"));
         let start = Instant::now();
         while matches!(self.child.try_wait(), Ok(None)) {
             if start.elapsed() > Duration::from_secs(STOP_SECONDS_MAX) {

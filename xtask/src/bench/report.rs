@@ -27,13 +27,18 @@ pub(crate) struct Goal {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Bound {
     AtLeast(f64),
+    Above(f64),
     Below(f64),
 }
+
+/// "No worse" leaves this much open at most: an interval that is wider proves nothing.
+const NO_WORSE_LOW_MIN: f64 = 0.95;
 
 impl Bound {
     fn holds(self, value: f64) -> bool {
         match self {
             Bound::AtLeast(bound) => value >= bound,
+            Bound::Above(bound) => value > bound,
             Bound::Below(bound) => value < bound,
         }
     }
@@ -41,6 +46,7 @@ impl Bound {
     fn words(self) -> String {
         match self {
             Bound::AtLeast(bound) => format!(">= {bound}"),
+            Bound::Above(bound) => format!("> {bound}"),
             Bound::Below(bound) => format!("< {bound}"),
         }
     }
@@ -64,7 +70,7 @@ impl Goal {
     /// lies on the right side of the bound: a lucky mean doesn't do.
     pub(super) fn beside(name: &str, (measured, peer): (f64, f64), unit: &str, ratio: Estimate, bound: Bound) -> Self {
         let worst = match bound {
-            Bound::AtLeast(_) => ratio.low,
+            Bound::AtLeast(_) | Bound::Above(_) => ratio.low,
             Bound::Below(_) => ratio.high,
         };
         Self {
@@ -76,6 +82,37 @@ impl Goal {
             ratio: Some(ratio.mean),
             interval: Some((ratio.low, ratio.high)),
             met: bound.holds(worst),
+        }
+    }
+}
+
+impl Goal {
+    /// A value that must be no worse than the peer's: the interval reaches 1, and is narrow enough to
+    /// mean something.
+    pub(super) fn no_worse(name: &str, (measured, peer): (f64, f64), unit: &str, ratio: Estimate) -> Self {
+        Self {
+            name: name.into(),
+            measured,
+            peer: Some(peer),
+            unit: unit.into(),
+            goal: format!("no worse: ratio reaches 1, whole interval >= {NO_WORSE_LOW_MIN}"),
+            ratio: Some(ratio.mean),
+            interval: Some((ratio.low, ratio.high)),
+            met: ratio.high >= 1.0 && ratio.low >= NO_WORSE_LOW_MIN,
+        }
+    }
+
+    /// A goal that couldn't be tried here; that is no success.
+    pub(super) fn skipped(name: &str, why: &str) -> Self {
+        Self {
+            name: name.into(),
+            measured: f64::NAN,
+            peer: None,
+            unit: "–".into(),
+            goal: format!("skipped: {why}"),
+            ratio: None,
+            interval: None,
+            met: false,
         }
     }
 }
@@ -211,6 +248,7 @@ impl Report {
 /// Three to four digits that count.
 pub(crate) fn figure(value: f64) -> String {
     match value.abs() {
+        _ if value.is_nan() => "–".into(),
         size if size >= 100.0 || size == 0.0 => format!("{value:.0}"),
         size if size >= 10.0 => format!("{value:.1}"),
         size if size >= 1.0 => format!("{value:.2}"),
@@ -230,6 +268,25 @@ mod tests {
         assert!(Goal::plain("x", 39.0, "MB", Bound::Below(40.0)).met);
         assert!(!Goal::plain("x", 40.0, "MB", Bound::Below(40.0)).met);
         assert!(!Goal::plain("x", f64::NAN, "MB", Bound::Below(40.0)).met, "no figure is no success");
+    }
+
+    #[test]
+    fn no_worse_reaches_one_and_is_no_guess() {
+        let goal = |low, high| {
+            let ratio = Estimate { mean: f64::midpoint(low, high), low, high, count: 9 };
+            Goal::no_worse("x", (1.0, 1.0), "tokens/s", ratio).met
+        };
+        assert!(goal(0.96, 1.01) && goal(1.1, 1.2));
+        assert!(!goal(0.96, 0.99), "it is slower");
+        assert!(!goal(0.5, 2.0), "nobody knows");
+        assert!(!goal(f64::NEG_INFINITY, f64::INFINITY));
+    }
+
+    #[test]
+    fn what_was_skipped_is_not_met_and_says_why() {
+        let goal = Goal::skipped("speed", "control groups can't be written here");
+        assert!(!goal.met && goal.goal.starts_with("skipped: control groups"));
+        assert_eq!(figure(goal.measured), "–");
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use super::daemon::{Daemon, Freehold, Profile};
 use super::report::{Bound, Goal, Report, Table, figure};
 use super::stat::{self, median};
-use super::{Options, Watch};
+use super::{Options, Watch, process};
 use crate::place;
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
@@ -175,12 +175,8 @@ impl Rest {
         let before = switches(Path::new(&tasks))?;
         std::thread::sleep(Duration::from_secs(seconds));
         let wake_ups = woken(&before, &switches(Path::new(&tasks))?);
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let kib = field(&status, "VmRSS:").context("the system tells no resident size")?;
-        Ok(Self {
-            resident_mb: kib as f64 * 1024.0 / 1e6,
-            wake_ups_per_minute: wake_ups as f64 * 60.0 / seconds as f64,
-        })
+        let bytes = process::memory(pid, "VmRSS:")?;
+        Ok(Self { resident_mb: bytes as f64 / 1e6, wake_ups_per_minute: wake_ups as f64 * 60.0 / seconds as f64 })
     }
 }
 
@@ -191,7 +187,7 @@ fn switches(tasks: &Path) -> Result<BTreeMap<OsString, u64>> {
         let task = task?;
         // A thread may end while we look.
         let Ok(status) = std::fs::read_to_string(task.path().join("status")) else { continue };
-        let count = |name| field(&status, name).unwrap_or(0);
+        let count = |name| process::field(&status, name).unwrap_or(0);
         let both = count("voluntary_ctxt_switches:") + count("nonvoluntary_ctxt_switches:");
         counts.insert(task.file_name(), both);
     }
@@ -206,22 +202,9 @@ fn woken(before: &BTreeMap<OsString, u64>, after: &BTreeMap<OsString, u64>) -> u
     there.sum::<u64>() + gone as u64
 }
 
-fn field(status: &str, name: &str) -> Option<u64> {
-    status.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_systems_words_are_read() {
-        let status = "Name:\tx\nVmRSS:\t   12345 kB\nvoluntary_ctxt_switches:\t7\nnonvoluntary_ctxt_switches:\t2\n";
-        assert_eq!(field(status, "VmRSS:"), Some(12345));
-        assert_eq!(field(status, "voluntary_ctxt_switches:"), Some(7));
-        assert_eq!(field(status, "nonvoluntary_ctxt_switches:"), Some(2));
-        assert_eq!(field(status, "VmSwap:"), None);
-    }
 
     #[test]
     fn the_closing_line_tells_the_workers_work() {

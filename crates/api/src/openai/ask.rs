@@ -4,18 +4,24 @@
 //! can't give (JSON only, a forced tool call, log probabilities) is refused, never dropped.
 //! Parameters that a caller leaves out are `base::Sampling`'s defaults (temperature 0.8, top_k 40,
 //! top_p 0.95, min_p 0.05), which are llama.cpp's own; OpenAI's service would take temperature 1.
+//!
+//! One field is an extension: `priority`. `"batch"` may wait and makes room for others, `"interactive"` (the
+//! default) is somebody's question. A whole number, as vLLM has it, is read too: above 0 means batch. Without
+//! it, OpenAI's `"service_tier": "flex"` means batch.
 
+use crate::caller;
 use crate::field::{Fields, invalid, kind, wrong};
 use crate::reply::Refusal;
-use base::{AppId, Ask, Code, Fault, Limits, Message, Role, Sampling};
+use axum::http::HeaderMap;
+use base::{Ask, Code, Fault, Limits, Message, Priority, Role, Sampling};
 use serde_json::{Map, Value};
-
-/// The app that callers of this dialect are: they don't say who they are.
-const APP: &str = "openai-api";
 
 /// A chat request as it came.
 #[derive(Debug)]
-pub(crate) struct ChatBody(pub(crate) Map<String, Value>);
+pub(crate) struct ChatBody {
+    pub(crate) headers: HeaderMap,
+    pub(crate) object: Map<String, Value>,
+}
 
 /// A chat request that can be answered.
 #[derive(Debug)]
@@ -30,18 +36,40 @@ impl TryFrom<ChatBody> for ChatCall {
     type Error = Refusal;
 
     fn try_from(body: ChatBody) -> Result<Self, Refusal> {
-        let fields = Fields::top(&body.0);
+        let fields = Fields::top(&body.object);
         refuse_constraints(&fields)?;
         let model = fields.text("model")?.unwrap_or("").to_string();
         let messages = messages(&fields)?;
         let limits = Limits { tokens_max: tokens_max(&fields)?, deadline_ms: None };
-        let ask = Ask::new(AppId(APP.into()), model, messages, sampling(&fields)?, stop(&fields)?, limits)?;
+        // Some clients send a number; whatever it is, it names nobody here.
+        let user = fields.get("user").and_then(Value::as_str);
+        let app = caller::app(&body.headers, user);
+        let ask = Ask::new(app, model, messages, sampling(&fields)?, stop(&fields)?, limits)?;
+        let ask = Ask { priority: priority(&fields)?, ..ask };
         let stream = fields.flag("stream")?.unwrap_or(false);
         let include_usage = match fields.object("stream_options")? {
             Some(options) => options.flag("include_usage")?.unwrap_or(false),
             None => false,
         };
         Ok(Self { ask, stream, include_usage })
+    }
+}
+
+fn priority(fields: &Fields<'_>) -> Result<Priority, Refusal> {
+    let hint = "use \"interactive\" or \"batch\"";
+    match fields.get("priority") {
+        None if fields.get("service_tier").and_then(Value::as_str) == Some("flex") => Ok(Priority::Batch),
+        None => Ok(Priority::Interactive),
+        Some(Value::String(word)) => match word.as_str() {
+            "interactive" => Ok(Priority::Interactive),
+            "batch" => Ok(Priority::Batch),
+            other => Err(invalid("priority", &format!("is `{other}`"), hint)),
+        },
+        Some(Value::Number(_)) => {
+            let number = fields.whole("priority")?.unwrap_or(0);
+            Ok(if number > 0 { Priority::Batch } else { Priority::Interactive })
+        }
+        Some(other) => Err(wrong("priority", "a string or a whole number", other)),
     }
 }
 

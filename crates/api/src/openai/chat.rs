@@ -49,7 +49,8 @@ pub(crate) async fn complete(
     State(runtime): State<Runtime>,
     request: Request<Body>,
 ) -> Result<Response<Body>, Refusal> {
-    let call = ChatCall::try_from(ChatBody(body::object(request).await?))?;
+    let headers = request.headers().clone();
+    let call = ChatCall::try_from(ChatBody { headers, object: body::object(request).await? })?;
     let model = model_name(&runtime, &call.ask.model);
     let answer = runtime.chat(call.ask)?;
     let heading = Heading { id: fresh_id("chatcmpl-"), created: unix_now(), model, include_usage: call.include_usage };

@@ -8,7 +8,7 @@ use crate::flow::{Flow, joined};
 use crate::link::{Lines, Link};
 use crate::screen::Screen;
 use api::native::{ChatEvent, ChatRequest};
-use base::{Code, Delta, Fault, Finish, Limits, Message, Role, Sampling, Usage};
+use base::{Code, Delta, Fault, Finish, Limits, Message, Priority, Role, Sampling, Usage};
 use serde::Serialize;
 use std::io::{BufRead, Read, Write};
 use std::path::Path;
@@ -59,6 +59,9 @@ pub(crate) struct Args {
     /// Most tokens to generate
     #[arg(long)]
     tokens: Option<u32>,
+    /// It can wait: questions of others go first
+    #[arg(long)]
+    batch: bool,
     /// Print one JSON object when the one answer is done
     #[arg(long)]
     pub(crate) json: bool,
@@ -103,6 +106,7 @@ pub(crate) async fn run(args: Args, context: Context) -> Outcome {
         },
         stop: args.stop.clone(),
         limits: Limits { tokens_max: args.tokens, deadline_ms: None },
+        priority: if args.batch { Priority::Batch } else { Priority::Interactive },
     };
     let link = tokio::select! {
         link = Link::open(&context) => link?,

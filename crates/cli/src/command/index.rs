@@ -14,9 +14,10 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
-Reads Markdown, HTML, text, source code, PDF, DOCX and e-mail in a confined
-process. Run it again to bring the index up to date: only what has changed is
-read. Your files stay as they are.
+Reads Markdown, HTML, text, source code, PDF, office documents (DOCX, XLSX, PPTX,
+ODT, ODS, ODP), EPUB, CSV, JSON, calendars and e-mail with its attachments in a
+confined process. Run it again to bring the index up to date: only what has
+changed is read. Your files stay as they are.
 
 Examples:
   freehold index ~/Documents

@@ -117,10 +117,11 @@ fn text(status: &Status, screen: &Screen) -> String {
 fn model_lines(model: &LoadedModel, width: usize) -> Vec<String> {
     let features = if model.features.is_empty() { String::new() } else { format!(" ({})", model.features.join(", ")) };
     let ms = |ms: base::Millis| span(ms.0.saturating_mul(1_000));
-    let state = match (model.running, model.queued) {
-        (0, 0) if model.state == "resting" => format!("resting, idle for {}", ms(model.idle_ms)),
-        (0, 0) => format!("idle for {}", ms(model.idle_ms)),
-        (running, queued) => format!("{running} running, {queued} waiting"),
+    let state = match (model.running, model.queued, model.parked) {
+        (0, 0, 0) if model.state == "resting" => format!("resting, idle for {}", ms(model.idle_ms)),
+        (0, 0, 0) => format!("idle for {}", ms(model.idle_ms)),
+        (running, queued, 0) => format!("{running} running, {queued} waiting"),
+        (running, queued, parked) => format!("{running} running, {queued} waiting, {parked} parked"),
     };
     let facts = [
         format!("{}{features}", model.devices.join(", ")),

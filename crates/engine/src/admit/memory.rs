@@ -4,8 +4,9 @@
 //! has its turn first, so that two that don't fit together both get on.
 
 use super::{Action, Admission, Event, Model, ModelKey, Phase, WorkerKey};
+use crate::park;
 use crate::plan::{self, Plan};
-use crate::residency::{self, Holding, Request, Use, Verdict};
+use crate::residency::{self, Cost, Holding, Request, Use, Verdict};
 use base::{Bytes, Fault};
 
 /// What the rim knows of a model's memory.
@@ -24,6 +25,8 @@ pub(super) struct Share {
     pub(super) needs: Option<Needs>,
     /// Tokens of the pool that was granted; 0 without a worker.
     pub(super) granted: u32,
+    /// Bytes that it may keep states of parked asks in.
+    park_bytes: u64,
     /// The larger pool that the worker has been granted and not yet made.
     growing: Option<u32>,
     /// Told that there is no more, and not yet heard of.
@@ -95,6 +98,10 @@ impl Share {
         self.rest == Rest::Awake && !self.gives_way(now)
     }
 
+    pub(super) fn is_awake(&self) -> bool {
+        self.rest == Rest::Awake
+    }
+
     /// Its turn is over, and another waits.
     fn gives_way(&self, now: u64) -> bool {
         let turn_ends = self.ready_at.saturating_add(TURN_LOADS.saturating_mul(self.reload_ms));
@@ -120,6 +127,7 @@ impl Model {
             }
             None => cost.of(share.granted),
         };
+        let awake = awake.saturating_add(share.park_bytes);
         let bytes = if share.rest == Rest::Resting { cost.resting() } else { awake };
         let ready = matches!(self.phase, Phase::Ready { .. });
         let wanted = !(self.queue.is_empty() || share.gives_way(now));
@@ -146,7 +154,9 @@ impl Model {
     fn request(&self, key: ModelKey) -> Option<(Request<ModelKey>, Errand)> {
         let share = &self.share;
         let plan = share.needs.as_ref()?.plan;
-        let request = |least, wanted| Request { key, cost: plan.cost, least, wanted };
+        let compute = plan.cost.compute.saturating_add(share.park_bytes);
+        let cost = Cost { compute, ..plan.cost };
+        let request = |least, wanted| Request { key, cost, least, wanted };
         let first = request(plan.least_tokens, plan.first_tokens);
         match self.phase {
             Phase::Absent if !self.queue.is_empty() => Some((first, Errand::Start)),
@@ -210,7 +220,7 @@ impl<T> Admission<T> {
     }
 
     /// The worker has another pool now, or the one that it had.
-    pub(super) fn resized(&mut self, worker: WorkerKey, tokens: u32, resting: bool, fault: Option<&Fault>) {
+    pub(super) fn resized(&mut self, now: u64, worker: WorkerKey, tokens: u32, resting: bool, fault: Option<&Fault>) {
         let Some(model) = self.model_of(worker) else { return };
         if let Phase::Ready { idle_since, watch, .. } = &mut model.phase
             && model.running.is_empty()
@@ -220,6 +230,9 @@ impl<T> Admission<T> {
                 // It has done something, or couldn't rest: its time counts from now on.
                 *idle_since = None;
             }
+        }
+        if let Phase::Ready { cells, .. } = &mut model.phase {
+            *cells = tokens;
         }
         let share = &mut model.share;
         let was_waking = share.rest == Rest::Waking;
@@ -233,7 +246,7 @@ impl<T> Admission<T> {
         if let (Some(fault), true, true) = (fault, was_waking, resting) {
             // It would most likely fail again.
             let waiting = model.queue.drain();
-            self.fail(waiting, fault);
+            self.fail(now, waiting, fault);
         }
     }
 
@@ -302,15 +315,15 @@ impl<T> Admission<T> {
         let mut holdings = self.holdings(now);
         holdings.extend_from_slice(promised);
         match residency::decide(self.budget, &holdings, request) {
-            Verdict::Grant { tokens } => self.grant(request.key, tokens, errand),
-            Verdict::Room { rest, end } => self.make_way(now, &rest, &end),
+            Verdict::Grant { tokens } => self.grant(now, request.key, tokens, errand),
+            Verdict::Room { rest, end } => self.let_go(now, &rest, &end),
             Verdict::Wait => {}
             Verdict::Short { .. } if errand == Errand::Grow => self.refuse_growth(request.key),
             // Those before it come first; what is there for it shows then.
             Verdict::Short { .. } if !promised.is_empty() => {}
             Verdict::Short { available, .. } => {
                 if !self.ask_for_turn(now, request) {
-                    self.refuse(request, available);
+                    self.refuse(now, request, available);
                 }
             }
         }
@@ -321,13 +334,19 @@ impl<T> Admission<T> {
         self.models.iter().filter_map(|(key, model)| model.holding(*key, now)).collect()
     }
 
-    fn grant(&mut self, key: ModelKey, tokens: u32, errand: Errand) {
+    fn grant(&mut self, now: u64, key: ModelKey, tokens: u32, errand: Errand) {
+        let spare = self.budget.map(|budget| {
+            let others = self.holdings(now).iter().map(|holding| holding.bytes).fold(0, u64::saturating_add);
+            let own = self.models.get(&key).and_then(|model| model.share.needs.as_ref());
+            budget.saturating_sub(others).saturating_sub(own.map_or(0, |needs| needs.plan.cost.of(tokens)))
+        });
         let Some(model) = self.models.get_mut(&key) else { return };
         let share = &mut model.share;
         share.ticket = None;
         match (errand, model.phase.worker()) {
             (Errand::Start, _) => {
                 share.granted = tokens;
+                share.park_bytes = share.needs.as_ref().map_or(0, |needs| park::budget(needs.plan.cost, tokens, spare));
                 share.go = true;
             }
             (Errand::Wake, Some(worker)) => {
@@ -344,7 +363,7 @@ impl<T> Admission<T> {
         }
     }
 
-    fn make_way(&mut self, now: u64, rest: &[ModelKey], end: &[ModelKey]) {
+    fn let_go(&mut self, now: u64, rest: &[ModelKey], end: &[ModelKey]) {
         for key in rest {
             self.lie_down(*key);
         }
@@ -378,18 +397,18 @@ impl<T> Admission<T> {
         }
         // One that only had asks waiting is idle now.
         if let Verdict::Room { rest, end } = residency::decide(self.budget, &self.holdings(now), request) {
-            self.make_way(now, &rest, &end);
+            self.let_go(now, &rest, &end);
         }
         true
     }
 
-    fn refuse(&mut self, request: &Request<ModelKey>, available: Bytes) {
+    fn refuse(&mut self, now: u64, request: &Request<ModelKey>, available: Bytes) {
         let Some(model) = self.models.get_mut(&request.key) else { return };
         model.share.ticket = None;
         let Some(needs) = &model.share.needs else { return };
         let fault = plan::short(&needs.name, request.cost, request.least, available);
         let waiting = model.queue.drain();
-        self.fail(waiting, &fault);
+        self.fail(now, waiting, &fault);
     }
 
     /// The worker learns that what it has is all; it ends with both numbers who needs more.
@@ -407,6 +426,11 @@ impl<T> Admission<T> {
     /// Tokens of the pool that a model that starts was granted; 0 when nothing is known of its memory.
     pub(crate) fn granted(&self, key: ModelKey) -> u32 {
         self.models.get(&key).map_or(0, |model| model.share.granted)
+    }
+
+    /// Bytes that its worker may keep states of parked asks in.
+    pub(crate) fn park_bytes(&self, key: ModelKey) -> u64 {
+        self.models.get(&key).map_or(0, |model| model.share.park_bytes)
     }
 }
 

@@ -2,6 +2,9 @@ use super::*;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
+mod service;
+mod world;
+
 const BOUNDS: Bounds = Bounds {
     queue_max: 12,
     app_queue_max: 8,
@@ -11,7 +14,13 @@ const BOUNDS: Bounds = Bounds {
     ping_after_ms: 50,
     hang_ms: 200,
     stop_ms: 100,
+    quantum_ms: 60,
+    batch_patience_ms: 900,
+    unread_ms: 5000,
 };
+
+/// Of the pool of every worker here.
+const CELLS: u32 = 1000;
 
 fn entry(ask: u64, model: u32, app: &str) -> Entry {
     Entry {
@@ -20,6 +29,7 @@ fn entry(ask: u64, model: u32, app: &str) -> Entry {
         app: AppId(app.to_owned()),
         priority: Priority::Interactive,
         need: Need::Slot,
+        size: Some(Size { prompt_bytes: 30, tokens_max: 10 }),
         deadline_ms: None,
     }
 }
@@ -77,7 +87,7 @@ fn interactive_first_then_apps_in_turn_then_first_come() {
     ] {
         admission.step(0, Event::Submit(Entry { priority, ..entry(ask, 0, app) }));
     }
-    let mut order = begun(&admission.step(0, Event::Ready { worker, slots: 1 }));
+    let mut order = begun(&admission.step(0, Event::Ready { worker, slots: 1, cells: CELLS }));
     while let Some(last) = order.last().copied() {
         let next = begun(&done(&mut admission, 1, worker, last));
         if next.is_empty() {
@@ -110,7 +120,7 @@ fn an_ask_that_a_dead_worker_never_heard_gets_one_more() {
     let mut admission = machine();
     let mut worker = started(&mut admission, 0, entry(1, 0, "a"));
     admission.step(0, Event::Submit(entry(2, 0, "a")));
-    admission.step(0, Event::Ready { worker, slots: 2 });
+    admission.step(0, Event::Ready { worker, slots: 2, cells: CELLS });
     // The first had begun; the second meets a worker that is dead already.
     let actions = admission.step(1, Event::Gone { worker, fault: death(), unheard: [AskId(2)].into() });
     assert_eq!(failed(&actions, Code::WorkerDied), [1]);
@@ -118,7 +128,7 @@ fn an_ask_that_a_dead_worker_never_heard_gets_one_more() {
         actions.iter().find_map(|action| if let Action::Start { worker, .. } = action { Some(*worker) } else { None })
     };
     worker = next(&actions).expect("a new worker");
-    let actions = admission.step(2, Event::Ready { worker, slots: 2 });
+    let actions = admission.step(2, Event::Ready { worker, slots: 2, cells: CELLS });
     assert!(matches!(actions[..], [Action::Begin { ask: AskId(2), .. }]), "{actions:?}");
     // The next one dies of it in silence, too: that is enough.
     let actions = admission.step(3, Event::Gone { worker, fault: death(), unheard: [AskId(2)].into() });
@@ -132,8 +142,8 @@ fn a_dead_worker_fails_what_ran_on_it_and_nothing_else() {
     let other = started(&mut admission, 0, entry(9, 1, "a"));
     admission.step(0, Event::Submit(entry(2, 0, "a")));
     admission.step(0, Event::Submit(entry(3, 0, "a")));
-    admission.step(0, Event::Ready { worker, slots: 2 });
-    admission.step(0, Event::Ready { worker: other, slots: 2 });
+    admission.step(0, Event::Ready { worker, slots: 2, cells: CELLS });
+    admission.step(0, Event::Ready { worker: other, slots: 2, cells: CELLS });
     let actions = admission.step(1, Event::Gone { worker, fault: death(), unheard: BTreeSet::new() });
     assert_eq!(failed(&actions, Code::WorkerDied), [1, 2]);
     // The third waited: a new worker is started for it.
@@ -146,7 +156,7 @@ fn a_dead_worker_fails_what_ran_on_it_and_nothing_else() {
     assert_ne!(next, worker);
     // What the dead one still had to say counts no more.
     assert_eq!(done(&mut admission, 2, worker, 1), []);
-    assert_eq!(begun(&admission.step(2, Event::Ready { worker: next, slots: 2 })), [3]);
+    assert_eq!(begun(&admission.step(2, Event::Ready { worker: next, slots: 2, cells: CELLS })), [3]);
     let ended = done(&mut admission, 3, next, 3);
     assert_eq!(ended, [Action::End { ask: AskId(3), ending: Ending::Done(()) }]);
 }
@@ -157,7 +167,7 @@ fn idle_models_make_room_the_longest_unused_first() {
     let mut loaded = Vec::new();
     for (at, model) in [(0, 0), (10, 1), (20, 2)] {
         let worker = started(&mut admission, at, entry(u64::from(model), model, "a"));
-        admission.step(at, Event::Ready { worker, slots: 1 });
+        admission.step(at, Event::Ready { worker, slots: 1, cells: CELLS });
         loaded.push(worker);
     }
     // The first is used again after the second; the third stays busy.
@@ -197,7 +207,7 @@ fn a_dropped_answer_is_cancelled_in_the_same_step_and_keeps_its_slot_until_the_w
     let worker = started(&mut admission, 0, entry(1, 0, "a"));
     admission.step(0, Event::Submit(entry(2, 0, "a")));
     admission.step(0, Event::Submit(entry(3, 0, "a")));
-    admission.step(0, Event::Ready { worker, slots: 1 });
+    admission.step(0, Event::Ready { worker, slots: 1, cells: CELLS });
     let actions = admission.step(1, Event::Dropped(AskId(1)));
     assert_eq!(
         actions,
@@ -217,7 +227,7 @@ fn deadlines_count_waiting_and_loading_and_the_worker_gets_what_is_left() {
     admission.step(0, Event::Submit(deadline(2, 100)));
     assert_eq!(admission.next_wake(), Some(100));
     assert_eq!(failed(&admission.step(100, Event::Tick), Code::DeadlineExceeded), [2]);
-    let actions = admission.step(120, Event::Ready { worker, slots: 4 });
+    let actions = admission.step(120, Event::Ready { worker, slots: 4, cells: CELLS });
     assert_eq!(actions, [Action::Begin { worker, ask: AskId(1), deadline_left_ms: Some(180) }]);
     let actions = admission.step(300, Event::Tick);
     assert!(actions.contains(&Action::Cancel { worker, ask: AskId(1) }), "{actions:?}");
@@ -229,7 +239,7 @@ fn deadlines_count_waiting_and_loading_and_the_worker_gets_what_is_left() {
 fn a_silent_worker_is_asked_then_ended_and_only_with_work_outstanding() {
     let mut admission = machine();
     let worker = started(&mut admission, 0, entry(1, 0, "a"));
-    admission.step(0, Event::Ready { worker, slots: 1 });
+    admission.step(0, Event::Ready { worker, slots: 1, cells: CELLS });
     assert_eq!(admission.next_wake(), Some(50));
     assert_eq!(admission.step(50, Event::Tick), [Action::Ping(worker)]);
     // It answers: the clock starts anew.
@@ -250,7 +260,7 @@ fn a_silent_worker_is_asked_then_ended_and_only_with_work_outstanding() {
 fn nothing_ticks_when_nothing_runs_but_the_idle_timer_once() {
     let mut admission = machine();
     let worker = started(&mut admission, 0, entry(1, 0, "a"));
-    admission.step(0, Event::Ready { worker, slots: 1 });
+    admission.step(0, Event::Ready { worker, slots: 1, cells: CELLS });
     done(&mut admission, 10, worker, 1);
     assert_eq!(admission.next_wake(), Some(510));
     assert_eq!(admission.step(510, Event::Tick), [Action::Stop(worker)]);
@@ -265,7 +275,7 @@ fn nothing_ticks_when_nothing_runs_but_the_idle_timer_once() {
 fn an_ask_that_comes_while_the_worker_leaves_gets_the_next_worker() {
     let mut admission = machine();
     let worker = started(&mut admission, 0, entry(1, 0, "a"));
-    admission.step(0, Event::Ready { worker, slots: 1 });
+    admission.step(0, Event::Ready { worker, slots: 1, cells: CELLS });
     admission.step(1, Event::Unload(ModelKey(0)));
     let actions = done(&mut admission, 2, worker, 1);
     assert_eq!(actions[1..], [Action::Stop(worker)]);
@@ -290,9 +300,9 @@ fn a_load_that_takes_too_long_fails_with_the_limit() {
 fn counts_pass_by_full_slots() {
     let mut admission = machine();
     let worker = started(&mut admission, 0, entry(1, 0, "a"));
-    admission.step(0, Event::Ready { worker, slots: 1 });
+    admission.step(0, Event::Ready { worker, slots: 1, cells: CELLS });
     admission.step(0, Event::Submit(entry(2, 0, "a")));
-    let actions = admission.step(0, Event::Submit(Entry { need: Need::Ear, ..entry(3, 0, "a") }));
+    let actions = admission.step(0, Event::Submit(Entry { need: Need::Ear, size: None, ..entry(3, 0, "a") }));
     assert_eq!(begun(&actions), [3]);
 }
 
@@ -301,7 +311,7 @@ fn shutdown_ends_everything_and_takes_nothing_more() {
     let mut admission = machine();
     let ready = started(&mut admission, 0, entry(1, 0, "a"));
     let loading = started(&mut admission, 0, entry(2, 1, "a"));
-    admission.step(0, Event::Ready { worker: ready, slots: 1 });
+    admission.step(0, Event::Ready { worker: ready, slots: 1, cells: CELLS });
     admission.step(0, Event::Submit(entry(3, 0, "a")));
     let actions = admission.step(1, Event::Shutdown);
     assert_eq!(failed(&actions, Code::Cancelled), [1, 2, 3]);
@@ -315,236 +325,7 @@ fn shutdown_ends_everything_and_takes_nothing_more() {
     assert_eq!(admission.next_wake(), None);
 }
 
-// ---- A world of scripted chance around the machine ----
-
-#[derive(Debug, Clone)]
-enum Op {
-    Submit { model: u32, app: u8, batch: bool, ear: bool, deadline_ms: Option<u64> },
-    Drop(usize),
-    Load(usize, u8),
-    Ready(usize, u32),
-    FailLoad(usize, bool),
-    Finish(usize, bool),
-    Die(usize),
-    Reap(usize),
-    Unload(u32),
-    Pass(u64),
-    Wake,
-}
-
-fn op() -> impl Strategy<Value = Op> {
-    let submit =
-        (0..2_u32, 0..3_u8, any::<bool>(), prop::bool::weighted(0.1), prop::option::weighted(0.2, 1..2000_u64));
-    prop_oneof![
-        6 => submit.prop_map(|(model, app, batch, ear, deadline_ms)| Op::Submit { model, app, batch, ear, deadline_ms }),
-        2 => any::<usize>().prop_map(Op::Drop),
-        1 => (any::<usize>(), 0..100_u8).prop_map(|(which, percent)| Op::Load(which, percent)),
-        4 => (any::<usize>(), 0..4_u32).prop_map(|(which, slots)| Op::Ready(which, slots)),
-        2 => (any::<usize>(), any::<bool>()).prop_map(|(which, short)| Op::FailLoad(which, short)),
-        6 => (any::<usize>(), prop::bool::weighted(0.8)).prop_map(|(which, well)| Op::Finish(which, well)),
-        1 => any::<usize>().prop_map(Op::Die),
-        3 => any::<usize>().prop_map(Op::Reap),
-        1 => (0..2_u32).prop_map(Op::Unload),
-        3 => (0..400_u64).prop_map(Op::Pass),
-        2 => Just(Op::Wake),
-    ]
-}
-
-#[derive(Default)]
-struct Worker {
-    model: u32,
-    slots: Option<usize>,
-    jobs: BTreeMap<AskId, Need>,
-    told_to_end: bool,
-}
-
-/// Plays the workers' part and checks every action against what it knows.
-struct World {
-    admission: Admission<()>,
-    now: u64,
-    submitted: BTreeMap<AskId, Entry>,
-    begun: BTreeSet<AskId>,
-    ended: BTreeSet<AskId>,
-    workers: BTreeMap<WorkerKey, Worker>,
-}
-
-impl World {
-    fn step(&mut self, event: Event<()>) -> Vec<Action<()>> {
-        let actions = self.admission.step(self.now, event);
-        for action in &actions {
-            self.check(action);
-        }
-        if let Some(at) = self.admission.next_wake() {
-            assert!(at > self.now, "would spin: wake at {at}, now {}", self.now);
-        }
-        actions
-    }
-
-    fn check(&mut self, action: &Action<()>) {
-        match action {
-            Action::Start { model, worker } => {
-                let alive = self.workers.values().filter(|other| other.model == model.0 && !other.told_to_end);
-                assert_eq!(alive.count(), 0, "two workers for one model");
-                let new = Worker { model: model.0, ..Worker::default() };
-                assert!(self.workers.insert(*worker, new).is_none(), "worker {worker:?} used twice");
-            }
-            Action::Begin { worker, ask, deadline_left_ms } => {
-                let need = self.submitted[ask].need;
-                assert!(!self.ended.contains(ask), "{ask:?} begun after its end");
-                assert!(self.begun.insert(*ask), "{ask:?} begun twice");
-                assert_ne!(*deadline_left_ms, Some(0));
-                let worker = self.workers.get_mut(worker).expect("a worker that lives");
-                assert_eq!(worker.model, self.submitted[ask].model.0);
-                worker.jobs.insert(*ask, need);
-                let taken = worker.jobs.values().filter(|need| **need == Need::Slot).count();
-                assert!(taken <= worker.slots.expect("a worker that is ready").max(1), "more asks than slots");
-            }
-            Action::Cancel { worker, ask } => {
-                assert!(self.workers[worker].jobs.contains_key(ask), "cancels what doesn't run");
-            }
-            Action::Ping(worker) => assert!(!self.workers[worker].jobs.is_empty(), "asks an idle worker"),
-            Action::Stop(worker) | Action::Kill(worker) => {
-                if let Some(worker) = self.workers.get_mut(worker) {
-                    worker.told_to_end = true;
-                }
-            }
-            // Of models whose memory isn't known, and that are never idle for long enough.
-            Action::Resize { .. } | Action::Rest(_) => panic!("{action:?} without a reason"),
-            Action::Waiting { ask, .. } => assert!(!self.ended.contains(ask) && !self.begun.contains(ask)),
-            Action::End { ask, .. } => {
-                assert!(self.submitted.contains_key(ask));
-                assert!(self.ended.insert(*ask), "{ask:?} ended twice");
-            }
-        }
-    }
-
-    fn pick(&self, which: usize, wanted: impl Fn(&Worker) -> bool) -> Option<WorkerKey> {
-        let fit: Vec<WorkerKey> = self.workers.iter().filter(|(_, w)| wanted(w)).map(|(key, _)| *key).collect();
-        (!fit.is_empty()).then(|| fit[which % fit.len()])
-    }
-
-    fn gone(&mut self, key: WorkerKey) {
-        let worker = self.workers.remove(&key).expect("it lives");
-        let actions = self.step(Event::Gone { worker: key, fault: death(), unheard: BTreeSet::new() });
-        let lost: BTreeSet<u64> = failed(&actions, Code::WorkerDied).into_iter().collect();
-        for ask in lost {
-            let entry = &self.submitted[&AskId(ask)];
-            let waited_for_load = worker.slots.is_none() && entry.model.0 == worker.model;
-            assert!(worker.jobs.contains_key(&AskId(ask)) || waited_for_load, "{ask} was another worker's");
-        }
-        if !worker.told_to_end {
-            assert!(worker.jobs.keys().all(|ask| self.ended.contains(ask)), "an ask of a dead worker goes on");
-        }
-    }
-
-    fn drop_one(&mut self, which: usize) {
-        let live: Vec<AskId> = self.submitted.keys().filter(|ask| !self.ended.contains(ask)).copied().collect();
-        if live.is_empty() {
-            return;
-        }
-        let ask = live[which % live.len()];
-        let runs = self.workers.values().any(|w| !w.told_to_end && w.jobs.contains_key(&ask));
-        let actions = self.step(Event::Dropped(ask));
-        assert!(self.ended.contains(&ask));
-        let cancelled = actions.iter().any(|a| matches!(a, Action::Cancel { ask: of, .. } if *of == ask));
-        assert_eq!(cancelled, runs, "a running ask is cancelled within the step, another isn't");
-    }
-
-    fn play(&mut self, op: Op) {
-        let serving = |worker: &Worker| worker.slots.is_some() && !worker.told_to_end;
-        let loading = |worker: &Worker| worker.slots.is_none() && !worker.told_to_end;
-        match op {
-            Op::Submit { model, app, batch, ear, deadline_ms } => {
-                let ask = AskId(self.submitted.len() as u64);
-                let entry = Entry {
-                    priority: if batch { Priority::Batch } else { Priority::Interactive },
-                    need: if ear { Need::Ear } else { Need::Slot },
-                    deadline_ms,
-                    ..entry(ask.0, model, ["a", "b", "c"][usize::from(app)])
-                };
-                self.submitted.insert(ask, entry.clone());
-                self.step(Event::Submit(entry));
-            }
-            Op::Drop(which) => self.drop_one(which),
-            Op::Load(which, percent) => {
-                if let Some(worker) = self.pick(which, loading) {
-                    self.step(Event::Loading { worker, percent });
-                }
-            }
-            Op::Ready(which, slots) => {
-                if let Some(worker) = self.pick(which, loading) {
-                    self.workers.get_mut(&worker).expect("picked").slots = Some(slots as usize);
-                    self.step(Event::Ready { worker, slots });
-                }
-            }
-            Op::FailLoad(which, short) => {
-                if let Some(worker) = self.pick(which, loading) {
-                    let code = if short { Code::MemoryShort } else { Code::ModelLoadFailed };
-                    self.step(Event::LoadFailed { worker, fault: Fault::new(code, "no") });
-                }
-            }
-            Op::Finish(which, well) => {
-                if let Some(worker) = self.pick(which, |worker| serving(worker) && !worker.jobs.is_empty()) {
-                    let jobs = &mut self.workers.get_mut(&worker).expect("picked").jobs;
-                    let ask = *jobs.keys().nth(which % jobs.len()).expect("not empty");
-                    jobs.remove(&ask);
-                    let result = if well { Ok(()) } else { Err(Fault::new(Code::ContextOverflow, "too long")) };
-                    self.step(Event::Ended { worker, ask, result });
-                    assert!(self.ended.contains(&ask));
-                }
-            }
-            Op::Die(which) => {
-                if let Some(worker) = self.pick(which, |_| true) {
-                    self.gone(worker);
-                }
-            }
-            Op::Reap(which) => {
-                if let Some(worker) = self.pick(which, |worker| worker.told_to_end) {
-                    self.gone(worker);
-                }
-            }
-            Op::Unload(model) => {
-                self.step(Event::Unload(ModelKey(model)));
-            }
-            Op::Pass(ms) => {
-                self.now += ms;
-                self.step(Event::Tick);
-            }
-            Op::Wake => {
-                if let Some(at) = self.admission.next_wake() {
-                    self.now = self.now.max(at);
-                    self.step(Event::Tick);
-                }
-            }
-        }
-    }
-}
-
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
-    #[test]
-    fn no_ask_is_lost_whatever_happens(ops in prop::collection::vec(op(), 0..120)) {
-        let mut world = World {
-            admission: machine(),
-            now: 0,
-            submitted: BTreeMap::new(),
-            begun: BTreeSet::new(),
-            ended: BTreeSet::new(),
-            workers: BTreeMap::new(),
-        };
-        for op in ops {
-            world.play(op);
-        }
-        world.step(Event::Shutdown);
-        let all: BTreeSet<AskId> = world.submitted.keys().copied().collect();
-        prop_assert_eq!(&world.ended, &all);
-        while let Some(worker) = world.pick(0, |_| true) {
-            world.gone(worker);
-        }
-        prop_assert!(world.admission.is_still());
-        prop_assert_eq!(world.admission.next_wake(), None);
-    }
-
     /// While an app waits, no other app of the same class begins twice.
     #[test]
     fn every_app_gets_its_turn(asks in prop::collection::vec((0..4_usize, any::<bool>()), 1..8)) {
@@ -555,7 +336,7 @@ proptest! {
             let priority = if *batch { Priority::Batch } else { Priority::Interactive };
             admission.step(0, Event::Submit(Entry { priority, ..entry(ask as u64, 0, apps[*app]) }));
         }
-        let mut begun_now = begun(&admission.step(0, Event::Ready { worker, slots: 1 }));
+        let mut begun_now = begun(&admission.step(0, Event::Ready { worker, slots: 1, cells: CELLS }));
         let mut order = Vec::new();
         while let Some(ask) = begun_now.first().copied() {
             if ask != 999 {

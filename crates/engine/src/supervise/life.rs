@@ -3,7 +3,7 @@
 
 use super::{Finished, Job, Message, News, fault};
 use crate::admit::{WorkerKey, late_answer};
-use crate::answer::Sink;
+use crate::answer::{Pace, Sink};
 use crate::backend::{BackendChoice, Backends};
 use crate::handle::{Door, EngineConfig, ModelSource};
 use crate::plan::Plan;
@@ -51,6 +51,8 @@ struct Given {
 pub(super) enum Order {
     Begin(Box<Task>),
     Cancel(AskId),
+    Hold(AskId),
+    Resume(AskId),
     Ping,
     Resize(u32),
     Rest,
@@ -119,6 +121,8 @@ pub(super) struct Life {
     pub(super) key: WorkerKey,
     pub(super) source: ModelSource,
     pub(super) plan: Plan,
+    /// For states of parked asks.
+    pub(super) park_bytes: u64,
     pub(super) config: Arc<EngineConfig>,
     pub(super) backends: Arc<Backends>,
     pub(super) process: Arc<Process>,
@@ -253,6 +257,7 @@ impl Life {
             threads: self.config.threads.unwrap_or_else(|| machine::processors().threads()),
             // Every layer and the output.
             gpu_layers: if choice.gpu { facts.layers.saturating_add(1) } else { 0 },
+            park_bytes: self.park_bytes,
             confine: self.config.confine_required,
         })
     }
@@ -310,13 +315,25 @@ impl Life {
                 }
             }
             Report::Text { job, text } => {
-                if let Some(sink) = self.process.sink(job)
-                    && sink.text(text).is_err()
-                {
-                    self.process.forget(AskId(job));
-                    self.door.drop_ask(AskId(job));
+                let Some(sink) = self.process.sink(job) else { return };
+                match sink.text(text) {
+                    Pace::Well => {}
+                    Pace::Slow => self.door.note_pace(AskId(job)),
+                    Pace::Lost => {
+                        self.process.forget(AskId(job));
+                        self.door.drop_ask(AskId(job));
+                    }
                 }
             }
+            // These are no words on the answer: an ask that its worker has not begun goes to the next one
+            // when it dies.
+            Report::Accepted { job, prompt_tokens, tokens_max } => {
+                self.tell(News::Accepted { ask: AskId(job), prompt_tokens, tokens_max });
+            }
+            Report::Parked { job, held, tokens, saved } => {
+                self.tell(News::Parked { ask: AskId(job), held, tokens, saved });
+            }
+            Report::Resumed { job } => self.tell(News::Resumed { ask: AskId(job) }),
             Report::Done { job, finish, spent } => ended(
                 job,
                 fault::finish(finish)
@@ -469,6 +486,8 @@ impl Writer {
             let (ask, directive) = match order {
                 Order::Begin(task) => (Some(task.ask), self.directive(*task)),
                 Order::Cancel(ask) => (None, Ok(Directive::Cancel { job: ask.0 })),
+                Order::Hold(ask) => (None, Ok(Directive::Hold { job: ask.0 })),
+                Order::Resume(ask) => (None, Ok(Directive::Resume { job: ask.0 })),
                 Order::Ping => {
                     nonce += 1;
                     (None, Ok(Directive::Ping { nonce }))
@@ -597,6 +616,9 @@ fn name_of(report: &Report) -> &'static str {
         Report::Hello { .. } => "`Hello`",
         Report::Loading { .. } => "`Loading`",
         Report::Ready(_) => "`Ready`",
+        Report::Accepted { .. } => "`Accepted`",
+        Report::Parked { .. } => "`Parked`",
+        Report::Resumed { .. } => "`Resumed`",
         Report::Started { .. } => "`Started`",
         Report::Prefill { .. } => "`Prefill`",
         Report::Text { .. } => "`Text`",

@@ -4,7 +4,7 @@ use crate::bench::{Bench, DEFAULT, Said, ask, next, read_text, read_until};
 use base::answer::Progress;
 use base::{AppId, Code, Delta, Finish, Limits};
 use engine::{Attempt, ModelSource};
-use testkit::{Gate, Script, Step, until};
+use testkit::{Gate, Script, Step};
 
 fn text(words: &str) -> Step {
     Step::Text(words.into())
@@ -195,35 +195,6 @@ fn a_prompt_that_does_not_fit_is_a_fault_with_both_numbers() {
     assert!(said.fault().message.contains("9000") && said.fault().message.contains("2048"), "{said:?}");
     assert_eq!(said.text, "");
     bench.say(&model, "short").is_well(DEFAULT);
-}
-
-#[test]
-fn a_reader_that_does_not_read_stalls_nobody() {
-    let bench = Bench::new();
-    let script = Script::default().on("floods", vec![Step::Repeat(20_000, "0123456789".into())]);
-    let model = bench.chat("river", &script);
-    let mut unread = bench.submit(&model, "floods");
-    for _ in 0..3 {
-        bench.say(&model, "another").is_well(DEFAULT);
-    }
-    until("the flood to end", || bench.engine.loaded().first().filter(|loaded| loaded.running == 0).map(drop));
-    let said = Said::all(&mut unread);
-    said.is_well(&"0123456789".repeat(20_000));
-    // What waited was joined: the queue never held thousands of pieces.
-    assert!(said.deltas < 10, "{} deltas", said.deltas);
-}
-
-#[test]
-fn an_answer_that_nobody_reads_is_bounded() {
-    let bench = Bench::new();
-    let script = Script::default().on("floods", vec![Step::Repeat(300_000, "0123456789".into())]).logged(&bench.log());
-    let model = bench.chat("river", &script);
-    let mut unread = bench.submit(&model, "floods");
-    bench.until_frame(&format!("cancel {}", unread.id().0));
-    bench.say(&model, "another").is_well(DEFAULT);
-    let said = Said::all(&mut unread);
-    assert_eq!(said.fault().code, Code::Busy);
-    assert!(said.text.len() <= 1 << 20);
 }
 
 #[test]

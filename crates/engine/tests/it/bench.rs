@@ -1,7 +1,7 @@
 //! An engine with scripted models, and reading answers with a bound.
 
 use base::answer::Progress;
-use base::{AppId, Ask, Delta, Fault, Finish, Limits, Message, Role, Sampling, Usage};
+use base::{AppId, Ask, Delta, Fault, Finish, Limits, Message, Priority, Role, Sampling, Usage};
 use engine::{Answer, Engine, EngineConfig, ModelSource, Tuning};
 use std::path::Path;
 use std::pin::pin;
@@ -87,10 +87,14 @@ fn source(model: TestModel) -> ModelSource {
 }
 
 pub(crate) fn ask(prompt: &str) -> Ask {
+    ask_of("test", Priority::Interactive, prompt)
+}
+
+pub(crate) fn ask_of(app: &str, priority: Priority, prompt: &str) -> Ask {
     let messages = vec![Message::new(Role::User, prompt)];
     let limits = Limits::default();
-    Ask::new(AppId("test".into()), String::new(), messages, Sampling::default(), Vec::new(), limits)
-        .expect("a valid ask")
+    let ask = Ask::new(AppId(app.into()), String::new(), messages, Sampling::default(), Vec::new(), limits);
+    Ask { priority, ..ask.expect("a valid ask") }
 }
 
 /// The next delta within the bound of `until`.

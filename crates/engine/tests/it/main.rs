@@ -10,4 +10,5 @@ mod deaths;
 mod embeddings;
 mod lives;
 mod memory;
+mod parking;
 mod soak;

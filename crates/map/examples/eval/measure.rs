@@ -120,7 +120,7 @@ fn overlap(spans: &[Range<usize>], passages: &[Range<usize>]) -> usize {
 fn bytes_of(hit: &Hit) -> Range<usize> {
     match hit.place {
         Place::Lines { byte_start, byte_end, .. } => byte_start as usize..byte_end as usize,
-        Place::Page { .. } | Place::Paragraph { .. } => 0..0,
+        _ => 0..0,
     }
 }
 

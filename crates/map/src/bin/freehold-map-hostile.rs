@@ -46,8 +46,8 @@ fn serve() -> io::Result<()> {
                 let run = Run { text: 4, text_len: u32::MAX - 1, source: 0, source_len: 1 };
                 document.origin = Origin::Source { encoding: Encoding::Utf8, runs: vec![run] };
             }
-            "lie-pages" => (document.format, document.origin) = (Format::Pdf, Origin::Pages),
-            "lie-places" => document.origin = Origin::Paragraphs,
+            "lie-pages" => (document.format, document.origin) = (Format::Pdf, Origin::Parts),
+            "lie-places" => document.origin = Origin::Parts,
             _ => {}
         }
         send(&mut output, DOCUMENT, &document)?;
@@ -64,6 +64,8 @@ fn honest(file: &[u8]) -> Document {
         text,
         blocks: vec![Block { start: 0, end: len, kind: BlockKind::Text, part: 0 }],
         origin: Origin::Source { encoding: Encoding::Utf8, runs: vec![run] },
+        names: Vec::new(),
+        spots: Vec::new(),
     }
 }
 

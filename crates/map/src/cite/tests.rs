@@ -1,6 +1,7 @@
 //! Quotations that answer, marks that are earned.
 
 use super::*;
+use crate::place::Spots;
 use crate::search::Source;
 use crate::source::Encoding;
 use crate::walk::Stamp;
@@ -30,6 +31,7 @@ pub(crate) fn hit(question: &str, text: &str, format: Format) -> Hit {
             stamp: Stamp { bytes: 0, modified_ns: 0 },
             hash: [0; 32],
             runs: Vec::new(),
+            spots: Spots::default(),
         },
     }
 }
@@ -38,7 +40,7 @@ fn quoted(number: u32, passage: &str) -> Quoted {
     let citation = Citation {
         number,
         path: "/files/a.md".into(),
-        place: Place::Page { first: 1, last: 1 },
+        place: Place::Page { first: 1, last: 1, boxes: Vec::new() },
         title: "A".into(),
         quote: passage.into(),
         quote_hash: String::new(),

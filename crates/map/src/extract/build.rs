@@ -3,6 +3,7 @@
 //! Pure. White space between runs is made here and has no bytes of its own in the file.
 
 use crate::document::{Block, BlockKind, Document, Format, Origin};
+use crate::place::Spot;
 use crate::source::{Encoding, Run};
 use std::ops::Range;
 
@@ -21,11 +22,23 @@ pub(crate) struct Builder {
     /// The last run may be joined by one that goes on.
     joins: bool,
     encoding: Encoding,
+    names: Vec<String>,
+    spots: Vec<Spot>,
 }
 
 impl Builder {
     pub(crate) fn new(encoding: Encoding) -> Self {
-        Self { text: String::new(), runs: Vec::new(), blocks: Vec::new(), open: 0, space: false, joins: true, encoding }
+        Self {
+            text: String::new(),
+            runs: Vec::new(),
+            blocks: Vec::new(),
+            open: 0,
+            space: false,
+            joins: true,
+            encoding,
+            names: Vec::new(),
+            spots: Vec::new(),
+        }
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -83,6 +96,42 @@ impl Builder {
         if !self.is_full() {
             self.settle();
             self.text.push_str(text);
+        }
+    }
+
+    /// Keeps a name and returns its number, from 1.
+    pub(crate) fn name(&mut self, name: &str) -> u32 {
+        self.names.push(name.to_owned());
+        self.names.len() as u32
+    }
+
+    /// Begins another part of the file, with its name. Returns the name's number.
+    pub(crate) fn part(&mut self, name: &str) -> u32 {
+        self.named(name, BlockKind::Part)
+    }
+
+    /// A heading that stands nowhere in the text.
+    pub(crate) fn label(&mut self, name: &str, level: u8) {
+        self.named(name, BlockKind::Label(level));
+    }
+
+    fn named(&mut self, name: &str, kind: BlockKind) -> u32 {
+        let (part, at) = (self.name(name), self.open as u32);
+        self.blocks.push(Block { start: at, end: at, kind, part });
+        part
+    }
+
+    /// How long the text is so far, with the white space that is owed to what comes next.
+    pub(crate) fn at(&mut self) -> usize {
+        self.settle();
+        self.text.len()
+    }
+
+    /// What was written since `start` stands at this place of a page or table.
+    pub(crate) fn spot(&mut self, start: usize, part: u32, area: [u32; 4]) {
+        let end = self.text.len();
+        if end > start {
+            self.spots.push(Spot { text: start as u32, text_len: (end - start) as u32, part, area });
         }
     }
 
@@ -153,17 +202,25 @@ impl Builder {
             break;
         }
         self.text.truncate(end);
+        while let Some(last) = self.spots.last_mut().filter(|last| (last.text + last.text_len) as usize > end) {
+            if (last.text as usize) < end {
+                last.text_len = end as u32 - last.text;
+                break;
+            }
+            self.spots.pop();
+        }
     }
 
     /// A document whose citations name source lines.
     pub(crate) fn into_source(self, format: Format, title: Option<String>) -> Document {
-        let Self { text, runs, blocks, encoding, .. } = self;
-        Document { title, format, text, blocks, origin: Origin::Source { encoding, runs } }
+        let Self { text, runs, blocks, encoding, names, spots, .. } = self;
+        Document { title, format, text, blocks, origin: Origin::Source { encoding, runs }, names, spots }
     }
 
-    /// A document whose citations name pages or paragraphs.
-    pub(crate) fn into_parts(self, format: Format, title: Option<String>, origin: Origin) -> Document {
-        Document { title, format, text: self.text, blocks: self.blocks, origin }
+    /// A document whose citations name parts: pages, paragraphs, cells and so on.
+    pub(crate) fn into_parts(self, format: Format, title: Option<String>) -> Document {
+        let Self { text, blocks, names, spots, .. } = self;
+        Document { title, format, text, blocks, origin: Origin::Parts, names, spots }
     }
 }
 

@@ -4,7 +4,7 @@
 
 use super::build::Builder;
 use crate::document::{BlockKind, Document, Format};
-use crate::source::Decoded;
+use crate::source::{Decoded, Encoding};
 use html5gum::emitters::default::DefaultEmitter;
 use html5gum::{State, Token, Tokenizer};
 
@@ -41,6 +41,13 @@ pub(crate) fn read_into(builder: &mut Builder, html: &str, source: &dyn Fn(usize
     }
     page.end_block();
     page.title
+}
+
+/// HTML by itself. Its runs name bytes of the decoded HTML, not of the file that it came from.
+pub(crate) fn rendered(markup: &str) -> Document {
+    let mut builder = Builder::new(Encoding::Utf8);
+    read_into(&mut builder, markup, &|at| at);
+    builder.into_source(Format::Html, None)
 }
 
 /// Elements whose content nobody reads as text.

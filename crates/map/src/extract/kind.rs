@@ -1,15 +1,19 @@
 //! What a file is, by its first bytes and its name. Pure.
 
+use super::mail::{begins_with_header, is_mbox};
 use crate::document::Format;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    Markdown,
-    Html,
     Mail,
     Pdf,
     Docx,
-    /// Text whose words are the file, verbatim.
+    Pptx,
+    Xlsx,
+    Epub,
+    /// OpenDocument.
+    Open(Format),
+    /// Text, whatever stands in it.
     Lines(Format),
     /// Something that this version can't read, in words.
     Foreign(&'static str),
@@ -19,12 +23,13 @@ impl Kind {
     /// The only format that a document of this kind can have; `None` when it can't be read.
     pub(crate) fn format(self) -> Option<Format> {
         match self {
-            Kind::Markdown => Some(Format::Markdown),
-            Kind::Html => Some(Format::Html),
             Kind::Mail => Some(Format::Mail),
             Kind::Pdf => Some(Format::Pdf),
             Kind::Docx => Some(Format::Docx),
-            Kind::Lines(format) => Some(format),
+            Kind::Pptx => Some(Format::Pptx),
+            Kind::Xlsx => Some(Format::Xlsx),
+            Kind::Epub => Some(Format::Epub),
+            Kind::Open(format) | Kind::Lines(format) => Some(format),
             Kind::Foreign(_) => None,
         }
     }
@@ -45,10 +50,10 @@ const FOREIGN: [(&str, &[&str]); 9] = [
     ("a program or library", &["exe", "dll", "so", "dylib", "o", "a", "rlib", "class", "pyc", "wasm", "bin", "img"]),
     ("a font", &["ttf", "otf", "woff", "woff2"]),
     ("a database", &["db", "sqlite", "sqlite3", "mdb", "parquet"]),
-    ("a spreadsheet or slides, which this version doesn't read", &["xlsx", "xls", "ods", "pptx", "ppt", "odp", "key"]),
+    ("an older spreadsheet or slides, which this version doesn't read", &["xls", "xlsb", "ppt", "key", "numbers"]),
     (
         "an older or other word processor's file, which this version doesn't read",
-        &["doc", "odt", "pages", "epub", "mobi"],
+        &["doc", "rtf", "pages", "mobi", "azw3"],
     ),
     ("a model's weights", &["gguf", "safetensors", "pt", "onnx", "npz", "npy"]),
 ];
@@ -64,26 +69,7 @@ const CODE: [&str; 46] = [
     "php", "swift", "scala", "sh", "bash", "zsh", "fish", "ps1", "lua", "pl", "pm", "r", "jl", "hs", "ml", "ex", "exs",
     "erl", "clj", "lisp", "el", "vim", "sql", "css", "scss", "cs", "nix", "zig",
 ];
-const DATA: [&str; 18] = [
-    "csv",
-    "tsv",
-    "json",
-    "jsonl",
-    "ndjson",
-    "toml",
-    "yaml",
-    "yml",
-    "ini",
-    "cfg",
-    "conf",
-    "log",
-    "xml",
-    "properties",
-    "ics",
-    "vcf",
-    "lock",
-    "geojson",
-];
+const DATA: [&str; 11] = ["toml", "yaml", "yml", "ini", "cfg", "conf", "log", "xml", "properties", "vcf", "lock"];
 
 pub(crate) fn kind(name: &str, bytes: &[u8]) -> Kind {
     const HEAD_BYTES: usize = 1024;
@@ -93,19 +79,48 @@ pub(crate) fn kind(name: &str, bytes: &[u8]) -> Kind {
         return Kind::Pdf;
     }
     if head.starts_with(b"PK\x03\x04") {
-        return if extension == "docx" { Kind::Docx } else { Kind::Foreign("an archive") };
+        return packed(&extension).unwrap_or(Kind::Foreign("an archive"));
     }
     match extension.as_str() {
         "pdf" => Kind::Foreign("not a PDF, whatever its name says"),
-        "docx" => Kind::Foreign("not a DOCX, whatever its name says"),
-        "md" | "markdown" | "mdown" | "mkd" => Kind::Markdown,
-        "html" | "htm" | "xhtml" => Kind::Html,
+        _ if head.starts_with(b"\xd0\xcf\x11\xe0") => {
+            Kind::Foreign("an Office document of before 2007 or one with a password, which this version doesn't read")
+        }
+        // Open documents may be one plain XML file; that isn't read as such.
+        _ if packed(&extension).is_some() => Kind::Foreign("not what its name says: it is no ZIP file"),
+        "md" | "markdown" | "mdown" | "mkd" => Kind::Lines(Format::Markdown),
+        "html" | "htm" | "xhtml" => Kind::Lines(Format::Html),
+        "csv" | "tsv" => Kind::Lines(Format::Csv),
+        "json" | "jsonl" | "ndjson" | "geojson" => Kind::Lines(Format::Json),
+        "ics" => Kind::Lines(Format::Calendar),
         "eml" => Kind::Mail,
+        "mbox" | "mbx" | "" if is_mbox(head) => Kind::Mail,
+        _ if in_maildir(name) && begins_with_header(head) => Kind::Mail,
         code if CODE.contains(&code) => Kind::Lines(Format::Code),
         data if DATA.contains(&data) => Kind::Lines(Format::Data),
-        _ if is_html(head) => Kind::Html,
+        _ if is_html(head) => Kind::Lines(Format::Html),
         _ => Kind::Lines(Format::Text),
     }
+}
+
+/// Whether a file lies where a Maildir keeps its messages, one in each file.
+fn in_maildir(name: &str) -> bool {
+    let mut path = name.rsplit(['/', '\\']).skip(1);
+    matches!(path.next(), Some("cur" | "new"))
+}
+
+/// Documents that are ZIP files. Those with macros are the same without them: none is looked at.
+fn packed(extension: &str) -> Option<Kind> {
+    Some(match extension {
+        "docx" | "docm" | "dotx" => Kind::Docx,
+        "pptx" | "pptm" | "ppsx" => Kind::Pptx,
+        "xlsx" | "xlsm" | "xltx" => Kind::Xlsx,
+        "epub" => Kind::Epub,
+        "odt" | "ott" => Kind::Open(Format::Odt),
+        "ods" | "ots" => Kind::Open(Format::Ods),
+        "odp" | "otp" => Kind::Open(Format::Odp),
+        _ => return None,
+    })
 }
 
 /// Readers of PDF take its mark anywhere near the start. A text may speak of the mark, so only a file that
@@ -131,13 +146,19 @@ mod tests {
             ("a.txt", &b"%PDF-1.4"[..], Kind::Pdf),
             ("a.txt", b"\xef\xbb\xbf\r\n%PDF-1.4", Kind::Pdf),
             ("a.pdf", b"junk before it %PDF-1.4", Kind::Pdf),
-            ("formats.md", b"A PDF begins with `%PDF-`.", Kind::Markdown),
+            ("formats.md", b"A PDF begins with `%PDF-`.", Kind::Lines(Format::Markdown)),
             ("a.docx", b"PK\x03\x04", Kind::Docx),
             ("a.txt", b"PK\x03\x04", Kind::Foreign("an archive")),
             ("a.pdf", b"words", Kind::Foreign("not a PDF, whatever its name says")),
-            ("README", b" <!DOCTYPE HTML><p>", Kind::Html),
-            ("notes.MD", b"# a", Kind::Markdown),
+            ("README", b" <!DOCTYPE HTML><p>", Kind::Lines(Format::Html)),
+            ("notes.MD", b"# a", Kind::Lines(Format::Markdown)),
+            ("table.ods", b"PK\x03\x04", Kind::Open(Format::Ods)),
+            ("macros.XLSM", b"PK\x03\x04", Kind::Xlsx),
             ("dir.d/main.rs", b"fn main() {}", Kind::Lines(Format::Code)),
+            ("Mail/Inbox", b"From a@b Mon\nSubject: x\n\nbody", Kind::Mail),
+            ("letter", b"From here on\nit is a letter", Kind::Lines(Format::Text)),
+            ("Mail/cur/1736.M1P2.host:2,S", b"Subject: x\n\nbody", Kind::Mail),
+            ("cur/notes", b"words", Kind::Lines(Format::Text)),
             ("log", b"words", Kind::Lines(Format::Text)),
         ] {
             assert_eq!(kind(name, bytes), expected, "{name}");

@@ -1,5 +1,6 @@
 //! Plain text, data and source code: the text is the file, verbatim; only its blocks are found.
 
+use super::build::Builder;
 use crate::document::{Block, BlockKind, Document, Format, Origin};
 use crate::source::{Decoded, Encoding, Run};
 use std::ops::Range;
@@ -8,10 +9,24 @@ pub(crate) fn read(decoded: &Decoded, format: Format, name: &str) -> Document {
     let text = &decoded.text;
     let blocks = match format {
         Format::Code => code_blocks(text),
-        Format::Data => data_blocks(text, name),
+        Format::Data | Format::Csv | Format::Json | Format::Calendar => data_blocks(text, name),
         _ => paragraphs(text).into_iter().map(|range| block(range, BlockKind::Text)).collect(),
     };
-    Document { title: None, format, text: text.clone(), blocks, origin: origin(decoded) }
+    Document {
+        title: None,
+        format,
+        text: text.clone(),
+        blocks,
+        origin: origin(decoded),
+        names: Vec::new(),
+        spots: Vec::new(),
+    }
+}
+
+/// Appends a stretch of the file's text.
+pub(super) fn push(builder: &mut Builder, decoded: &Decoded, range: Range<usize>) {
+    let source = decoded.source(range.start)..decoded.source(range.end);
+    builder.push(&decoded.text[range], source);
 }
 
 fn block(range: Range<usize>, kind: BlockKind) -> Block {

@@ -16,7 +16,17 @@ fn row(path: &str, words: &str) -> Change {
     let key = key(None, &passage, words);
     let place = Place::Lines { first: 1, last: 1, byte_start: 0, byte_end: words.len() as u64 };
     let run = Run { text: 0, text_len: words.len() as u32, source: 0, source_len: words.len() as u32 };
-    Change::Put(file, vec![PassageRow { text: words.into(), heading: "A > B".into(), place, runs: vec![run], key }])
+    Change::Put(
+        file,
+        vec![PassageRow {
+            text: words.into(),
+            heading: "A > B".into(),
+            place,
+            runs: vec![run],
+            spots: Spots::default(),
+            key,
+        }],
+    )
 }
 
 fn record() -> (tempfile::TempDir, Record) {

@@ -47,7 +47,7 @@ fn each_bad_file_is_skipped_with_its_reason() {
     for (name, code, part) in [
         ("scan.pdf", Code::DocumentInvalid, "no text on 1 page; it may be a scan"),
         ("broken.pdf", Code::DocumentInvalid, "PDF"),
-        ("not.docx", Code::DocumentInvalid, "not a DOCX"),
+        ("not.docx", Code::DocumentInvalid, "it is no ZIP file"),
         ("core", Code::DocumentInvalid, "isn't text"),
         ("empty.txt", Code::DocumentInvalid, "empty"),
         ("song.mp3", Code::DocumentInvalid, "sound"),

@@ -172,10 +172,142 @@ fn pages_are_cited_only_while_the_file_is_the_same() {
         "{:?}",
         cited.quoted[0].citation.place
     );
+    // The line of print where the words stand: 12 points high, from 60 points right of the left edge on.
+    let Where::Page { boxes, .. } = &cited.quoted[0].citation.place else { panic!("a page") };
+    let [line] = boxes.as_slice() else { panic!("one line: {boxes:?}") };
+    assert_eq!((line.page, line.left, line.top, line.bottom), (2, 60, 132, 145));
+    assert!((200..280).contains(&line.right), "{line:?}");
+    let at = hits[0].text.find("twice").expect("there");
+    let Ok(Where::Page { boxes, .. }) = verify(&hits[0], at..at + 5) else { panic!("a page") };
+    assert!(boxes.len() == 1 && boxes[0].left > line.left + 60 && boxes[0].right < line.right - 20, "{boxes:?}");
     let mut bytes = std::fs::read(&path).expect("read");
     bytes.push(b'\n');
     std::fs::write(&path, bytes).expect("written");
     assert!(cite(question, &hits, &[0]).quoted.is_empty());
+}
+
+fn zipped(parts: &[(&str, &str)]) -> Vec<u8> {
+    let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for (name, text) in parts {
+        writer.start_file(*name, zip::write::SimpleFileOptions::default()).expect("a part");
+        std::io::Write::write_all(&mut writer, text.as_bytes()).expect("it fits");
+    }
+    writer.finish().expect("a zip").into_inner()
+}
+
+#[test]
+fn tables_slides_books_and_data_are_cited_at_their_places() {
+    let place = Place::new();
+    place.write("rents.csv", "flat,rent,note\nmill,1150,\"due on \"\"the third\"\"\"\nshed,90,none\n");
+    place.write(
+        "stock.json",
+        r#"{"shelves": [{"thing": "quince jam", "jars": 14}, {"thing": "caf\u00e9 beans", "sacks": 3}]}"#,
+    );
+    place.write(
+        "home.ics",
+        "BEGIN:VCALENDAR\r\nBEGIN:VEVENT\r\nDTSTART:20250310T093000\r\nSUMMARY:Chimney swe\r\n ep comes\r\nLOCATION:Attic\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n",
+    );
+    let sheet = "<worksheet><sheetData><row r=\"4\"><c r=\"B4\" t=\"inlineStr\"><is><t>Boiler pressure</t></is></c><c r=\"C4\"><v>1.6</v></c></row></sheetData></worksheet>";
+    place.write(
+        "meters.xlsx",
+        zipped(&[
+            (
+                "xl/workbook.xml",
+                "<workbook xmlns:r=\"r\"><sheets><sheet name=\"Cellar\" r:id=\"r1\"/></sheets></workbook>",
+            ),
+            ("xl/_rels/workbook.xml.rels", "<a><Relationship Id=\"r1\" Target=\"s.xml\"/></a>"),
+            ("xl/s.xml", sheet),
+        ]),
+    );
+    let slides = "<o:body xmlns:o=\"o\" xmlns:d=\"d\" xmlns:t=\"t\"><d:page><t:p>Nothing here.</t:p></d:page><d:page><t:p>The greenhouse door faces south.</t:p></d:page></o:body>";
+    place.write("plan.odp", zipped(&[("content.xml", slides)]));
+    let map = place.map();
+    index(&map, &place.files(), None).report();
+    for (question, quote, printed, bytes) in [
+        (
+            "when is the rent of the mill flat due",
+            "mill\t1150\tdue on \"the third\"",
+            "A2:C2",
+            Some("mill,1150,\"due on \"\"the third\"\""),
+        ),
+        ("café beans", "thing: café beans", "1", Some("thing\": \"caf\\u00e9 beans")),
+        ("chimney sweep", "SUMMARY: Chimney sweep comes", "4-5", Some("SUMMARY:Chimney swe\r\n ep comes")),
+        ("boiler pressure", "Boiler pressure\t1.6", "Cellar!B4:C4", None),
+        ("which way does the greenhouse door face", "The greenhouse door faces south.", "slide 1-2", None),
+    ] {
+        let hits = [first(&map, question)];
+        let cited = cite(question, &hits, &[0]);
+        let [quoted] = cited.quoted.as_slice() else { panic!("{question}: {:?}", cited.notices) };
+        let citation = &quoted.citation;
+        assert_eq!((citation.quote.as_str(), citation.place.to_string().as_str()), (quote, printed), "{question}");
+        let range = match citation.place {
+            Where::Lines { byte_start, byte_end, .. } => Some((byte_start, byte_end)),
+            Where::Cells { byte_start, byte_end, .. } => byte_start.zip(byte_end),
+            _ => None,
+        };
+        let file = std::fs::read(&citation.path).expect("read");
+        let stands =
+            range.map(|(start, end)| String::from_utf8_lossy(&file[start as usize..end as usize]).into_owned());
+        assert_eq!(stands.as_deref(), bytes, "{question}");
+        // Any change of the file drops what only the whole file vouches for, and nothing else.
+        std::fs::write(&citation.path, [&file[..], b" "].concat()).expect("written");
+        assert_eq!(cite(question, &hits, &[0]).quoted.len(), usize::from(bytes.is_some()), "{question}");
+    }
+}
+
+#[test]
+fn mailboxes_are_read_message_by_message_with_what_is_attached() {
+    let place = Place::new();
+    let sheet = "<worksheet><sheetData><row r=\"2\"><c r=\"B2\" t=\"inlineStr\"><is><t>Lightning rod: 740 euros</t></is></c></row></sheetData></worksheet>";
+    let xlsx = zipped(&[
+        ("xl/workbook.xml", "<workbook xmlns:r=\"r\"><sheets><sheet name=\"Offer\" r:id=\"r1\"/></sheets></workbook>"),
+        ("xl/_rels/workbook.xml.rels", "<a><Relationship Id=\"r1\" Target=\"s.xml\"/></a>"),
+        ("xl/s.xml", sheet),
+    ]);
+    let encoded = base64(&xlsx);
+    let mbox = format!(
+        "From ann@example.org Mon Jan  6 10:00:00 2025\nFrom: ann@example.org\nSubject: Chimney\n\nThe sweep comes on the ninth.\n\n\
+         From bob@example.org Mon Jan  6 11:00:00 2025\nFrom: bob@example.org\nSubject: Offer\nMIME-Version: 1.0\n\
+         Content-Type: multipart/mixed; boundary=zz\n\n--zz\n\nSee the table.\n--zz\nContent-Type: application/octet-stream\n\
+         Content-Disposition: attachment; filename=\"offer.xlsx\"\nContent-Transfer-Encoding: base64\n\n{encoded}\n--zz--\n"
+    );
+    place.write("Mail/Inbox", &mbox);
+    for folder in [".Sent/cur", ".Sent/new", ".Sent/tmp", ".cache"] {
+        std::fs::create_dir_all(place.files().join(folder)).expect("made");
+    }
+    place.write(".Sent/cur/1736.M1.host:2,S", "Subject: Well\n\nThe well is eleven metres deep.\n");
+    place.write(".cache/a.txt", "The well is nine metres deep.\n");
+    let map = place.map();
+    let ran = index(&map, &place.files(), None);
+    assert_eq!(ran.report().documents, 2, "{:?}", ran.report().skipped);
+    for (question, quote, heading, bytes) in [
+        ("when does the sweep come", "The sweep comes on the ninth.", "Chimney", "The sweep comes on the ninth."),
+        ("how much is the lightning rod", "Lightning rod: 740 euros", "Offer > offer.xlsx > Offer", encoded.trim()),
+        ("how deep is the well", "The well is eleven metres deep.", "", "The well is eleven metres deep."),
+    ] {
+        let hits = [first(&map, question)];
+        let cited = cite(question, &hits, &[0]);
+        let [quoted] = cited.quoted.as_slice() else { panic!("{question}: {:?}", cited.notices) };
+        assert!(quoted.citation.quote.contains(quote), "{quoted:?}");
+        assert_eq!((quoted.heading.as_str(), pointed(&quoted.citation).trim()), (heading, bytes));
+    }
+}
+
+/// Standard Base64, in lines as mail has it.
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for (at, three) in bytes.chunks(3).enumerate() {
+        let bits = three.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - three.len()));
+        for letter in 0..4 {
+            let value = (bits >> (18 - 6 * letter)) as usize & 63;
+            text.push(if letter > three.len() { '=' } else { char::from(LETTERS[value]) });
+        }
+        if at % 19 == 18 {
+            text.push('\n');
+        }
+    }
+    text
 }
 
 #[test]

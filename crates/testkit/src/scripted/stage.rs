@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use wire::{Begin, JobId, Link, Receiver, Report, Sender, Spent, WireFault, WireFinish};
 
 /// What all threads of a scripted worker hold.
@@ -25,6 +25,28 @@ pub(super) struct Stage {
     hung: Arc<AtomicBool>,
     /// Dropping a job's end tells its thread of the cancel.
     cancels: Arc<Mutex<HashMap<JobId, UnixStream>>>,
+    turns: Arc<Mutex<HashMap<JobId, Arc<Turn>>>>,
+}
+
+/// Whether a job may go on.
+#[derive(Default)]
+struct Turn {
+    state: Mutex<TurnState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct TurnState {
+    held: bool,
+    cancelled: bool,
+}
+
+impl Turn {
+    /// Waits until the job may go on. While what is returned lives, it can't be held.
+    fn wait(&self) -> MutexGuard<'_, TurnState> {
+        let waits = |state: &mut TurnState| state.held && !state.cancelled;
+        self.changed.wait_while(locked(&self.state), waits).unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -40,6 +62,7 @@ impl Stage {
             raw: Arc::new(raw),
             hung: Arc::default(),
             cancels: Arc::default(),
+            turns: Arc::default(),
         };
         (stage, receiver)
     }
@@ -68,11 +91,48 @@ impl Stage {
     pub(super) fn admit(&self, job: JobId) -> UnixStream {
         let (ours, theirs) = UnixStream::pair().expect("the system gives a socket pair");
         locked(&self.cancels).insert(job, ours);
+        locked(&self.turns).insert(job, Arc::default());
         theirs
     }
 
     pub(super) fn cancel(&self, job: JobId) {
         locked(&self.cancels).remove(&job);
+        if let Some(turn) = self.turn(job) {
+            locked(&turn.state).cancelled = true;
+            turn.changed.notify_all();
+        }
+    }
+
+    fn turn(&self, job: JobId) -> Option<Arc<Turn>> {
+        locked(&self.turns).get(&job).map(Arc::clone)
+    }
+
+    /// From here on the job says nothing, until it is told to go on.
+    pub(super) fn hold(&self, job: JobId) {
+        if let Some(turn) = self.turn(job) {
+            let mut state = locked(&turn.state);
+            state.held = true;
+            self.report(&Report::Parked { job, held: true, tokens: 1, saved: true });
+        }
+    }
+
+    pub(super) fn resume(&self, job: JobId) {
+        if let Some(turn) = self.turn(job) {
+            let mut state = locked(&turn.state);
+            state.held = false;
+            self.report(&Report::Resumed { job });
+            turn.changed.notify_all();
+        }
+    }
+
+    /// Says a job's last word, as soon as it may speak.
+    fn end(&self, job: JobId, last: &Report) {
+        let turn = self.turn(job);
+        let may = turn.as_ref().map(|turn| turn.wait());
+        locked(&self.cancels).remove(&job);
+        locked(&self.turns).remove(&job);
+        self.report(last);
+        drop(may);
     }
 
     /// Plays what comes before the vectors; `None` when the job has ended over it.
@@ -85,11 +145,11 @@ impl Stage {
             } else {
                 continue;
             };
-            self.cancel(job);
-            self.report(&end);
+            self.end(job, &end);
             return None;
         }
         self.cancel(job);
+        locked(&self.turns).remove(&job);
         Some(())
     }
 
@@ -113,14 +173,16 @@ impl Stage {
                 break;
             }
             if let Err(fault) = self.play(Some(job), step) {
-                locked(&self.cancels).remove(&job);
-                self.report(&Report::Failed { job: Some(job), fault });
+                self.end(job, &Report::Failed { job: Some(job), fault });
                 return;
             }
         }
-        locked(&self.cancels).remove(&job);
+        // It may have been cancelled while it was held.
+        if self.turn(job).is_some_and(|turn| turn.wait().cancelled) {
+            finish = WireFinish::Cancelled;
+        }
         let spent = Spent { prompt_tokens, completion_tokens, prefill_us: 1, decode_us: 1, ..Spent::default() };
-        self.report(&Report::Done { job, finish, spent });
+        self.end(job, &Report::Done { job, finish, spent });
     }
 
     /// Waits that a cancel ends early.
@@ -149,7 +211,11 @@ impl Stage {
         match step {
             Step::Text(text) => {
                 if let Some(job) = job {
-                    self.report(&Report::Text { job, text: text.clone() });
+                    let turn = self.turn(job);
+                    let may = turn.as_ref().map(|turn| turn.wait());
+                    if !may.as_ref().is_some_and(|state| state.cancelled) {
+                        self.report(&Report::Text { job, text: text.clone() });
+                    }
                 }
             }
             Step::Repeat(count, text) => {

@@ -13,6 +13,7 @@ fn load() -> Load {
         batch_tokens: 512,
         threads: 2,
         gpu_layers: 0,
+        park_bytes: 1 << 20,
         confine: true,
     }
 }

@@ -128,10 +128,6 @@ impl Context {
         self.buffers
     }
 
-    pub(super) fn raw(&mut self) -> *mut sys::llama_context {
-        self.context.as_ptr()
-    }
-
     /// Computes with so many threads from now on. They are kept, and sleep while others compute.
     ///
     /// # Errors
@@ -264,6 +260,52 @@ impl Context {
             let memory = sys::llama_get_memory(self.context.as_ptr());
             memory.is_null() || sys::llama_memory_seq_rm(memory, sequence, from, -1)
         }
+    }
+}
+
+/// `LLAMA_STATE_SEQ_FLAGS_NONE`: all of a sequence, in this process's memory.
+const WHOLE_STATE: sys::llama_state_seq_flags = 0;
+
+/// States of whole sequences.
+impl Context {
+    /// Bytes that the state of a sequence takes.
+    pub(crate) fn state_bytes(&mut self, sequence: i32) -> usize {
+        // SAFETY: the context is alive; a sequence without tokens has a small state.
+        unsafe { sys::llama_state_seq_get_size_ext(self.context.as_ptr(), sequence, WHOLE_STATE) }
+    }
+
+    /// The state, which takes `bytes`. `None` when memory or the cache doesn't give it.
+    pub(crate) fn save_state(&mut self, sequence: i32, bytes: usize) -> Option<Vec<u8>> {
+        let mut state: Vec<u8> = Vec::new();
+        state.try_reserve_exact(bytes).ok()?;
+        // SAFETY: the buffer has room for `bytes`, and llama.cpp writes no more than it is told; it answers how
+        // many it has written, 0 after an error.
+        let written = unsafe {
+            let (context, flags) = (self.context.as_ptr(), WHOLE_STATE);
+            sys::llama_state_seq_get_data_ext(context, state.as_mut_ptr(), bytes, sequence, flags)
+        };
+        if written == 0 || written > bytes {
+            // What it says of the failure belongs to nobody's error.
+            drop(drain_log());
+            return None;
+        }
+        // SAFETY: so many bytes were written, all of them within the capacity.
+        unsafe { state.set_len(written) };
+        Some(state)
+    }
+
+    /// Fills an empty sequence. `false`: there is no place for it, and the sequence must be forgotten.
+    pub(crate) fn restore_state(&mut self, sequence: i32, state: &[u8]) -> bool {
+        // SAFETY: the bytes are valid for their length and were written by this very context's kind in this
+        // process; llama.cpp checks what it reads against its cache and answers 0 when it doesn't fit.
+        let read = unsafe {
+            let (context, flags) = (self.context.as_ptr(), WHOLE_STATE);
+            sys::llama_state_seq_set_data_ext(context, state.as_ptr(), state.len(), sequence, flags)
+        };
+        if read == 0 {
+            drop(drain_log());
+        }
+        read == state.len()
     }
 }
 

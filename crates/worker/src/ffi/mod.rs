@@ -12,7 +12,6 @@ mod log;
 mod model;
 mod product;
 mod sampler;
-mod state;
 mod system;
 
 pub(crate) use account::Buffers;

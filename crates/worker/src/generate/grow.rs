@@ -54,7 +54,7 @@ impl Generator<'_> {
     /// Gives everything back but the weights, when nothing runs.
     pub(super) fn rest(&mut self) {
         let mut fault = None;
-        if self.is_idle() && self.reading.is_empty() {
+        if self.is_idle() && self.reading.is_empty() && self.held.is_empty() {
             fault = self.rooms.rest(&mut self.context).err();
             if self.rooms.is_resting() {
                 self.pool = Pool { cells: self.rooms.first_tokens() };

@@ -268,6 +268,27 @@ fn a_running_answer_goes_on_while_a_prompt_is_read() {
 }
 
 #[test]
+fn short_prompts_do_not_wait_behind_a_long_one() {
+    let (mut worker, _) = Worker::with(&wire::Load { context_tokens: 3072, sequences_max: 12, ..load() }, &model());
+    worker.begin(begin(1, "Once upon a time", 1000));
+    worker.find(|report| matches!(report, Report::Text { job: 1, .. }).then_some(()));
+    worker.begin(begin(2, &long_prompt(1500), 1));
+    worker.find(|report| matches!(report, Report::Started { job: 2, .. }).then_some(()));
+    for job in 10..20 {
+        worker.begin(begin(job, &chat("Say only the word yes."), 1));
+    }
+    let mut ended = Vec::new();
+    while ended.len() < 11 {
+        match worker.receive().unwrap() {
+            Report::Done { job, .. } if job != 1 => ended.push(job),
+            Report::Failed { fault, .. } => panic!("{fault:?}"),
+            _ => {}
+        }
+    }
+    assert_eq!(ended.last(), Some(&2), "{ended:?}");
+}
+
+#[test]
 fn a_running_answer_goes_on_while_a_very_long_prompt_is_cut_into_tokens() {
     let mut worker = Worker::ready();
     worker.begin(begin(1, "Once upon a time", 1000));

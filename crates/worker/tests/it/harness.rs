@@ -87,6 +87,7 @@ pub(crate) fn load() -> Load {
         // Tests run side by side, and threads that wait for each other suffer most from company.
         threads: 1,
         gpu_layers: 0,
+        park_bytes: 256 << 20,
         confine: true,
     }
 }

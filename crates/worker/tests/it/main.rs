@@ -12,6 +12,7 @@ mod generate;
 mod grow;
 mod harness;
 mod life;
+mod park;
 mod reference;
 mod selftest;
 mod split;

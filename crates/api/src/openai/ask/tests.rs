@@ -7,7 +7,7 @@ fn call(extra: Value) -> Result<ChatCall, Refusal> {
     let mut body = json!({"messages": [{"role": "user", "content": "hello"}]});
     let object = body.as_object_mut().expect("object");
     object.extend(extra.as_object().expect("object").clone());
-    ChatCall::try_from(ChatBody(object.clone()))
+    ChatCall::try_from(ChatBody { headers: HeaderMap::new(), object: object.clone() })
 }
 
 fn sampled(extra: Value) -> Sampling {
@@ -84,7 +84,8 @@ fn messages_of_every_role_and_form_are_read() {
         {"role": "tool", "tool_call_id": "1", "content": "42"},
         {"role": "user", "content": ""},
     ]});
-    let call = ChatCall::try_from(ChatBody(body.as_object().expect("object").clone())).expect("accepted");
+    let object = body.as_object().expect("object").clone();
+    let call = ChatCall::try_from(ChatBody { headers: HeaderMap::new(), object }).expect("accepted");
     let expected = [
         Message::new(Role::System, "be brief"),
         Message::new(Role::System, "be kind"),
@@ -178,4 +179,27 @@ fn a_wrong_field_is_named_with_its_place_and_what_it_holds() {
         assert_eq!(refusal.param.as_deref(), Some(param), "{extra}: {}", refusal.fault.message);
         assert!(refusal.fault.message.contains(words), "{extra}: {}", refusal.fault.message);
     }
+}
+
+#[test]
+fn a_caller_says_that_it_can_wait_and_who_it_is() {
+    for (extra, expected) in [
+        (json!({}), Priority::Interactive),
+        (json!({"priority": "interactive", "service_tier": "flex"}), Priority::Interactive),
+        (json!({"priority": "batch"}), Priority::Batch),
+        (json!({"priority": 1}), Priority::Batch),
+        (json!({"priority": 0}), Priority::Interactive),
+        (json!({"priority": -3}), Priority::Interactive),
+        (json!({"service_tier": "flex"}), Priority::Batch),
+        (json!({"service_tier": "auto"}), Priority::Interactive),
+    ] {
+        assert_eq!(call(extra.clone()).expect("accepted").ask.priority, expected, "{extra}");
+    }
+    for extra in [json!({"priority": "urgent"}), json!({"priority": 1.5}), json!({"priority": ["batch"]})] {
+        let fault = call(extra.clone()).expect_err("not a priority").fault;
+        assert!(fault.message.contains("priority"), "{extra}: {fault}");
+    }
+    let named = call(json!({"user": "u-7"})).expect("accepted");
+    assert_eq!(named.ask.app.0, "u-7");
+    assert_eq!(call(json!({"user": 7})).expect("accepted").ask.app.0, "openai-api");
 }

@@ -16,6 +16,9 @@ const BOUNDS: Bounds = Bounds {
     ping_after_ms: 50,
     hang_ms: 200,
     stop_ms: 100,
+    quantum_ms: 20,
+    batch_patience_ms: 1000,
+    unread_ms: 10_000,
 };
 
 fn entry(ask: u64, model: u32) -> Entry {
@@ -25,6 +28,7 @@ fn entry(ask: u64, model: u32) -> Entry {
         app: AppId("a".into()),
         priority: Priority::Interactive,
         need: Need::Slot,
+        size: None,
         deadline_ms: None,
     }
 }
@@ -56,7 +60,7 @@ fn start_of(actions: &[Action<()>]) -> Option<WorkerKey> {
 /// Asks the model and makes its worker ready; the ask runs then.
 fn serve(admission: &mut Admission<()>, now: u64, ask: u64, model: u32) -> WorkerKey {
     let worker = start_of(&admission.step(now, Event::Submit(entry(ask, model)))).expect("there is room");
-    admission.step(now, Event::Ready { worker, slots: 2 });
+    admission.step(now, Event::Ready { worker, slots: 2, cells: 1 << 20 });
     worker
 }
 
@@ -88,7 +92,7 @@ fn two_loads_at_once_are_not_granted_the_same_bytes() {
     let actions = admission.step(0, Event::Submit(entry(2, 1)));
     assert_eq!(start_of(&actions), None, "{actions:?}");
     // The first serves its ask before it goes; the second waits, and isn't refused.
-    admission.step(1, Event::Ready { worker: first, slots: 2 });
+    admission.step(1, Event::Ready { worker: first, slots: 2, cells: 1 << 20 });
     let actions = done(&mut admission, 2, first, 1);
     assert!(actions.contains(&Action::Stop(first)), "{actions:?}");
     assert!(start_of(&gone(&mut admission, 3, first)).is_some());
@@ -105,12 +109,12 @@ fn models_that_do_not_fit_together_take_turns_and_nobody_starves() {
     let actions = done(&mut admission, 3, first, 1);
     assert!(actions.contains(&Action::Stop(first)), "{actions:?}");
     let second = start_of(&gone(&mut admission, 4, first)).expect("its turn");
-    let actions = admission.step(5, Event::Ready { worker: second, slots: 2 });
+    let actions = admission.step(5, Event::Ready { worker: second, slots: 2, cells: 1 << 20 });
     assert!(matches!(actions[..], [Action::Begin { ask: AskId(2), .. }]), "{actions:?}");
     let actions = done(&mut admission, 6, second, 2);
     assert!(actions.contains(&Action::Stop(second)), "{actions:?}");
     let third = start_of(&gone(&mut admission, 7, second)).expect("and back");
-    let actions = admission.step(8, Event::Ready { worker: third, slots: 2 });
+    let actions = admission.step(8, Event::Ready { worker: third, slots: 2, cells: 1 << 20 });
     assert!(matches!(actions[..], [Action::Begin { ask: AskId(3), .. }]), "{actions:?}");
 }
 
@@ -329,7 +333,11 @@ impl World {
                 }
             }
             Action::End { ask, .. } => assert!(self.ended.insert(ask), "ended twice"),
-            Action::Cancel { .. } | Action::Ping(_) | Action::Waiting { .. } => {}
+            Action::Cancel { .. }
+            | Action::Ping(_)
+            | Action::Waiting { .. }
+            | Action::Hold { .. }
+            | Action::Resume { .. } => {}
         }
     }
 
@@ -354,7 +362,7 @@ impl World {
             Op::Ready(which) => {
                 if let Some(worker) = self.pick(which, |worker| !worker.ready && !worker.ending) {
                     self.workers.get_mut(&worker).expect("picked").ready = true;
-                    self.step(Event::Ready { worker, slots: 2 });
+                    self.step(Event::Ready { worker, slots: 2, cells: 1 << 20 });
                 }
             }
             Op::Finish(which) => {
