@@ -319,7 +319,7 @@ impl<T> Admission<T> {
             let waits = model.queue.heads().into_iter().filter_map(|ask| self.asks.get(&ask));
             waits.flat_map(move |live| model.running.iter().map(move |(ask, run)| (live, *ask, run)))
         });
-        let times = pairs.filter_map(move |(live, ask, run)| {
+        pairs.filter_map(move |(live, ask, run)| {
             let other = &self.asks.get(&ask)?.entry;
             let may_yield = run.stage == Stage::Active && !run.stays;
             let at = match stake(&live.entry, other) {
@@ -328,8 +328,7 @@ impl<T> Admission<T> {
                 Stake::Share => run.safe_until.max(live.since.max(run.since).saturating_add(quantum_ms)),
             };
             (may_yield && at > now).then_some(at)
-        });
-        times
+        })
     }
 }
 

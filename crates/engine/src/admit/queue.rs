@@ -82,7 +82,7 @@ impl Queue {
     pub(super) fn take(&mut self, now: u64, entry: &Entry) {
         let turns = self.turns(entry.priority);
         turns.remove(&entry.app, entry.ask);
-        turns.to_back(&entry.app);
+        turns.put_last(&entry.app);
         self.note_batch(now);
     }
 
@@ -175,7 +175,7 @@ impl Turns {
         })?;
         self.note_passes(&fits);
         self.remove(&app, ask);
-        self.to_back(&app);
+        self.put_last(&app);
         Some(ask)
     }
 
@@ -196,7 +196,7 @@ impl Turns {
         }
     }
 
-    fn to_back(&mut self, app: &AppId) {
+    fn put_last(&mut self, app: &AppId) {
         if let Some(place) = self.order.iter().position(|waiting| waiting == app)
             && let Some(app) = self.order.remove(place)
         {
