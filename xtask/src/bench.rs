@@ -9,18 +9,22 @@ pub(crate) mod http;
 pub(crate) mod report;
 
 mod chat;
+mod constrained;
 mod context;
 mod cpu;
 mod dice;
 mod gguf;
+mod group;
 mod limit;
 mod machine;
+mod mixed;
 mod peer;
 mod process;
 mod raw;
 mod server;
 mod shape;
 mod sizes;
+mod soak;
 mod start;
 mod stat;
 mod streams;
@@ -32,10 +36,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// Names that a guard may cite as `bench: NAME`.
-pub(crate) const NAMES: [&str; 6] = ["raw", "streams", "sizes", "context", "start", "cpu"];
+pub(crate) const NAMES: [&str; 9] =
+    ["raw", "streams", "mixed", "context", "sizes", "constrained", "soak", "start", "cpu"];
 
-/// The one that makes large files.
-const KEEPS: &str = "sizes";
+/// Those that make large files.
+const KEEP: [&str; 2] = ["sizes", "constrained"];
 
 /// How a benchmark or an evaluation was called.
 #[derive(Debug, Clone, Copy, Default)]
@@ -44,7 +49,7 @@ pub(crate) struct Options {
     pub(crate) json: bool,
     /// Fewer repetitions: to see that it works, not to quote.
     pub(crate) quick: bool,
-    /// Leave large files that were made for it; only `sizes` makes some.
+    /// Leave the large files that were made for it.
     pub(crate) keep: bool,
 }
 
@@ -64,6 +69,9 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
         "streams" => streams::run(options),
         "sizes" => sizes::run(options),
         "context" => context::run(options),
+        "mixed" => mixed::run(options),
+        "soak" => soak::run(options),
+        "constrained" => constrained::run(options),
         "start" => start::run(options),
         _ => cpu::run(options),
     }
@@ -80,15 +88,18 @@ pub(crate) fn read<'a>(args: &[String], names: &[&'a str]) -> Result<(&'a str, O
         match arg.as_str() {
             "--json" => options.json = true,
             "--quick" => options.quick = true,
-            "--keep" if names.contains(&KEEPS) => options.keep = true,
+            "--keep" => options.keep = true,
             word => match names.iter().find(|known| **known == word) {
                 Some(known) if name.is_none() => name = Some(*known),
-                _ => bail!("`{word}` isn't known here; there are {} and the flags --json, --quick", names.join(", ")),
+                _ => bail!(
+                    "`{word}` isn't known here; there are {} and the flags --json, --quick, --keep",
+                    names.join(", ")
+                ),
             },
         }
     }
     match name {
-        Some(name) if options.keep && name != KEEPS => bail!("`{name}` makes no files that --keep could leave"),
+        Some(name) if options.keep && !KEEP.contains(&name) => bail!("`{name}` makes no files that --keep could leave"),
         Some(name) => Ok((name, options)),
         None => bail!("name one of: {}", names.join(", ")),
     }

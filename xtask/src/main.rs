@@ -30,7 +30,8 @@ usage: cargo xtask CHORE
   ci                            everything: format, lints, tidy, licences, native build, all tests
   licences                      licences of all dependencies, and known advisories where the database can be reached
   native [--clean]              build the worker and ggml's backends into <target>/native
-  bench NAME [--json] [--quick] measure: raw, streams, sizes [--keep], context, start, cpu
+  bench NAME [--json] [--quick] measure: raw, streams, mixed, context, sizes, constrained, soak, start, cpu
+                                (--keep leaves the files that sizes and constrained make)
   eval NAME [--json] [--quick]  judge quality: map
 
 Exit status: 0 when all is well, 1 when something failed or a goal was missed, 2 for a wrong call.";

@@ -1,13 +1,14 @@
-//! Which ask runs when, and which worker lives: a machine that takes events and time and returns
-//! actions. Pure: it reads no clock, starts no process and holds no text of anybody's.
+//! Which ask runs when, which steps back, and which worker lives: a machine that takes events and time and
+//! returns actions. Pure: it reads no clock, starts no process and holds no text of anybody's. Who gets room
+//! on a worker is in `preempt`, who is next in `queue`.
 //!
 //! [`Admission::step`] is the whole of it. The rim (`supervise`) carries the actions out and sleeps
 //! until [`Admission::next_wake`]; with nothing to do there is no such time, and nothing ticks.
 //!
 //! INVARIANT: every submitted ask gets exactly one [`Action::End`]; a worker that dies ends only asks
 //! that ran on it or waited for its load, and of those that it never said a word about only the ones that
-//! have killed or met a dead worker before; the end of an ask that runs frees its slot only when the
-//! worker has said so, or is gone.
+//! have killed or met a dead worker before; the end of an ask that runs, and its stepping back, frees its
+//! slot only when the worker has said so, or is gone; an ask that has stepped back goes on or ends.
 
 mod memory;
 mod preempt;

@@ -147,7 +147,7 @@ fn receive(input: &mut impl Read) -> io::Result<Option<(String, Vec<u8>)>> {
     Ok(Some((String::from_utf8_lossy(&name).into_owned(), bytes)))
 }
 
-fn send(output: &mut impl Write, reply: &Reply) -> io::Result<()> {
+pub(crate) fn send(output: &mut impl Write, reply: &Reply) -> io::Result<()> {
     let bytes = postcard::to_stdvec(reply).map_err(io::Error::other)?;
     output.write_all(&(bytes.len() as u32).to_le_bytes())?;
     output.write_all(&bytes)?;
@@ -210,4 +210,4 @@ fn read_within(name: &str, bytes: &[u8], depth: usize) -> Result<Document, Refus
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

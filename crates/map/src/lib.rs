@@ -12,6 +12,8 @@ mod embedding;
 pub mod evidence;
 mod extract;
 pub mod fuse;
+#[doc(hidden)]
+pub mod fuzz;
 mod half;
 mod index;
 mod lexical;

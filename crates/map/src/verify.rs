@@ -155,7 +155,7 @@ fn read(path: &Path) -> Result<Vec<u8>, &'static str> {
 }
 
 /// Compares a range of text with the file's bytes, run by run. `start` is the passage's first byte.
-fn stands(
+pub(crate) fn stands(
     text: &str,
     source: &Source,
     start: usize,

@@ -13,6 +13,8 @@ pub const PORT_DEFAULT: u16 = 7777;
 const SOCKET_PATH_MAX: usize = 100;
 /// A hundred years: as good as never, and no sum of times overflows with it.
 const IDLE_UNLOAD_MINUTES_MAX: u64 = 100 * 366 * 24 * 60;
+/// Answers of one model at a time. They share one pool, so more of them cost next to nothing until they run.
+const SEQUENCES: u32 = 8;
 
 /// A pause in a conversation is shorter; to wake takes less than a second.
 const IDLE_REST_SECONDS: u64 = 300;
@@ -126,7 +128,7 @@ impl Settings {
                 .or_else(|| find_on_path("python3", var("PATH").as_deref())),
             threads: number(var, "FREEHOLD_THREADS")?.or(file.threads),
             context_tokens: number(var, "FREEHOLD_CONTEXT")?.or(file.context_tokens),
-            sequences_max: number(var, "FREEHOLD_SEQUENCES")?.or(file.sequences_max).unwrap_or(4),
+            sequences_max: number(var, "FREEHOLD_SEQUENCES")?.or(file.sequences_max).unwrap_or(SEQUENCES),
             memory_max: memory(var, file.memory.as_deref())?,
             idle_rest_ms: number::<u64>(var, "FREEHOLD_IDLE_REST_SECONDS")?
                 .or(file.idle_rest_seconds)

@@ -21,7 +21,7 @@ pub(super) enum Side {
 impl Side {
     /// Who begins changes from round to round.
     pub(super) fn order(round: u32) -> [Side; 2] {
-        if round % 2 == 0 { [Side::Peer, Side::Ours] } else { [Side::Ours, Side::Peer] }
+        if round.is_multiple_of(2) { [Side::Peer, Side::Ours] } else { [Side::Ours, Side::Peer] }
     }
 }
 
@@ -139,9 +139,20 @@ impl Client {
     /// # Errors
     /// When the other side can't be reached or breaks off.
     pub(super) fn ask(&self, call: &Call) -> Result<Outcome> {
+        self.watch(call, &mut || {})
+    }
+
+    /// As [`Self::ask`]; `seen` is called with every piece of text.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub(super) fn watch(&self, call: &Call, seen: &mut dyn FnMut()) -> Result<Outcome> {
         let mut pieces = 0;
         let mut each = |line: &Line| {
-            pieces += u32::from(has_text(&line.text));
+            if has_text(&line.text) {
+                pieces += 1;
+                seen();
+            }
             if call.leave_after.is_some_and(|most| pieces > most) { Next::Leave } else { Next::Read }
         };
         let agent = call.app.as_deref().unwrap_or("freehold-bench");
@@ -177,6 +188,23 @@ impl Client {
             let threads: Vec<_> = calls.iter().map(|call| scope.spawn(|| ask(call))).collect();
             threads.into_iter().map(|thread| thread.join().expect("an asking thread doesn't panic")).collect()
         })
+    }
+
+    /// The greedy answer, and by how much at least each of its tokens was likelier than the next best,
+    /// in natural logarithms. Only the peer tells that.
+    ///
+    /// # Errors
+    /// When it doesn't.
+    pub(super) fn margin(&self, call: &Call) -> Result<(String, f64)> {
+        let mut body = body(self.side, call);
+        for (name, value) in [("stream", json!(false)), ("logprobs", json!(true)), ("top_logprobs", json!(2))] {
+            body[name] = value;
+        }
+        if let Some(fields) = body.as_object_mut() {
+            fields.remove("stream_options");
+        }
+        let reply = http::post(&self.address, "/v1/chat/completions", &body)?;
+        margin(&serde_json::from_str(&reply.text()).context("a whole reply is JSON")?)
     }
 
     /// How many filler words make a prompt of exactly `tokens`.
@@ -228,6 +256,18 @@ fn body(side: Side, call: &Call) -> Value {
         body["cache_prompt"] = json!(false);
     }
     body
+}
+
+fn margin(reply: &Value) -> Result<(String, f64)> {
+    let choice = &reply["choices"][0];
+    let tokens = choice["logprobs"]["content"].as_array().context("the reply tells no likelihoods")?;
+    let mut least = f64::INFINITY;
+    for token in tokens {
+        let likely = |rank: usize| token["top_logprobs"][rank]["logprob"].as_f64();
+        let (best, next) = likely(0).zip(likely(1)).context("the reply tells no two best tokens")?;
+        least = least.min(best - next);
+    }
+    Ok((choice["message"]["content"].as_str().context("the reply has no text")?.to_string(), least))
 }
 
 fn has_text(line: &str) -> bool {
@@ -351,6 +391,16 @@ mod tests {
         assert!(outcome(&cut, false).is_err());
         let left = outcome(&cut, true).and_then(Outcome::answer).expect("left");
         assert_eq!((left.text.as_str(), left.finish), ("a", None));
+    }
+
+    #[test]
+    fn the_least_margin_counts() {
+        let token = |best: f64, next: f64| json!({ "top_logprobs": [{ "logprob": best }, { "logprob": next }] });
+        let reply = |tokens: Vec<Value>| json!({ "choices": [{ "message": { "content": "ab" }, "logprobs": { "content": tokens } }] });
+        let (text, least) = margin(&reply(vec![token(-0.5, -2.0), token(-0.1, -3.1)])).expect("margins");
+        assert!(text == "ab" && (least - 1.5).abs() < 1e-9);
+        assert!(margin(&reply(vec![json!({})])).is_err());
+        assert!(margin(&json!({})).is_err());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A Freehold of the benchmark's own: built in release, in a home of its own, on a free port.
 
+use super::group::Group;
 use crate::{native, place};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -154,6 +155,19 @@ impl<'a> Daemon<'a> {
     /// # Errors
     /// When it doesn't serve within its time; its log is named.
     pub(crate) fn start_with(freehold: &'a Freehold, models: &[&Path], settings: &[(&str, String)]) -> Result<Self> {
+        Self::start_in(freehold, models, settings, None)
+    }
+
+    /// As [`Self::start_with`], in a control group.
+    ///
+    /// # Errors
+    /// As [`Self::start_with`].
+    pub(super) fn start_in(
+        freehold: &'a Freehold,
+        models: &[&Path],
+        settings: &[(&str, String)],
+        group: Option<&Group>,
+    ) -> Result<Self> {
         let cache = place::cache()?;
         let home = cache.join("bench-home");
         let _ = std::fs::remove_dir_all(&home);
@@ -164,7 +178,11 @@ impl<'a> Daemon<'a> {
         let settings: Vec<_> = settings.iter().map(|(name, value)| ((*name).to_string(), value.clone())).collect();
         let mut serve = freehold.command(&home);
         serve.arg("serve").envs(settings.clone());
-        let child = serve.stdout(out.try_clone()?).stderr(out).spawn()?;
+        let mut serve = match group {
+            Some(group) => group.enter(&serve),
+            None => serve,
+        };
+        let child = serve.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).spawn()?;
         let mut daemon = Self { freehold, home, settings, child, address: String::new() };
         let start = Instant::now();
         daemon.address = loop {

@@ -4,6 +4,7 @@
 //! in how we build would otherwise hide itself. Same compiler, `GGML_NATIVE`, which takes every
 //! feature of this processor, no OpenMP as with us, and the GPU toolkit of the device that we use.
 
+use super::group::Group;
 use crate::{native, place};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -186,16 +187,28 @@ impl Peer {
 }
 
 impl Peer {
-    /// Tokens per second of a prompt and of an answer, measured with the model loaded once.
+    /// Tokens per second of a prompt and of an answer, measured with the model loaded once, in a control
+    /// group or in none.
     ///
     /// # Errors
     /// As [`Self::measure`].
-    pub(super) fn measure_both(&self, model: &Path, threads: u32, prompt: u32, answer: u32) -> Result<(f64, f64)> {
+    pub(super) fn measure_both(
+        &self,
+        group: Option<&Group>,
+        model: &Path,
+        threads: u32,
+        prompt: u32,
+        answer: u32,
+    ) -> Result<(f64, f64)> {
         let mut command = self.command(&self.bench);
         command.arg("-m").arg(model).args(["-o", "json", "-r", "1"]);
         for (flag, value) in [("-t", threads), ("-p", prompt), ("-n", answer)] {
             command.args([flag.to_string(), value.to_string()]);
         }
+        let mut command = match group {
+            Some(group) => group.enter(&command),
+            None => command,
+        };
         let said = place::output(&mut command)?;
         Ok((rates(&said, 0)?[0], rates(&said, 1)?[0]))
     }

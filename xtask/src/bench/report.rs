@@ -29,6 +29,7 @@ pub(crate) enum Bound {
     AtLeast(f64),
     Above(f64),
     Below(f64),
+    AtMost(f64),
 }
 
 /// "No worse" leaves this much open at most: an interval that is wider proves nothing.
@@ -40,6 +41,7 @@ impl Bound {
             Bound::AtLeast(bound) => value >= bound,
             Bound::Above(bound) => value > bound,
             Bound::Below(bound) => value < bound,
+            Bound::AtMost(bound) => value <= bound,
         }
     }
 
@@ -48,6 +50,7 @@ impl Bound {
             Bound::AtLeast(bound) => format!(">= {bound}"),
             Bound::Above(bound) => format!("> {bound}"),
             Bound::Below(bound) => format!("< {bound}"),
+            Bound::AtMost(bound) => format!("<= {bound}"),
         }
     }
 }
@@ -71,7 +74,7 @@ impl Goal {
     pub(super) fn beside(name: &str, (measured, peer): (f64, f64), unit: &str, ratio: Estimate, bound: Bound) -> Self {
         let worst = match bound {
             Bound::AtLeast(_) | Bound::Above(_) => ratio.low,
-            Bound::Below(_) => ratio.high,
+            Bound::Below(_) | Bound::AtMost(_) => ratio.high,
         };
         Self {
             name: name.into(),

@@ -67,10 +67,6 @@ impl Server {
     fn is_ready(&self) -> bool {
         http::call(&self.address, "/health", &[], None, &mut |_| Next::Read).is_ok_and(|reply| reply.status == 200)
     }
-
-    pub(super) fn pid(&self) -> u32 {
-        self.child.id()
-    }
 }
 
 fn spawn(command: &mut Command) -> Result<Child> {

@@ -47,6 +47,14 @@ pub(super) fn median(values: &[f64]) -> f64 {
     }
 }
 
+/// The smallest value that `share` of all don't exceed.
+pub(super) fn quantile(values: &[f64], share: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let rank = (share * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.max(1) - 1).copied().unwrap_or(f64::NAN)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,5 +82,14 @@ mod tests {
         assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
         assert!(median(&[]).is_nan());
+    }
+
+    #[test]
+    fn quantiles_are_values_that_were_measured() {
+        let values: Vec<f64> = (1..=100).rev().map(f64::from).collect();
+        assert_eq!((quantile(&values, 0.95), quantile(&values, 0.5)), (95.0, 50.0));
+        assert_eq!(quantile(&values[..10], 0.95), 100.0, "of few the worst");
+        assert_eq!(quantile(&[7.0], 0.0), 7.0);
+        assert!(quantile(&[], 0.95).is_nan());
     }
 }

@@ -10,3 +10,4 @@ mod life;
 mod openai;
 mod own_files;
 mod terminal;
+mod turns;

@@ -82,7 +82,7 @@ impl Queue {
     pub(super) fn take(&mut self, now: u64, entry: &Entry) {
         let turns = self.turns(entry.priority);
         turns.remove(&entry.app, entry.ask);
-        turns.put_last(&entry.app);
+        turns.rotate(&entry.app);
         self.note_batch(now);
     }
 
@@ -175,7 +175,7 @@ impl Turns {
         })?;
         self.note_passes(&fits);
         self.remove(&app, ask);
-        self.put_last(&app);
+        self.rotate(&app);
         Some(ask)
     }
 
@@ -196,7 +196,8 @@ impl Turns {
         }
     }
 
-    fn put_last(&mut self, app: &AppId) {
+    /// Its turn has been.
+    fn rotate(&mut self, app: &AppId) {
         if let Some(place) = self.order.iter().position(|waiting| waiting == app)
             && let Some(app) = self.order.remove(place)
         {

@@ -211,14 +211,22 @@ impl Builder {
         }
     }
 
+    /// Closes what a broken file left open, so that none of its words is lost.
+    fn finish(&mut self) {
+        let part = self.blocks.iter().rev().find(|block| !block.kind.is_named()).map_or(1, |block| block.part);
+        self.close(BlockKind::Text, part);
+    }
+
     /// A document whose citations name source lines.
-    pub(crate) fn into_source(self, format: Format, title: Option<String>) -> Document {
+    pub(crate) fn into_source(mut self, format: Format, title: Option<String>) -> Document {
+        self.finish();
         let Self { text, runs, blocks, encoding, names, spots, .. } = self;
         Document { title, format, text, blocks, origin: Origin::Source { encoding, runs }, names, spots }
     }
 
     /// A document whose citations name parts: pages, paragraphs, cells and so on.
-    pub(crate) fn into_parts(self, format: Format, title: Option<String>) -> Document {
+    pub(crate) fn into_parts(mut self, format: Format, title: Option<String>) -> Document {
+        self.finish();
         let Self { text, blocks, names, spots, .. } = self;
         Document { title, format, text, blocks, origin: Origin::Parts, names, spots }
     }

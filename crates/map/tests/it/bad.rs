@@ -303,6 +303,11 @@ pub(crate) fn pdf(pages: &[&str]) -> Vec<u8> {
         kids.push(format!("{} 0 R", objects.len()));
     }
     objects[1] = format!("<< /Type /Pages /Count {} /Kids [{}] >>", kids.len(), kids.join(" "));
+    pdf_of(&objects)
+}
+
+/// A PDF of these objects, the first of which is its catalog.
+pub(crate) fn pdf_of(objects: &[String]) -> Vec<u8> {
     let mut bytes = b"%PDF-1.4\n".to_vec();
     let mut offsets = Vec::new();
     for (number, object) in objects.iter().enumerate() {

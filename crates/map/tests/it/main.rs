@@ -4,6 +4,7 @@ mod bad;
 mod crash;
 mod embedding;
 mod fresh;
+mod hostile;
 mod library;
 mod proof;
 
