@@ -146,9 +146,9 @@ fn decide_memory(read: Read<'_>) -> Option<Memory> {
     let v1 = folders(read, Some("memory"));
     let groups = v2
         .iter()
-        .filter_map(|folder| left_in_group(read, folder, ["memory.max", "memory.current", "inactive_file"]))
+        .filter_map(|folder| left_in_group(read, folder, ["memory.max", "memory.current", ""]))
         .chain(v1.iter().filter_map(|folder| {
-            left_in_group(read, folder, ["memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"])
+            left_in_group(read, folder, ["memory.limit_in_bytes", "memory.usage_in_bytes", "total_"])
         }));
     let of_group = groups.filter(|(limit, _)| *limit < total).map(|(_, left)| left).min();
     let available = of_group.map_or(of_machine, |left| left.min(of_machine));
@@ -156,13 +156,17 @@ fn decide_memory(read: Read<'_>) -> Option<Memory> {
     Some(Memory { total: Bytes(total), available: Bytes(available), bound_by_group })
 }
 
-/// A group's limit, and what is left below it: page cache that can be dropped counts as free.
-fn left_in_group(read: Read<'_>, folder: &Path, [limit, used, cache]: [&str; 3]) -> Option<(u64, u64)> {
+/// A group's limit, and what is left below it: page cache counts as free, recently used or not, because it
+/// can be dropped. Mapped weights are such pages.
+fn left_in_group(read: Read<'_>, folder: &Path, [limit, used, prefix]: [&str; 3]) -> Option<(u64, u64)> {
     let number = |name: &str| read(&folder.join(name))?.trim().parse::<u64>().ok();
     let (limit, used) = (number(limit)?, number(used)?);
     let stat = read(&folder.join("memory.stat")).unwrap_or_default();
-    let line = stat.lines().find_map(|line| line.strip_prefix(cache)?.trim().parse::<u64>().ok());
-    Some((limit, limit.saturating_sub(used.saturating_sub(line.unwrap_or(0)))))
+    let cache = stat.lines().filter_map(|line| {
+        let (name, bytes) = line.strip_prefix(prefix)?.split_once(' ')?;
+        ["active_file", "inactive_file"].contains(&name).then(|| bytes.trim().parse::<u64>().ok())?
+    });
+    Some((limit, limit.saturating_sub(used.saturating_sub(cache.sum()))))
 }
 
 fn kib_line(text: &str, name: &str) -> Option<u64> {
@@ -281,7 +285,11 @@ mod tests {
         };
         let free = all("max\n", "5\n", "");
         assert_eq!((free.available, free.bound_by_group), (Bytes(8_000_000 * 1024), false));
-        let tight = all("4000000000\n", "1500000000\n", "anon 1\ninactive_file 500000000\n");
+        let tight = all(
+            "4000000000\n",
+            "1500000000\n",
+            "anon 1\ninactive_file 300000000\nactive_file 200000000\ninactive_anon 9\n",
+        );
         assert_eq!((tight.available, tight.bound_by_group), (Bytes(3_000_000_000), true));
         let over = all("1000\n", "5000\n", "");
         assert_eq!(over.available, Bytes(0));
