@@ -7,12 +7,15 @@
 pub(crate) mod daemon;
 pub(crate) mod http;
 pub(crate) mod report;
+pub(crate) mod soak;
 
 mod chat;
 mod constrained;
 mod context;
 mod cpu;
+mod crash;
 mod dice;
+mod fresh;
 mod gguf;
 mod group;
 mod limit;
@@ -24,7 +27,6 @@ mod raw;
 mod server;
 mod shape;
 mod sizes;
-mod soak;
 mod start;
 mod stat;
 mod streams;
@@ -36,8 +38,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// Names that a guard may cite as `bench: NAME`.
-pub(crate) const NAMES: [&str; 9] =
-    ["raw", "streams", "mixed", "context", "sizes", "constrained", "soak", "start", "cpu"];
+pub(crate) const NAMES: [&str; 11] =
+    ["raw", "streams", "mixed", "context", "sizes", "constrained", "soak", "start", "cpu", "fresh", "crash"];
 
 /// Those that make large files.
 const KEEP: [&str; 2] = ["sizes", "constrained"];
@@ -72,6 +74,8 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
         "mixed" => mixed::run(options),
         "soak" => soak::run(options),
         "constrained" => constrained::run(options),
+        "fresh" => fresh::run(options),
+        "crash" => crash::run(options),
         "start" => start::run(options),
         _ => cpu::run(options),
     }

@@ -4,6 +4,7 @@
 //! the others, unless they need what failed. Start reading at [`Step`].
 
 use crate::bench::daemon::{Freehold, Profile, Starter};
+use crate::bench::soak;
 use crate::licence::{self, advisory};
 use crate::{native, place, tidy};
 use anyhow::{Context, Result, bail};
@@ -13,7 +14,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 /// Names that a guard may cite as `ci: NAME`, in the order in which they run.
-pub(crate) const STEPS: [&str; 11] = [
+pub(crate) const STEPS: [&str; 12] = [
     "fmt",
     "tidy",
     "licences",
@@ -25,6 +26,7 @@ pub(crate) const STEPS: [&str; 11] = [
     "models",
     "tests",
     "tests-worker",
+    "soak",
 ];
 
 /// Lines of a failed step's output that are shown; all of it lies in its log.
@@ -129,15 +131,18 @@ fn step(name: &str, made: &mut Made) -> Result<Ended> {
         }
         "models" => models(made),
         "tests" => tests(name, made),
-        _ => tests_worker(name, made),
+        "tests-worker" => tests_worker(name, made),
+        _ => soaked(made),
     }
 }
 
-fn models(made: &mut Made) -> Result<Ended> {
+fn freehold(made: &Made) -> Result<Freehold> {
     let native = native(made)?;
-    let freehold =
-        if made.built { Freehold::built(Profile::Dev, native)? } else { Freehold::build_beside(Profile::Dev, native)? };
-    let starter = freehold.starter()?;
+    if made.built { Freehold::built(Profile::Dev, native) } else { Freehold::build_beside(Profile::Dev, native) }
+}
+
+fn models(made: &mut Made) -> Result<Ended> {
+    let starter = freehold(made)?.starter()?;
     let words = starter.chat.parent().map(|folder| folder.display().to_string()).unwrap_or_default();
     made.starter = Some(starter);
     Ok(good(words))
@@ -172,6 +177,15 @@ fn tests_worker(name: &str, made: &mut Made) -> Result<Ended> {
     let mut cargo = for_worker()?;
     cargo.args(["test", "--locked", "--release", "--package", "freehold-worker"]);
     quietly(name, real(&mut cargo, made)?).map(|said| good(counted(&said)))
+}
+
+/// Some hundreds of requests to the real programs, with cancels and killed workers.
+fn soaked(made: &mut Made) -> Result<Ended> {
+    if made.starter.is_none() {
+        models(made)?;
+    }
+    let starter = made.starter.as_ref().context("the starter models aren't there")?;
+    soak::short(&freehold(made)?, starter).map(good)
 }
 
 /// Shows the tests where the real worker and the starter models lie.

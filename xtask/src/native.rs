@@ -24,19 +24,21 @@ use serde::Deserialize;
 use std::path::PathBuf;
 
 const HELP: &str = "\
-cargo xtask native [--all-variants] [--no-gpu] [--clean]
+cargo xtask native [--all-variants] [--all-gpus] [--no-gpu] [--clean]
                                                  build and lay out <target>/native/
 cargo xtask native exec COMMAND ARGS…            run a command with the build's environment, so that
                                                  e.g. `cargo clippy --release -p freehold-worker`
                                                  doesn't compile llama.cpp a second time
 cargo xtask native compiler                      say which compiler is used and why
   --all-variants   every CPU variant and every GPU backend whose toolkit is here (releases)
+  --all-gpus       every GPU backend whose toolkit is here, without a device too: software Vulkan has none
   --no-gpu         leave the GPU backends out
   --clean          forget the compiler's check and the backends built so far (the worker is cargo's)";
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Options {
     all_variants: bool,
+    all_gpus: bool,
     no_gpu: bool,
     clean: bool,
 }
@@ -74,6 +76,7 @@ pub fn run(args: &[String]) -> Result<()> {
     for word in words {
         match word {
             "--all-variants" => options.all_variants = true,
+            "--all-gpus" => options.all_gpus = true,
             "--no-gpu" => options.no_gpu = true,
             "--clean" => options.clean = true,
             other => bail!("native doesn't know “{other}”\n{HELP}"),
@@ -143,7 +146,7 @@ fn build(options: Options) -> Result<NativeDir> {
     if options.no_gpu {
         notes.push("GPU: left out on request".into());
     } else {
-        for found in gpu::look(options.all_variants) {
+        for found in gpu::look(options.all_variants || options.all_gpus) {
             match found {
                 gpu::Found::Toolkit(kit) => match backend::gpu(&workspace, &compiler, &scratch, &kit) {
                     Ok(backend) => backends.push(backend),

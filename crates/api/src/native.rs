@@ -8,7 +8,7 @@ use crate::stop::Watcher;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderValue, Request, Response, header};
-use base::{Ask, Code, Delta, Fault, Limits, Message, Priority, Sampling};
+use base::{Ask, Code, Delta, Fault, Label, Limits, Message, Priority, Sampling};
 use futures_util::stream;
 use runtime::view::{Added, AskFilesRequest, MapSummary, ModelRow, SearchRequest, SkippedFile};
 use runtime::{Answer, EventStream, Runtime};
@@ -53,13 +53,38 @@ pub struct IndexRequest {
     pub folder: PathBuf,
 }
 
+/// Body of `maps/add`: absolute paths.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AddMapRequest {
+    pub name: String,
+    #[serde(default)]
+    pub sources: Vec<PathBuf>,
+    /// `None`: as it is, or private for a new map.
+    #[serde(default)]
+    pub label: Option<Label>,
+}
+
+/// Body of `maps/pause`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PauseRequest {
+    pub name: String,
+    /// False goes on.
+    pub paused: bool,
+}
+
+/// Body of `forget`: an absolute path, which need not exist any more.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ForgetRequest {
+    pub path: PathBuf,
+}
+
 /// Body of `models/add`: an absolute path.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AddRequest {
     pub path: PathBuf,
 }
 
-/// Body of `models/remove` and `models/default`.
+/// Body of `models/remove`, `models/default` and of the calls about one map.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NameRequest {
     pub name: String,
@@ -87,7 +112,7 @@ impl Models {
     }
 }
 
-/// Reply of `maps`.
+/// Reply of `maps` and `maps/pause`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MapList {
     pub maps: Vec<MapSummary>,
@@ -154,6 +179,43 @@ pub(crate) async fn index(State(runtime): State<Runtime>, request: Request<Body>
     let IndexRequest { folder } = body::shape(request).await?;
     absolute(&folder)?;
     Ok(lines(runtime.index(folder)))
+}
+
+pub(crate) async fn add_map(State(runtime): State<Runtime>, request: Request<Body>) -> Reply {
+    let AddMapRequest { name, sources, label } = body::shape(request).await?;
+    sources.iter().try_for_each(|source| absolute(source))?;
+    Ok(lines(runtime.add_map(name, sources, label)))
+}
+
+pub(crate) async fn rebuild_map(State(runtime): State<Runtime>, request: Request<Body>) -> Reply {
+    let NameRequest { name } = body::shape(request).await?;
+    Ok(lines(runtime.rebuild_map(name)))
+}
+
+pub(crate) async fn show_map(State(runtime): State<Runtime>, request: Request<Body>) -> Reply {
+    let NameRequest { name } = body::shape(request).await?;
+    Ok(json(&blocking(move || runtime.show_map(&name)).await?))
+}
+
+pub(crate) async fn pause_map(State(runtime): State<Runtime>, request: Request<Body>) -> Reply {
+    let PauseRequest { name, paused } = body::shape(request).await?;
+    Ok(json(&MapList { maps: vec![blocking(move || runtime.pause_map(&name, paused)).await?] }))
+}
+
+pub(crate) async fn remove_map(State(runtime): State<Runtime>, request: Request<Body>) -> Reply {
+    let NameRequest { name } = body::shape(request).await?;
+    Ok(json(&blocking(move || runtime.remove_map(&name)).await?))
+}
+
+pub(crate) async fn verify_map(State(runtime): State<Runtime>, request: Request<Body>) -> Reply {
+    let NameRequest { name } = body::shape(request).await?;
+    Ok(json(&blocking(move || runtime.verify_map(&name)).await?))
+}
+
+pub(crate) async fn forget(State(runtime): State<Runtime>, request: Request<Body>) -> Reply {
+    let ForgetRequest { path } = body::shape(request).await?;
+    absolute(&path)?;
+    Ok(json(&blocking(move || runtime.forget(&path)).await?))
 }
 
 pub(crate) async fn search(State(runtime): State<Runtime>, request: Request<Body>) -> Reply {

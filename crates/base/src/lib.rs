@@ -7,6 +7,7 @@ pub mod answer;
 pub mod ask;
 pub mod evidence;
 pub mod fault;
+pub mod label;
 pub mod model;
 pub mod unit;
 
@@ -14,5 +15,6 @@ pub use answer::{Delta, Finish, Usage};
 pub use ask::{AppId, Ask, AskId, Limits, Message, Priority, Role, Sampling};
 pub use evidence::{Cell, Citation, PageBox, Place};
 pub use fault::{Code, Fault, Hint};
-pub use model::{Modality, ModelFacts, ModelName, TokenText};
+pub use label::Label;
+pub use model::{LayerRun, Modality, ModelFacts, ModelName, TokenText};
 pub use unit::{Bytes, Millis, Tokens};

@@ -22,6 +22,18 @@ pub struct TokenText {
     pub text: String,
 }
 
+/// Layers one after the other that are alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerRun {
+    pub layers: u32,
+    /// Weights of one of them.
+    pub bytes: u64,
+    /// The part of these that are experts, of which a token needs only a few.
+    pub expert_bytes: u64,
+    /// Keys and values of one token in one of them, at 16 bits.
+    pub kv_bytes_per_token: u64,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelFacts {
     /// `general.architecture`: `llama`, `qwen3`, `bert` …
@@ -47,6 +59,12 @@ pub struct ModelFacts {
     /// Of the weights, what a processor's backend may copy to rearrange it.
     #[serde(default)]
     pub copied_bytes: u64,
+    /// Layers in their order, equal neighbours together; empty when the header's names aren't understood.
+    #[serde(default)]
+    pub layer_runs: Vec<LayerRun>,
+    /// Weights that turn the last layer's result into scores; the vocabulary's own where they serve for both.
+    #[serde(default)]
+    pub output_bytes: u64,
     pub vocab_tokens: u32,
     /// The Jinja chat template, where there is one.
     pub chat_template: Option<String>,

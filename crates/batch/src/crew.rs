@@ -1,204 +1,275 @@
-//! How many threads compute a step, learned from how long steps take.
+//! How many threads compute a step, learned from how much of the processors they really had.
 //!
-//! Threads of one product wait for each other after every operation, thousands of times a second. On
-//! a busy machine the one whose processor is taken holds up all, and two threads on one free
-//! processor are many times slower than one. So when steps become slow, fewer threads are tried,
-//! and more again from time to time.
+//! Threads of one product wait for each other after every operation, thousands of times a second, and they
+//! wait spinning. On a machine with processors to spare, each of them has as much processor time as the step
+//! takes. Where a neighbour wants a processor too, some of that time is missing, and the thread that is
+//! missing holds up all others: two threads on one free processor are many times slower than one. So the
+//! missing time of the last steps says how many threads too many compute, after one long step or a few
+//! short ones, whatever the steps hold. Whether a processor is free again is seen from outside: by what
+//! the machine leaves idle ([`Crew::note_free`]), or, where it doesn't say, by trying.
 
-/// Steps of a trial; the mean of few is noisy, many slow steps in vain are felt.
-const TRIAL_STEPS: u32 = 4;
-/// Steps that the present crew is judged by.
-const RECENT_STEPS: usize = 8;
-/// A step is slow when it takes so many times what the quickest of its kind took.
-const SLOW_FACTOR: f64 = 2.0;
-/// So many slow steps among the recent ones make a trial.
-const SLOW_STEPS: usize = 3;
-/// Steps until a larger crew is tried again; doubled each time in vain.
-const RETURN_STEPS_MIN: u32 = 64;
-const RETURN_STEPS_MAX: u32 = 1024;
-/// The quickest time is forgotten slowly, because steps grow longer with the text.
-const FLOOR_GROWTH: f64 = 1.002;
+/// Steps are looked back upon over about this time.
+const LOOK_BACK_US: f64 = 50_000.0;
+/// Less than this says nothing: one turn of the scheduler takes some milliseconds.
+const LEAST_US: f64 = 20_000.0;
+/// So many processors' worth of time may be missing while answers are made: the odds and ends of a living machine.
+const MISSING_ANSWER_MAX: f64 = 0.3;
+/// The same for prompts: threads share their work in pieces there, and half a processor is still of use.
+const MISSING_PROMPT_MAX: f64 = 0.6;
+/// A processor counts as free when so much of it is. With what may be missing this leaves a gap, so that the
+/// number of threads doesn't swing between two.
+const FREE_MIN: f64 = 0.8;
+/// How long a larger crew is on trial.
+const TRIAL_US: f64 = 150_000.0;
+/// Until a larger crew is tried again; doubled each time in vain.
+const RETURN_US_MIN: f64 = 100_000.0;
+const RETURN_US_MAX: f64 = 3_200_000.0;
+/// And not before so many times what the trial in vain took, because one step of it can be very slow.
+const RETURN_COST_FACTOR: f64 = 12.0;
+/// The same after a neighbour was seen, where it will be seen when it goes.
+const RETURN_SEEN_FACTOR: f64 = 4.0;
+/// A group's quota is paid out in periods of this length: a shorter look sees all or nothing.
+const PERIODS_US: f64 = 200_000.0;
+/// How long a step may take that only reads prompts: their progress is reported in between.
+const STEP_CALM_US: u32 = 2_000_000;
+/// The same while some neighbours are there: what is learned of their end comes early.
+const STEP_WARY_US: u32 = 150_000;
+/// The same while nobody knows whether there are any: with them it may take several times as long.
+const STEP_FIRST_US: u32 = 40_000;
+
+/// What a step does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Reads: many tokens at once, bound by arithmetic. All that the quota pays is of use.
+    Prompt,
+    /// One token for each answer: over in milliseconds, and held up by any thread that isn't there.
+    Answer,
+}
+
+/// What the machine grants at most.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bounds {
+    /// Threads that compute an answer.
+    pub threads: u32,
+    /// Threads that read a prompt; more than `threads` where the quota is no whole number.
+    pub prompt_threads: u32,
+    /// What a control group pays for, in processors.
+    pub quota: Option<f64>,
+    /// Whether somebody will say how much is free.
+    pub sees_free: bool,
+}
+
+/// What a step took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    pub phase: Phase,
+    pub threads: u32,
+    pub wall_us: u64,
+    /// Processor time of all threads that computed, together.
+    pub cpu_us: u64,
+}
 
 /// Chooses the number of threads.
 #[derive(Debug, Clone)]
 pub struct Crew {
-    /// Falling, from all to one.
-    sizes: Vec<u32>,
-    rung: usize,
-    kind: u32,
-    recent_us: Vec<f64>,
-    floor_us: f64,
+    bounds: Bounds,
+    prompt: Side,
+    answer: Side,
+    seen: Seen,
+    /// Threads of the steps that were seen.
+    threads_seen: u32,
+}
+
+/// What was learned for one phase.
+#[derive(Debug, Clone)]
+struct Side {
+    most: u32,
+    missing_max: f64,
+    /// Threads that stay out because their processors are taken.
+    held_back: u32,
     trial: Option<Trial>,
-    until_return: u32,
-    return_steps: u32,
+    until_return_us: f64,
+    return_us: f64,
+}
+
+/// Sums over the last steps, in which the older ones fade.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    wall_us: f64,
+    missing_us: f64,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Trial {
-    rung: usize,
-    steps: u32,
-    total_us: f64,
-    /// What the present crew needs.
-    mean_us: f64,
+    held_back_before: u32,
+    wall_us: f64,
 }
 
 impl Crew {
-    pub fn new(threads_max: u32) -> Self {
-        let threads_max = threads_max.max(1);
-        let mut sizes = vec![threads_max];
-        let mut size = threads_max;
-        while size > 1 {
-            // The first step down is the smallest: often only one processor is taken.
-            size = if size == threads_max && size > 2 { size - 1 } else { (size / 2).max(1) };
-            sizes.push(size);
-        }
+    pub fn new(bounds: Bounds) -> Self {
         Self {
-            sizes,
-            rung: 0,
-            kind: 0,
-            recent_us: Vec::new(),
-            floor_us: f64::INFINITY,
-            trial: None,
-            until_return: RETURN_STEPS_MIN,
-            return_steps: RETURN_STEPS_MIN,
+            bounds,
+            prompt: Side::new(bounds.prompt_threads, MISSING_PROMPT_MAX),
+            answer: Side::new(bounds.threads, MISSING_ANSWER_MAX),
+            seen: Seen::default(),
+            threads_seen: 0,
         }
     }
 
     /// Threads for the next step.
-    pub fn threads(&self) -> u32 {
-        let rung = self.trial.map_or(self.rung, |trial| trial.rung);
-        self.sizes[rung.min(self.sizes.len() - 1)]
-    }
-
-    /// Takes note of a step. Only steps of one `kind` (as many tokens) are compared with each other.
-    #[expect(clippy::cast_precision_loss, reason = "microseconds of one step are far below 2^53")]
-    pub fn observe(&mut self, kind: u32, took_us: u64) {
-        let took_us = took_us as f64;
-        if kind != self.kind {
-            // What was known says nothing about this kind; who computes stays.
-            self.kind = kind;
-            self.trial = None;
-            self.recent_us.clear();
-            self.floor_us = f64::INFINITY;
-        }
-        match self.trial.take() {
-            Some(trial) => self.go_on(trial, took_us),
-            None => self.watch(took_us),
+    pub fn threads(&self, phase: Phase) -> u32 {
+        match phase {
+            Phase::Prompt => self.prompt.threads(),
+            Phase::Answer => self.answer.threads(),
         }
     }
 
-    fn watch(&mut self, took_us: f64) {
-        if self.recent_us.len() == RECENT_STEPS {
-            self.recent_us.remove(0);
-        }
-        self.recent_us.push(took_us);
-        self.floor_us = (self.floor_us * FLOOR_GROWTH).min(took_us);
-        if self.recent_us.len() < RECENT_STEPS {
-            return;
-        }
-        let mean_us = self.recent_us.iter().sum::<f64>() / self.recent_us.len() as f64;
-        let slow = self.recent_us.iter().filter(|&&us| us > self.floor_us * SLOW_FACTOR).count();
-        if slow >= SLOW_STEPS && self.rung + 1 < self.sizes.len() {
-            self.trial = Some(Trial { rung: self.rung + 1, steps: 0, total_us: 0.0, mean_us });
-            return;
-        }
-        self.until_return = self.until_return.saturating_sub(1);
-        if self.rung > 0 && self.until_return == 0 {
-            self.trial = Some(Trial { rung: self.rung - 1, steps: 0, total_us: 0.0, mean_us });
+    /// Whether it is of use to know what the machine leaves idle.
+    pub fn is_reduced(&self) -> bool {
+        self.prompt.held_back > 0 || self.answer.held_back > 0
+    }
+
+    /// How long a step may take that only reads prompts.
+    pub fn step_alone_us(&self) -> u32 {
+        let Side { held_back, trial, missing_max, .. } = &self.prompt;
+        if self.seen.wall_us < LEAST_US {
+            STEP_FIRST_US
+        } else if *held_back > 0 || trial.is_some() || self.seen.missing() >= *missing_max {
+            STEP_WARY_US
+        } else {
+            STEP_CALM_US
         }
     }
 
-    fn go_on(&mut self, trial: Trial, took_us: f64) {
-        let trial = Trial { steps: trial.steps + 1, total_us: trial.total_us + took_us, ..trial };
-        let mean_us = trial.total_us / f64::from(trial.steps);
-        // A trial that goes badly wrong is broken off.
-        let hopeless = trial.total_us > f64::from(TRIAL_STEPS) * trial.mean_us;
-        if trial.steps < TRIAL_STEPS && !hopeless {
-            self.trial = Some(trial);
-            return;
-        }
-        let upward = trial.rung < self.rung;
-        self.recent_us.clear();
-        if !hopeless && mean_us < trial.mean_us {
-            self.rung = trial.rung;
-            self.floor_us = f64::INFINITY;
-            self.return_steps = RETURN_STEPS_MIN;
-        } else if upward {
-            self.return_steps = (self.return_steps * 2).min(RETURN_STEPS_MAX);
-        }
-        self.until_return = self.return_steps;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn run(crew: &mut Crew, steps: u32, cost_us: impl Fn(u32, u32) -> u64) -> u64 {
-        (0..steps)
-            .map(|step| {
-                let took_us = cost_us(crew.threads(), step);
-                crew.observe(1, took_us);
-                took_us
-            })
-            .sum()
-    }
-
-    #[test]
-    fn the_ladder_goes_from_all_to_one() {
-        for (max, sizes) in [(0, vec![1]), (1, vec![1]), (2, vec![2, 1]), (8, vec![8, 7, 3, 1]), (3, vec![3, 2, 1])] {
-            assert_eq!(Crew::new(max).sizes, sizes);
+    /// Nothing was computed for a while: neighbours may have come. `free`: how many processors seem to be
+    /// free for us, where that is known; a first step with too many threads would be very slow.
+    pub fn wake(&mut self, free: Option<f64>) {
+        self.seen = Seen::default();
+        for side in [&mut self.prompt, &mut self.answer] {
+            side.trial = None;
+            free.into_iter().for_each(|free| side.expect(free));
         }
     }
 
-    #[test]
-    fn on_a_quiet_machine_all_compute_and_nothing_is_tried() {
-        let mut crew = Crew::new(2);
-        // Steps grow slowly with the text, and waver.
-        let quiet = |threads: u32, step: u32| u64::from(12_000 / threads + step + (step * 37) % 900);
-        let total = run(&mut crew, 4000, quiet);
-        let ideal: u64 = (0..4000).map(|step| quiet(2, step)).sum();
-        assert_eq!((crew.threads(), total), (2, ideal));
-    }
-
-    #[test]
-    fn when_a_processor_is_taken_one_thread_computes_until_it_is_free() {
-        let mut crew = Crew::new(2);
-        let quiet = |threads: u32, _: u32| u64::from(12_000 / threads);
-        // Together they wait for the scheduler's turns; alone one has a free processor.
-        let busy = |threads: u32, step: u32| if threads == 2 { 90_000 + u64::from(step % 3) * 30_000 } else { 12_000 };
-        run(&mut crew, 100, quiet);
-        assert_eq!(crew.threads(), 2);
-        let total = run(&mut crew, 300, busy);
-        assert_eq!(crew.threads(), 1);
-        assert!(total < 300 * 12_000 * 2, "{total}: more than twice what one thread needs");
-        run(&mut crew, RETURN_STEPS_MAX + 20, quiet);
-        assert_eq!(crew.threads(), 2);
-    }
-
-    #[test]
-    fn another_kind_of_step_is_not_compared() {
-        let mut crew = Crew::new(2);
-        for step in 0..400 {
-            // Now one token, now four: a fourfold time is no sign of anything.
-            let kind = if step % 20 < 10 { 1 } else { 4 };
-            crew.observe(kind, u64::from(kind) * 6000);
+    /// Takes note of a step.
+    pub fn observe(&mut self, step: Step) {
+        #[expect(clippy::cast_precision_loss, reason = "microseconds of one step are far below 2^53")]
+        let (wall_us, cpu_us) = (step.wall_us as f64, step.cpu_us as f64);
+        if std::mem::replace(&mut self.threads_seen, step.threads) != step.threads {
+            self.seen = Seen::default();
         }
-        assert_eq!(crew.threads(), 2);
+        let threads = f64::from(step.threads.max(1));
+        // What the quota doesn't pay for isn't missing.
+        let due = self.bounds.quota.map_or(threads, |quota| threads.min(quota)) * wall_us;
+        let over_quota = self.bounds.quota.is_some_and(|quota| threads > quota);
+        let (look_back_us, least_us) = if over_quota { (PERIODS_US, PERIODS_US) } else { (LOOK_BACK_US, LEAST_US) };
+        self.seen.add(wall_us, due - cpu_us, look_back_us);
+        let side = match step.phase {
+            Phase::Prompt => &mut self.prompt,
+            Phase::Answer => &mut self.answer,
+        };
+        side.until_return_us -= wall_us;
+        let missing = if self.seen.wall_us >= least_us { self.seen.missing() } else { 0.0 };
+        let changed = if missing >= side.missing_max {
+            // What came once in such a moment may come again, and cost as much. Who can't look must try besides.
+            let patience = if self.bounds.sees_free { RETURN_SEEN_FACTOR } else { RETURN_COST_FACTOR };
+            let changed = side.hold_back(missing, wall_us);
+            if changed {
+                side.until_return_us = side.return_us.max(patience * wall_us);
+            }
+            changed
+        } else {
+            side.go_on(wall_us, least_us);
+            !self.bounds.sees_free && side.try_more(1)
+        };
+        if changed {
+            self.seen = Seen::default();
+        }
     }
 
-    proptest! {
-        #[test]
-        fn whatever_the_times_there_is_always_a_crew(
-            max in 0_u32..20,
-            steps in prop::collection::vec((0_u32..3, 0_u64..1_000_000), 0..400),
-        ) {
-            let mut crew = Crew::new(max);
-            for (kind, took_us) in steps {
-                crew.observe(kind, took_us);
-                prop_assert!(crew.threads() >= 1 && crew.threads() <= max.max(1));
+    /// Takes note of how many processors are idle or ours.
+    pub fn note_free(&mut self, processors: f64) {
+        for side in [&mut self.prompt, &mut self.answer] {
+            let more = (processors - f64::from(side.threads()) + (1.0 - FREE_MIN)).floor();
+            if more >= 1.0 {
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small positive number")]
+                side.try_more(more as u32);
             }
         }
     }
 }
+
+impl Side {
+    fn new(threads: u32, missing_max: f64) -> Self {
+        let most = threads.max(1);
+        Self { most, missing_max, held_back: 0, trial: None, until_return_us: 0.0, return_us: RETURN_US_MIN }
+    }
+
+    fn threads(&self) -> u32 {
+        self.most.saturating_sub(self.held_back).max(1)
+    }
+
+    /// So many processors seem to be free.
+    fn expect(&mut self, free: f64) {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast from a float saturates")]
+        let threads = (free + 1.0 - FREE_MIN).max(1.0) as u32;
+        let held_back = self.most.saturating_sub(threads);
+        if held_back > self.held_back {
+            self.held_back = held_back;
+            // A look from outside that shows more is believed at once.
+            self.until_return_us = 0.0;
+        }
+    }
+
+    /// `false`: nothing changes.
+    fn try_more(&mut self, more: u32) -> bool {
+        if self.until_return_us > 0.0 || self.held_back == 0 || self.trial.is_some() {
+            return false;
+        }
+        self.trial = Some(Trial { held_back_before: self.held_back, wall_us: 0.0 });
+        self.held_back = self.held_back.saturating_sub(more);
+        true
+    }
+
+    /// A step in which not much was missing.
+    fn go_on(&mut self, wall_us: f64, least_us: f64) {
+        let Some(trial) = &mut self.trial else { return };
+        trial.wall_us += wall_us;
+        if trial.wall_us >= TRIAL_US.max(least_us) {
+            self.trial = None;
+            self.return_us = (self.return_us / 2.0).max(RETURN_US_MIN);
+        }
+    }
+
+    /// `false`: nothing changes.
+    fn hold_back(&mut self, missing: f64, wall_us: f64) -> bool {
+        if let Some(trial) = self.trial.take() {
+            self.held_back = trial.held_back_before;
+            let cost_us = RETURN_COST_FACTOR * (trial.wall_us + wall_us);
+            self.return_us = (self.return_us * 2.0).min(RETURN_US_MAX).max(cost_us);
+        } else if self.held_back + 1 < self.most {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small positive number")]
+            let more = (missing.round() as u32).max(1);
+            self.held_back = self.held_back.saturating_add(more).min(self.most - 1);
+        } else {
+            return false;
+        }
+        true
+    }
+}
+
+impl Seen {
+    fn add(&mut self, wall_us: f64, missing_us: f64, look_back_us: f64) {
+        let fade = (-wall_us / look_back_us).exp();
+        self.wall_us = self.wall_us * fade + wall_us;
+        self.missing_us = self.missing_us * fade + missing_us;
+    }
+
+    /// Processors that were missing.
+    fn missing(&self) -> f64 {
+        if self.wall_us > 0.0 { self.missing_us / self.wall_us } else { 0.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! The command line: which commands there are, and help that teaches.
 
-use crate::command::{ask, chat, completions, doctor, index, models, pull, search, serve, status, stop};
+use crate::command::{ask, chat, completions, doctor, forget, index, map, models, pull, search, serve, status, stop};
 use clap::builder::Styles;
 use clap::builder::styling::{AnsiColor, Style};
 use clap::{Parser, Subcommand};
@@ -58,6 +58,8 @@ pub(crate) enum Command {
     Ask(ask::Args),
     Search(search::Args),
     Index(index::Args),
+    Map(map::Args),
+    Forget(forget::Args),
     Chat(chat::Args),
     Pull(pull::Args),
     Models(models::Args),
@@ -75,6 +77,8 @@ impl Command {
             Command::Ask(args) => args.json,
             Command::Search(args) => args.json,
             Command::Index(args) => args.json,
+            Command::Map(args) => args.json,
+            Command::Forget(args) => args.json,
             Command::Chat(args) => args.json,
             Command::Pull(args) => args.json,
             Command::Models(args) => args.json,
@@ -119,6 +123,9 @@ mod tests {
             ("freehold ask x --json", true),
             ("freehold search x --json", true),
             ("freehold index . --json", true),
+            ("freehold map --json", true),
+            ("freehold map verify x --json", true),
+            ("freehold forget x --json", true),
             ("freehold chat -m x --json", true),
             ("freehold pull starter --json", true),
             ("freehold models --json", true),

@@ -11,7 +11,7 @@ pub(crate) use trial::{Backends, describe, worker_missing};
 use base::{Code, Fault};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use wire::{Product, SelfTest};
+use wire::{Product, SelfTest, WireDevice};
 
 /// The backend that workers will load, and how every file fared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,7 +34,7 @@ pub struct Tried {
     pub verdict: Verdict,
     /// A sentence: the signal that ended it, the product that was wrong, or its figures.
     pub detail: String,
-    pub devices: Vec<String>,
+    pub devices: Vec<WireDevice>,
     pub features: Vec<String>,
     /// One per weight type, on the fastest path; empty unless all were right.
     pub products: Vec<Timed>,
@@ -64,6 +64,8 @@ pub enum Verdict {
     /// Right, but not faster than what it would replace.
     Slow,
     Wrong,
+    /// It found no device of its kind.
+    NoDevice,
     /// Ended by a signal, or with an error and no result.
     Died,
     /// No result within the time.
@@ -174,7 +176,7 @@ pub(crate) fn choose(folder: &Path, outcomes: &[(Candidate, Outcome)]) -> Result
         chosen: folder.join(&taken.file),
         cpu: folder.join(&rows[cpu].tried.file),
         gpu: gpu.is_some(),
-        devices: taken.devices.clone(),
+        devices: taken.devices.iter().map(|device| device.name.clone()).collect(),
         features: taken.features.clone(),
         tried: rows.into_iter().map(|row| row.tried).collect(),
     })
@@ -279,6 +281,9 @@ pub(crate) fn judge(file: &str, outcome: &Outcome) -> Tried {
 
 /// The fastest path of each weight type, or what is wrong.
 fn verdict_of(reply: &SelfTest) -> Result<Vec<Timed>, (Verdict, String)> {
+    if reply.devices.is_empty() {
+        return Err((Verdict::NoDevice, "found no device here that it can use".into()));
+    }
     let mut products: Vec<Timed> = Vec::new();
     for Product { weights, path, error_relative, correct, gops } in &reply.products {
         if !correct || !error_relative.is_finite() {

@@ -99,6 +99,8 @@ pub struct Loaded {
     pub pid: u32,
     /// ggml's names: `CPU`, `CUDA0` …
     pub devices: Vec<String>,
+    /// What lies on which device, in words; empty when there is only the processor.
+    pub placement: String,
     pub features: Vec<String>,
     pub threads: u32,
     /// The largest window that an ask could have now.

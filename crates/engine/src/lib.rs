@@ -1,13 +1,15 @@
 //! Runs models: admission, chat templates, the machine's means, and the workers' lives.
 //!
 //! Start with [`Engine`]. What is decided without touching anything lies in `admit` (which ask runs
-//! when, which worker lives), [`template`] (messages to prompt), `plan` and `residency` (windows and memory) and
+//! when, which worker lives), [`template`] (messages to prompt), `plan` and `residency` (windows and memory),
+//! [`offload`] (what goes to a GPU) and
 //! [`backend`] (which backend to trust); `supervise` carries it out, one thread owning all state and
 //! two per worker moving frames. A token's way is: worker, its reader thread, the ask's [`Answer`].
 
 mod admit;
 pub mod backend;
 pub mod machine;
+pub mod offload;
 mod park;
 mod plan;
 pub mod template;

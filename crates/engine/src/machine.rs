@@ -27,10 +27,20 @@ pub struct Processors {
 }
 
 impl Processors {
-    /// Threads that compute without getting in each other's way. A spinning thread too many costs far
-    /// more than one too few, so halves are rounded down.
+    /// Threads that compute an answer without getting in each other's way. A spinning thread too many costs
+    /// far more than one too few, so halves of a quota are rounded down.
     pub fn threads(&self) -> u32 {
-        let by_quota = self.quota.map_or(u32::MAX, |quota| (quota + 0.2).floor().clamp(1.0, 4096.0) as u32);
+        self.within(|quota| quota + 0.2)
+    }
+
+    /// Threads that read a prompt. Reading is bound by arithmetic, so that all that a quota pays for is of use,
+    /// though it comes in portions: halves are rounded up.
+    pub fn prompt_threads(&self) -> u32 {
+        self.within(|quota| quota + 0.8)
+    }
+
+    fn within(&self, rounded: impl Fn(f64) -> f64) -> u32 {
+        let by_quota = self.quota.map_or(u32::MAX, |quota| rounded(quota).floor().clamp(1.0, 4096.0) as u32);
         self.cores.min(self.allowed).min(by_quota).max(1)
     }
 }
@@ -144,29 +154,61 @@ fn decide_memory(read: Read<'_>) -> Option<Memory> {
     let of_machine = kib_line(&info, "MemAvailable:")? * 1024;
     let v2 = folders(read, None);
     let v1 = folders(read, Some("memory"));
-    let groups = v2
-        .iter()
-        .filter_map(|folder| left_in_group(read, folder, ["memory.max", "memory.current", ""]))
-        .chain(v1.iter().filter_map(|folder| {
-            left_in_group(read, folder, ["memory.limit_in_bytes", "memory.usage_in_bytes", "total_"])
-        }));
+    // Without this, groups of version 1 above ours don't count what we take.
+    let flat = v1.first().and_then(|ours| number(read, &ours.join("memory.use_hierarchy"))) == Some(0);
+    let v1 = v1.iter().take(if flat { 1 } else { usize::MAX });
+    let groups = v2.iter().filter_map(|folder| left_in_group(read, folder, &GROUP_V2));
+    let groups = groups.chain(v1.filter_map(|folder| left_in_group(read, folder, &GROUP_V1)));
     let of_group = groups.filter(|(limit, _)| *limit < total).map(|(_, left)| left).min();
     let available = of_group.map_or(of_machine, |left| left.min(of_machine));
     let bound_by_group = available < of_machine;
     Some(Memory { total: Bytes(total), available: Bytes(available), bound_by_group })
 }
 
-/// A group's limit, and what is left below it: page cache counts as free, recently used or not, because it
-/// can be dropped. Mapped weights are such pages.
-fn left_in_group(read: Read<'_>, folder: &Path, [limit, used, prefix]: [&str; 3]) -> Option<(u64, u64)> {
-    let number = |name: &str| read(&folder.join(name))?.trim().parse::<u64>().ok();
-    let (limit, used) = (number(limit)?, number(used)?);
+/// Where a version of control groups says what.
+struct GroupFiles {
+    /// Files with a limit. Above `memory.high` nobody is killed, but everybody is slowed down to a crawl.
+    limits: &'static [&'static str],
+    /// Lines of `memory.stat` with a limit: of version 1, where groups above may lie out of sight.
+    limit_lines: &'static [&'static str],
+    used: &'static str,
+    /// Lines of `memory.stat` that count copies of files, whoever reads or maps them. Like the machine's
+    /// `MemAvailable` this takes them as free: a model's weights are such copies, and are counted with the model.
+    caches: [&'static str; 2],
+}
+
+const GROUP_V2: GroupFiles = GroupFiles {
+    limits: &["memory.max", "memory.high"],
+    limit_lines: &[],
+    used: "memory.current",
+    caches: ["inactive_file", "active_file"],
+};
+const GROUP_V1: GroupFiles = GroupFiles {
+    // A soft limit binds nobody, and one with swap is never tighter.
+    limits: &["memory.limit_in_bytes"],
+    limit_lines: &["hierarchical_memory_limit"],
+    used: "memory.usage_in_bytes",
+    caches: ["total_inactive_file", "total_active_file"],
+};
+
+/// A group's limit, and what is left below it.
+fn left_in_group(read: Read<'_>, folder: &Path, files: &GroupFiles) -> Option<(u64, u64)> {
     let stat = read(&folder.join("memory.stat")).unwrap_or_default();
-    let cache = stat.lines().filter_map(|line| {
-        let (name, bytes) = line.strip_prefix(prefix)?.split_once(' ')?;
-        ["active_file", "inactive_file"].contains(&name).then(|| bytes.trim().parse::<u64>().ok())?
-    });
-    Some((limit, limit.saturating_sub(used.saturating_sub(cache.sum()))))
+    let line = |name: &str| {
+        let fields = stat.lines().filter_map(|line| line.split_once(' '));
+        fields.into_iter().find(|(key, _)| *key == name).and_then(|(_, value)| value.trim().parse::<u64>().ok())
+    };
+    let by_file = files.limits.iter().filter_map(|name| number(read, &folder.join(name)));
+    let by_line = files.limit_lines.iter().filter_map(|name| line(name));
+    let limit = by_file.chain(by_line).min()?;
+    let used = number(read, &folder.join(files.used))?;
+    let cache = files.caches.iter().filter_map(|name| line(name)).fold(0, u64::saturating_add);
+    Some((limit, limit.saturating_sub(used.saturating_sub(cache))))
+}
+
+/// A file that holds one number; `max` is none.
+fn number(read: Read<'_>, path: &Path) -> Option<u64> {
+    read(path)?.trim().parse().ok()
 }
 
 fn kib_line(text: &str, name: &str) -> Option<u64> {
@@ -188,7 +230,7 @@ fn folders(read: Read<'_>, controller: Option<&str>) -> Vec<PathBuf> {
         };
         fits.then_some(path)
     });
-    let mount = mounts.lines().find_map(|line| {
+    let found = mounts.lines().filter_map(|line| {
         let (left, right) = line.split_once(" - ")?;
         let mut left = left.split(' ').skip(3);
         let (root, point) = (left.next()?, left.next()?);
@@ -198,17 +240,42 @@ fn folders(read: Read<'_>, controller: Option<&str>) -> Vec<PathBuf> {
             Some(name) => kind == "cgroup" && options.split(',').any(|one| one == name),
             None => kind == "cgroup2",
         };
-        fits.then_some((root, point))
+        fits.then(|| (PathBuf::from(unescaped(root)), PathBuf::from(unescaped(point))))
     });
-    let (Some(path), Some((root, point))) = (ours, mount) else { return Vec::new() };
-    // Inside a container the path may be the host's while the mount shows the container's own root.
-    let inside = Path::new(path).strip_prefix(root).unwrap_or(Path::new(""));
-    let point = Path::new(point);
+    let Some(path) = ours.map(Path::new) else { return Vec::new() };
+    // Of several mounts the one that shows us; else any.
+    let mounts: Vec<(PathBuf, PathBuf)> = found.collect();
+    let shows_us = mounts.iter().find(|(root, _)| path.starts_with(root));
+    let Some((root, point)) = shows_us.or(mounts.first()) else { return Vec::new() };
+    // Inside a container the path may be the host's while the mount shows the container's own root, or lead
+    // out of what the mount shows.
+    let inside = path.strip_prefix(root).unwrap_or(Path::new(""));
+    let outside = inside.components().any(|part| part == std::path::Component::ParentDir);
+    let inside = if outside { Path::new("") } else { inside };
     let mut found: Vec<PathBuf> = inside.ancestors().map(|part| point.join(part)).collect();
     if found.is_empty() {
         found.push(point.to_owned());
     }
     found
+}
+
+/// Blanks and the like stand in mount tables as three octal digits.
+fn unescaped(field: &str) -> String {
+    let mut parts = field.split('\\');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(code) => {
+                text.push(char::from(code));
+                text.push_str(&part[3..]);
+            }
+            None => {
+                text.push('\\');
+                text.push_str(part);
+            }
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -247,11 +314,18 @@ mod tests {
         let smt: Vec<(&str, &str)> = smt.iter().map(|(path, text)| (path.as_str(), *text)).collect();
         check_threads(&smt, &[0, 1, 2, 3], 2);
         check_threads(&smt, &[0, 2], 1);
-        for (max, threads) in
-            [("max 100000\n", 4), ("150000 100000\n", 1), ("190000 100000\n", 2), ("50000 100000\n", 1)]
-        {
-            let max = ("/sys/fs/cgroup/user.slice/cpu.max", max);
-            check_threads(&[CGROUP_V2, MOUNT_V2, max], &[0, 1, 2, 3], threads);
+        for (max, threads, reading) in [
+            ("max 100000\n", 4, 4),
+            ("150000 100000\n", 1, 2),
+            ("190000 100000\n", 2, 2),
+            ("110000 100000\n", 1, 1),
+            ("50000 100000\n", 1, 1),
+            ("900000 100000\n", 4, 4),
+        ] {
+            let files = [CGROUP_V2, MOUNT_V2, ("/sys/fs/cgroup/user.slice/cpu.max", max)];
+            check_threads(&files, &[0, 1, 2, 3], threads);
+            let found = decide_processors(&self::files(&files), &(0..4).collect());
+            assert_eq!(found.prompt_threads(), reading, "{max}");
         }
         let v1 = [
             ("/proc/self/cgroup", "4:cpu,cpuacct:/docker/abc\n1:name=systemd:/\n"),
@@ -305,6 +379,77 @@ mod tests {
             ("/cg/memory/memory.usage_in_bytes", "1000\n"),
         ];
         assert!(!decide_memory(&files(&v1)).expect("the files say so").bound_by_group);
+    }
+
+    /// Free bytes by the files of one group, beside a machine with 8 GB free.
+    #[track_caller]
+    fn check_group(name: &str, files_of_groups: &[(&str, &str)], available: u64) {
+        let entries: Vec<(&str, &str)> = [MEMINFO].iter().chain(files_of_groups).copied().collect();
+        let found = decide_memory(&files(&entries)).expect("the files say so");
+        assert_eq!((found.available, found.bound_by_group), (Bytes(available), available < 8_000_000 * 1024), "{name}");
+    }
+
+    #[test]
+    fn groups_are_read_as_the_kernel_means_them() {
+        let (app, slice) = ("/sys/fs/cgroup/user.slice/app.scope", "/sys/fs/cgroup/user.slice");
+        let file = |folder: &str, name: &str| format!("{folder}/{name}");
+        let [max, high, current, stat] =
+            ["memory.max", "memory.high", "memory.current", "memory.stat"].map(|name| file(app, name));
+        let v2 = [CGROUP_V2, MOUNT_V2, (max.as_str(), "4000000000\n"), (current.as_str(), "3000000000\n")];
+        check_group("a limit", &v2, 1_000_000_000);
+        let warm = "anon 100\nfile 2500000000\ninactive_file 500000000\nactive_file 1500000000\nfile_mapped 9\n";
+        check_group("copies of files are free", &[v2.as_slice(), &[(stat.as_str(), warm)]].concat(), 3_000_000_000);
+        let similar = "total_inactive_file 7\ninactive_file_x 7\nzswap 5\nswap 5\n";
+        check_group("nothing else is", &[v2.as_slice(), &[(stat.as_str(), similar)]].concat(), 1_000_000_000);
+        let slow = [v2.as_slice(), &[(high.as_str(), "3500000000\n")]].concat();
+        check_group("where it is slowed down", &slow, 500_000_000);
+        let swap = file(app, "memory.swap.max");
+        check_group("swap is no memory", &[v2.as_slice(), &[(swap.as_str(), "99000000000\n")]].concat(), 1_000_000_000);
+        let (outer, outer_used) = (file(slice, "memory.max"), file(slice, "memory.current"));
+        let nested = [v2.as_slice(), &[(outer.as_str(), "5000000000"), (outer_used.as_str(), "4800000000")]].concat();
+        check_group("the tightest on the way up", &nested, 200_000_000);
+        let loose = [CGROUP_V2, MOUNT_V2, (max.as_str(), "99000000000000\n"), (current.as_str(), "1\n")];
+        check_group("a limit above what there is", &loose, 8_000_000 * 1024);
+    }
+
+    #[test]
+    fn groups_are_found_in_containers_and_in_version_1() {
+        let tight = |folder: &str| {
+            let [limit, used] = ["memory.max", "memory.current"].map(|name| format!("{folder}/{name}"));
+            [(limit, "2000000000\n"), (used, "500000000\n")]
+        };
+        let mount = |root: &str, point: &str| format!("30 23 0:26 {root} {point} rw - cgroup2 cgroup2 rw\n");
+        for (name, path, mounts, folder) in [
+            ("a namespace of its own", "/", mount("/", "/sys/fs/cgroup"), "/sys/fs/cgroup"),
+            ("the host's path", "/docker/abc", mount("/docker/abc", "/sys/fs/cgroup"), "/sys/fs/cgroup"),
+            ("a group in it", "/docker/abc/in", mount("/docker/abc", "/sys/fs/cgroup"), "/sys/fs/cgroup/in"),
+            ("outside of what is shown", "/../other", mount("/", "/sys/fs/cgroup"), "/sys/fs/cgroup"),
+            ("a blank", "/a", mount("/", r"/my\040groups"), "/my groups/a"),
+            ("two mounts", "/b/c", mount("/a", "/other") + &mount("/b", "/right"), "/right/c"),
+        ] {
+            let group = format!("0::{path}\n");
+            let entries = tight(folder);
+            let entries: Vec<(&str, &str)> = entries.iter().map(|(path, text)| (path.as_str(), *text)).collect();
+            let ours = [("/proc/self/cgroup", group.as_str()), ("/proc/self/mountinfo", mounts.as_str())];
+            check_group(name, &[ours.as_slice(), &entries].concat(), 1_500_000_000);
+        }
+        let v1 = [
+            ("/proc/self/cgroup", "4:memory:/a/b\n"),
+            ("/proc/self/mountinfo", "35 31 0:32 / /cg/memory rw - cgroup cgroup rw,memory\n"),
+            ("/cg/memory/a/b/memory.limit_in_bytes", "9223372036854771712\n"),
+            ("/cg/memory/a/b/memory.usage_in_bytes", "1000000000\n"),
+        ];
+        check_group("no limit", &v1, 8_000_000 * 1024);
+        let stat = "hierarchical_memory_limit 3000000000\ntotal_inactive_file 100000000\ntotal_active_file 200000000\n";
+        let stat = [v1.as_slice(), &[("/cg/memory/a/b/memory.stat", stat)]].concat();
+        check_group("a limit above us, out of sight", &stat, 2_300_000_000);
+        let above = [
+            ("/cg/memory/a/memory.limit_in_bytes", "2000000000"),
+            ("/cg/memory/a/memory.usage_in_bytes", "1900000000"),
+        ];
+        check_group("a limit above us", &[v1.as_slice(), &above].concat(), 100_000_000);
+        let flat = [v1.as_slice(), &above, &[("/cg/memory/a/b/memory.use_hierarchy", "0\n")]].concat();
+        check_group("that doesn't count us", &flat, 8_000_000 * 1024);
     }
 
     #[test]

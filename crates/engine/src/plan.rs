@@ -49,7 +49,6 @@ pub(crate) fn plan(facts: &ModelFacts, wish: Wish) -> Plan {
     let first_tokens = FIRST_TOKENS.min(limit_tokens);
     let sequences_max = wish.sequences_max.max(1);
     let batch_tokens = batch_tokens(facts);
-    let overhead = PROGRAM_BYTES.saturating_add(VOCABULARY_BYTES.saturating_mul(u64::from(facts.vocab_tokens)));
     Plan {
         first_tokens,
         least_tokens: LEAST_TOKENS.min(first_tokens),
@@ -57,7 +56,7 @@ pub(crate) fn plan(facts: &ModelFacts, wish: Wish) -> Plan {
         sequences_max,
         batch_tokens,
         cost: Cost {
-            weights: facts.weights_bytes.saturating_add(facts.copied_bytes).saturating_add(overhead),
+            weights: facts.weights_bytes.saturating_add(facts.copied_bytes).saturating_add(overhead(facts)),
             compute: compute_bytes(facts, batch_tokens, sequences_max),
             per_token: per_token(facts, batch_tokens),
         },
@@ -71,11 +70,12 @@ pub(crate) fn measured(plan: &Plan, facts: &ModelFacts, room: &Room) -> Plan {
     }
     let tokens = u64::from(room.context_tokens.max(1));
     let mask = if facts.modality == Modality::Chat { MASK_BYTES * u64::from(plan.batch_tokens) } else { 0 };
-    let by_header = facts.weights_bytes.saturating_add(facts.copied_bytes);
-    let weights = plan.cost.weights.saturating_sub(by_header).saturating_add(room.mapped_bytes + room.copied_bytes);
+    // From the header again, not from `plan`, which may hold an earlier measurement.
+    let weights = overhead(facts).saturating_add(room.mapped_bytes).saturating_add(room.copied_bytes);
+    let least = compute_bytes(facts, plan.batch_tokens, plan.sequences_max) / 2;
     let cost = Cost {
         weights,
-        compute: room.compute_bytes.saturating_sub(mask * tokens).max(plan.cost.compute / 2),
+        compute: room.compute_bytes.saturating_sub(mask * tokens).max(least),
         per_token: room.cache_bytes.div_ceil(tokens).saturating_add(mask),
     };
     // An embedder computes in more than llama.cpp's account holds: what was planned stands.
@@ -106,6 +106,11 @@ pub(crate) fn short(name: &str, cost: Cost, pool: u32, available: Bytes) -> Faul
     )
     .hint("take a smaller quantization of it, a smaller model, or a smaller window with FREEHOLD_CONTEXT")
     .hint("close programs that hold much memory, then ask again; `freehold status` shows what models hold")
+}
+
+/// Beside the weights: the worker itself, and its vocabulary.
+fn overhead(facts: &ModelFacts) -> u64 {
+    PROGRAM_BYTES.saturating_add(VOCABULARY_BYTES.saturating_mul(u64::from(facts.vocab_tokens)))
 }
 
 fn known_max(facts: &ModelFacts) -> u32 {
@@ -225,6 +230,7 @@ mod tests {
         let after = measured(&before, &facts, &room);
         assert_eq!(after.cost.weights, before.cost.weights + GIB);
         assert_eq!((after.cost.compute, after.cost.per_token), (before.cost.compute, 32_768 + 1024));
+        assert_eq!(measured(&after, &facts, &room), after, "a second word changes nothing");
         assert_eq!(measured(&after, &facts, &Room { resting: true, ..room }), after);
     }
 

@@ -5,13 +5,14 @@
 
 mod fault;
 mod life;
+mod share;
 
 use crate::admit::{Action, Admission, Bounds, Counts, Ending, Entry, Event, ModelKey, Need, Needs, Size, WorkerKey};
 use crate::answer::{Item, Promise};
 use crate::backend::Backends;
 use crate::handle::{Door, EngineConfig, Loaded, ModelSource, Row, Tuning};
 use crate::plan::{self, Plan, Wish};
-use crate::{machine, residency};
+use crate::{locked, machine, residency};
 use base::answer::Progress;
 use base::{AppId, AskId, Code, Delta, Fault, Finish, Message as Turn, Modality, Priority, Sampling, Usage};
 use life::{Life, Order, Process, Task};
@@ -566,6 +567,7 @@ impl Owner {
                 name: source.name.0.clone(),
                 pid: worker.process.pid.load(Ordering::Relaxed),
                 devices: ready.devices.clone(),
+                placement: locked(&worker.process.placement).clone(),
                 features: ready.features.clone(),
                 threads: ready.threads,
                 // Worked out when it is read.

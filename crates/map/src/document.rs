@@ -176,7 +176,13 @@ pub struct Document {
     pub names: Vec<String>,
     /// Where text stands on a page or in a table; in the order of the text. Empty for other formats.
     pub spots: Vec<Spot>,
+    /// What of it can't be read, in sentences: attached files.
+    pub notes: Vec<String>,
 }
+
+/// LIMIT: notes of one document that are told, and letters of one. The child that wrote them isn't trusted.
+pub(crate) const NOTES_MAX: usize = 20;
+pub(crate) const NOTE_CHARS_MAX: usize = 300;
 
 impl Document {
     /// Whether all offsets are in range, in order and on character boundaries.
@@ -212,7 +218,12 @@ impl Document {
             _ => return Err("its format has no such places"),
         };
         let (mut text_at, mut source_at, mut last) = (0, 0, None);
+        let mut parts = self.blocks.iter().filter(|block| block.kind == BlockKind::Part).peekable();
         for run in runs {
+            // No passage goes across the beginning of a part, so what stands there may come from further up in the file.
+            while parts.next_if(|part| part.start <= run.text).is_some() {
+                source_at = 0;
+            }
             let (text, source) = (u64::from(run.text), u64::from(run.source));
             let (text_end, source_end) = (text + u64::from(run.text_len), source + u64::from(run.source_len));
             if text < text_at || text_end > self.text.len() as u64 {
@@ -252,6 +263,12 @@ impl Document {
         Ok(())
     }
 
+    /// The notes as a person may see them: bounded, without what could steer a terminal.
+    pub(crate) fn told(&self) -> Vec<String> {
+        let tame = |note: &String| note.chars().filter(|c| !c.is_control()).take(NOTE_CHARS_MAX).collect();
+        self.notes.iter().take(NOTES_MAX).map(tame).collect()
+    }
+
     /// The name with this number, from 1.
     pub(crate) fn name(&self, number: u32) -> Option<&str> {
         self.names.get((number as usize).checked_sub(1)?).map(String::as_str)
@@ -279,6 +296,7 @@ mod tests {
             origin,
             names: Vec::new(),
             spots: Vec::new(),
+            notes: Vec::new(),
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod build;
 mod calendar;
+mod code;
 mod csv;
 mod docx;
 mod epub;
@@ -24,7 +25,7 @@ mod xlsx;
 mod xml;
 
 pub(crate) use html::unescape;
-pub(crate) use kind::{Kind, kind, unreadable};
+pub(crate) use kind::{Kind, PICTURE, kind, unreadable};
 pub(crate) use mail::unquote;
 pub(crate) use spell::spelled;
 

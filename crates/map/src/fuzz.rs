@@ -11,9 +11,9 @@ use crate::walk::Stamp;
 use base::Place;
 
 /// Names that lead to each reader of text. The first byte chooses.
-pub const NAMES: [&str; 14] = [
+pub const NAMES: [&str; 19] = [
     "a.txt", "a.md", "a.html", "a.rs", "a.csv", "a.json", "a.ics", "a.eml", "a.mbox", "a.py", "a.toml", "a.tsv",
-    "a.jsonl", "a.log",
+    "a.jsonl", "a.log", "a.ts", "a.go", "a.java", "a.cpp", "a.sh",
 ];
 
 /// Names that lead to each reader of packages.

@@ -5,11 +5,11 @@
 
 use crate::chunk;
 use crate::document::{Document, Format, Origin, Unit};
-use crate::embedding::{self, Embedded};
 use crate::map::{Embed, Map, locked};
 use crate::place::Spots;
 use crate::reader::{Session, Stops, Unread};
 use crate::record::{self, Change, FileRow, Hash, Known, PassageRow, READING};
+use crate::scope::Scope;
 use crate::source::{Encoding, Lines, Run, locate, straight};
 use crate::walk::{self, Found, Stamp};
 use base::{Bytes, Code, Fault, Millis, Place};
@@ -36,8 +36,6 @@ const STEP_AGE_MAX: Duration = Duration::from_secs(2);
 const CANCEL_CHECK: Duration = Duration::from_millis(100);
 /// A long run makes what it has read searchable this often.
 const FOLLOW_EVERY: Duration = Duration::from_secs(15);
-const EMBED_TEXTS: usize = 32;
-const EMBED_FETCH: u32 = 2048;
 /// Reports name at most this many skipped files; the count is always whole.
 const SKIPPED_MAX: usize = 1000;
 
@@ -97,6 +95,19 @@ pub struct Report {
     pub took_ms: Millis,
     /// What the document readers run under; empty when none was needed.
     pub protection: Vec<String>,
+    /// Folders that were listed: what a watcher has to watch.
+    pub folders: Vec<PathBuf>,
+}
+
+/// What [`Map::refresh`] did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Refreshed {
+    /// Files that were taken up anew, moved or dropped.
+    pub changes: u64,
+    /// The record's generation before: what changed after it may lack vectors.
+    pub since: u64,
+    /// Folders that were listed: new ones have to be watched.
+    pub folders: Vec<PathBuf>,
 }
 
 /// What became of one file.
@@ -106,6 +117,8 @@ enum Outcome {
     Changes {
         change: Change,
         fresh: bool,
+        /// What of the file can't be read.
+        notes: Vec<String>,
     },
     Moved(Change),
     /// Read, but without text; kept in the record so that it isn't read again.
@@ -138,12 +151,10 @@ struct Indexing<'a> {
 }
 
 impl Map {
-    /// Brings the map in step with `folder`: reads what is new or changed, drops what is gone.
+    /// Brings the map in step with one folder: reads what is new or changed, drops what is gone.
     ///
     /// # Errors
-    /// [`Code::MapEmpty`] when the folder gives no text at all, [`Code::Cancelled`], [`Code::Busy`] when
-    /// a run is under way, [`Code::ConfinementFailed`] when no reader can be started, and faults of the disk.
-    /// What was committed before the error is kept.
+    /// As [`Map::sync`], and [`Code::MapEmpty`] when the folder gives no text at all.
     pub fn index(
         &self,
         folder: &Path,
@@ -151,11 +162,72 @@ impl Map {
         on: &mut dyn FnMut(IndexStep),
         cancel: &AtomicBool,
     ) -> Result<Report, Fault> {
+        let root = std::fs::canonicalize(folder).map_err(|error| Fault::io("read", folder, &error))?;
+        let scope = Scope::of(vec![root.clone()]).only([root]);
+        let report = self.sync(&scope, embed, on, cancel)?;
+        if locked(&self.record).holds_documents(&scope)? { Ok(report) } else { Err(nothing_read(&scope, &report)) }
+    }
+
+    /// Brings the map in step with a scope: reads what is new or changed, drops what is gone and what lies
+    /// in no source any more. Words come first, then the vectors that are missing; without an embedder they
+    /// are left to [`Map::embed`].
+    ///
+    /// # Errors
+    /// [`Code::Cancelled`], [`Code::Busy`] when a run is under way, [`Code::ConfinementFailed`] when no
+    /// reader can be started, and faults of the disk. What was committed before the error is kept.
+    pub fn sync(
+        &self,
+        scope: &Scope,
+        embed: Option<&dyn Embed>,
+        on: &mut dyn FnMut(IndexStep),
+        cancel: &AtomicBool,
+    ) -> Result<Report, Fault> {
         let started = Instant::now();
         let _alone = self.begin()?;
-        let root = std::fs::canonicalize(folder).map_err(|error| Fault::io("read", folder, &error))?;
-        let own = std::fs::canonicalize(&self.dir).unwrap_or_else(|_| self.dir.clone());
-        let walked = walk::walk(&root, &own, cancel, &mut |seen| {
+        let (mut run, folders) = self.read_scope(scope, on, cancel)?;
+        let seen = run.update_lexical()?;
+        if let Some(embed) = embed {
+            run.report.embedded = self.embed(embed, 0, run.on, cancel)?;
+            self.update_vectors(&embed.model())?;
+        }
+        let mut record = locked(&self.record);
+        record.sweep(seen)?;
+        let summary = record.summary()?;
+        drop(record);
+        let mut report = run.report;
+        report.documents = summary.documents;
+        report.passages = summary.passages;
+        report.folders = folders;
+        report.took_ms = Millis(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
+        Ok(report)
+    }
+
+    /// Takes up what changed at some paths, words alone: what is saved can be found at once. Costs what
+    /// changed, not what the map holds.
+    ///
+    /// # Errors
+    /// As [`Map::sync`].
+    pub fn refresh(&self, scope: &Scope, cancel: &AtomicBool) -> Result<Refreshed, Fault> {
+        let _alone = self.begin()?;
+        let since = locked(&self.record).generation()?;
+        let mut ignore = |_| {};
+        let (mut run, folders) = self.read_scope(scope, &mut ignore, cancel)?;
+        let changes = run.committed;
+        if changes > 0 {
+            let seen = run.update_lexical()?;
+            locked(&self.record).sweep_loose(seen)?;
+        }
+        Ok(Refreshed { changes, since, folders })
+    }
+
+    /// Walks a scope and brings the record in step with it.
+    fn read_scope<'a>(
+        &'a self,
+        scope: &Scope,
+        on: &'a mut dyn FnMut(IndexStep),
+        cancel: &AtomicBool,
+    ) -> Result<(Indexing<'a>, Vec<PathBuf>), Fault> {
+        let walked = walk::walk(scope, &self.own_folder(), cancel, &mut |seen| {
             if seen.is_multiple_of(256) {
                 on(IndexStep::Progress { stage: Stage::Scan, done: seen, total: 0, path: None });
             }
@@ -165,14 +237,11 @@ impl Map {
         }
         let total = walked.files.len() as u64;
         on(IndexStep::Progress { stage: Stage::Scan, done: total, total, path: None });
-        if walked.secrets > 0 {
-            let files = if walked.secrets == 1 { "file was" } else { "files were" };
-            on(IndexStep::Notice(format!("{} {files} left out because the name says keys or secrets", walked.secrets)));
-        }
-        if let Some(text) = left_out(&walked.left_out) {
-            on(IndexStep::Notice(text));
-        }
-        let known = locked(&self.record).known(&root)?;
+        notices(&walked).into_iter().for_each(|text| on(IndexStep::Notice(text)));
+        let mut known = locked(&self.record).known_in(scope)?;
+        // A source that is only away keeps its files.
+        known.retain(|path, _| !walked.away.iter().any(|source| path.starts_with(source)));
+        let unlisted: Vec<PathBuf> = walked.skipped.iter().map(|(path, _)| path.clone()).collect();
         let mut run = Indexing {
             map: self,
             on,
@@ -184,27 +253,37 @@ impl Map {
             total,
             followed: Instant::now(),
         };
-        let unlisted: Vec<PathBuf> = walked.skipped.iter().map(|(path, _)| path.clone()).collect();
         for (path, fault) in walked.skipped {
             run.skipped(path, fault);
         }
         run.read(walked.files, known, &unlisted, cancel)?;
-        let seen = run.update_lexical()?;
-        run.embed(embed, cancel)?;
-        if let Some(embed) = embed {
-            self.update_vectors(&embed.model())?;
-        }
-        let mut record = locked(&self.record);
-        record.sweep(seen)?;
-        let summary = record.summary()?;
-        let under_root = record.known(&root)?.values().any(|known| known.fault.is_none());
-        drop(record);
-        let mut report = run.report;
-        report.documents = summary.documents;
-        report.passages = summary.passages;
-        report.took_ms = Millis(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
-        if under_root { Ok(report) } else { Err(empty(&root, &report)) }
+        Ok((run, walked.folders))
     }
+
+    /// The folders that a scope's walk lists: what a watcher has to watch.
+    pub fn folders(&self, scope: &Scope) -> Vec<PathBuf> {
+        walk::walk(scope, &self.own_folder(), &AtomicBool::new(false), &mut |_| {}).folders
+    }
+
+    pub(crate) fn own_folder(&self) -> PathBuf {
+        std::fs::canonicalize(&self.dir).unwrap_or_else(|_| self.dir.clone())
+    }
+}
+
+/// What a walk has to say besides its files.
+fn notices(walked: &walk::Walked) -> Vec<String> {
+    let mut notices = Vec::new();
+    if walked.secrets > 0 {
+        let files = if walked.secrets == 1 { "file was" } else { "files were" };
+        notices.push(format!("{} {files} left out because the name says keys or secrets", walked.secrets));
+    }
+    notices.extend(left_out(&walked.left_out));
+    notices.extend(
+        walked.away.iter().map(|source| {
+            format!("`{}` isn't there now, so what was read from it is kept as it was", source.display())
+        }),
+    );
+    notices
 }
 
 /// A sentence about folders that nobody may expect to be left out.
@@ -222,8 +301,10 @@ fn left_out(folders: &[PathBuf]) -> Option<String> {
     })
 }
 
-fn empty(root: &Path, report: &Report) -> Fault {
-    let root = root.display();
+/// The fault of a run that found no text at all.
+pub fn nothing_read(scope: &Scope, report: &Report) -> Fault {
+    let sources: Vec<String> = scope.sources.iter().map(|source| source.display().to_string()).collect();
+    let root = sources.join("`, `");
     let fault = match report.skipped.first() {
         None => Fault::new(Code::MapEmpty, format!("`{root}` holds no files that can be indexed"))
             .hint("choose a folder with documents; hidden files and those named in .gitignore are left out"),
@@ -352,7 +433,10 @@ impl Indexing<'_> {
                     self.report.unchanged += 1;
                     self.push(change);
                 }
-                Outcome::Changes { change, fresh } => {
+                Outcome::Changes { change, fresh, notes } => {
+                    for note in notes {
+                        (self.on)(IndexStep::Notice(format!("`{}`: {note}", path.display())));
+                    }
                     if fresh {
                         self.report.added += 1
                     } else {
@@ -429,79 +513,9 @@ impl Indexing<'_> {
         self.followed = Instant::now();
         seen
     }
-
-    /// Makes the vectors that are missing. A model that fails costs the vectors, never the words.
-    fn embed(&mut self, embed: Option<&dyn Embed>, cancel: &AtomicBool) -> Result<(), Fault> {
-        let Some(embed) = embed else { return Ok(()) };
-        let model = embed.model();
-        let total = locked(&self.map.record).unembedded_count(&model)?;
-        let (mut done, mut made, mut shortened) = (0, 0, 0);
-        let mut refused: Vec<Fault> = Vec::new();
-        while done < total {
-            let mut waiting = locked(&self.map.record).unembedded(&model, EMBED_FETCH)?;
-            if waiting.is_empty() {
-                break;
-            }
-            // Texts of one length fill a batch without padding.
-            waiting.sort_by_key(|waiting| waiting.text.len());
-            for batch in waiting.chunks(EMBED_TEXTS) {
-                if cancel.load(Ordering::Relaxed) {
-                    return Err(Fault::new(
-                        Code::Cancelled,
-                        format!("indexing was stopped after {done} of {total} vectors"),
-                    )
-                    .hint("all words are indexed; index again to make the other vectors"));
-                }
-                let texts: Vec<String> = batch.iter().map(embedding::text).collect();
-                let outcomes = match embedding::batch(embed, &texts) {
-                    Ok(outcomes) => outcomes,
-                    Err(fault) => {
-                        (self.on)(IndexStep::Notice(format!(
-                            "{} passages have no vectors, because the embedding model failed ({fault}); they are found by their words",
-                            total - made
-                        )));
-                        return Ok(());
-                    }
-                };
-                let mut rows = Vec::with_capacity(outcomes.len());
-                for (waiting, outcome) in batch.iter().zip(outcomes) {
-                    let vector = match outcome {
-                        Embedded::Whole(vector) => Some(vector),
-                        Embedded::Beginning(vector) => {
-                            shortened += 1;
-                            Some(vector)
-                        }
-                        Embedded::Refused(fault) => {
-                            refused.push(fault);
-                            None
-                        }
-                    };
-                    made += u64::from(vector.is_some());
-                    rows.push((waiting.key, vector));
-                }
-                locked(&self.map.record).put_vectors(&model, &rows)?;
-                done += batch.len() as u64;
-                self.report.embedded = made;
-                (self.on)(IndexStep::Progress { stage: Stage::Embed, done, total, path: None });
-            }
-        }
-        if shortened > 0 {
-            (self.on)(IndexStep::Notice(format!(
-                "{} longer than `{model}` can take; vectors were made from their beginnings",
-                count(shortened, "passage is", "passages are")
-            )));
-        }
-        if let Some(fault) = refused.first() {
-            (self.on)(IndexStep::Notice(format!(
-                "{} no vector, because `{model}` refuses them ({fault}); they are found by their words",
-                count(refused.len() as u64, "passage has", "passages have")
-            )));
-        }
-        Ok(())
-    }
 }
 
-fn count(number: u64, one: &str, many: &str) -> String {
+pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 
@@ -561,8 +575,9 @@ impl Work<'_> {
         match session.read(&path.to_string_lossy(), &bytes) {
             Ok(document) => {
                 let (encoding, passages) = passages(&document, &bytes);
+                let notes = document.told();
                 let file = row(document.format, document.title, encoding, None);
-                Outcome::Changes { change: Change::Put(file, passages), fresh: task.known.is_none() }
+                Outcome::Changes { change: Change::Put(file, passages), fresh: task.known.is_none(), notes }
             }
             Err(Unread::Skipped(fault)) => {
                 let file = row(Format::Text, None, Encoding::Utf8, Some(fault.clone()));

@@ -2,6 +2,8 @@
 //!
 //! Each commit carries the record's generation that it contains. It can be deleted at any time.
 
+mod purge;
+
 use crate::record::Record;
 use crate::words::{self, ANALYZER, Term, Terms};
 use base::{Code, Fault};
@@ -138,6 +140,8 @@ impl Lexical {
     fn replay(&self, record: &Record, has: u64, wanted: u64) -> Result<(), Fault> {
         let wrong = |error: TantivyError| fault(&self.dir, error);
         let mut writer: IndexWriter = self.index.writer_with_num_threads(1, WRITER_BYTES).map_err(wrong)?;
+        // A kill may have left a file of the commit that it broke off, under the very name of the next one's.
+        writer.garbage_collect_files().wait().map_err(wrong)?;
         let delete = |writer: &IndexWriter, file: i64| {
             writer.delete_term(tantivy::Term::from_field_u64(self.fields.file, file.cast_unsigned()));
         };

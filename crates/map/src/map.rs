@@ -8,7 +8,7 @@ use base::{Code, Fault};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// Makes vectors from texts. `runtime` implements it over the engine.
 pub trait Embed: Send + Sync {
@@ -35,6 +35,8 @@ pub struct Map {
     vectors: Mutex<Option<(String, Arc<Vectors>)>>,
     /// An indexing run is under way.
     indexing: AtomicBool,
+    /// Held while vectors are made, so that none is made twice.
+    pub(crate) embedding: Mutex<()>,
     /// Held while a derived index is written. Taken after the index's own lock and before the record's.
     deriving: Mutex<()>,
 }
@@ -68,6 +70,7 @@ impl Map {
             lexical: Mutex::new(None),
             vectors: Mutex::new(None),
             indexing: AtomicBool::new(false),
+            embedding: Mutex::new(()),
             deriving: Mutex::new(()),
         })
     }
@@ -113,6 +116,24 @@ impl Map {
         self.follow(notices).map(|(lexical, _)| lexical)
     }
 
+    /// The word index, surely in step with the record: for the one that holds the right to change it.
+    pub(crate) fn lexical_now(&self, notices: &mut Vec<String>) -> Result<Arc<Lexical>, Fault> {
+        self.follow(notices).map(|(lexical, _)| lexical)
+    }
+
+    /// As [`Map::lexical_now`], for vectors.
+    pub(crate) fn vectors_now(&self, model: &str) -> Result<Option<Arc<Vectors>>, Fault> {
+        self.vectors_of(model, false)
+    }
+
+    /// Removes the vector index from memory and disk, of whatever model.
+    pub(crate) fn drop_vectors(&self) -> Result<(), Fault> {
+        let mut slot = locked(&self.vectors);
+        let _writing = locked(&self.deriving);
+        *slot = None;
+        Vectors::remove_all(&self.dir)
+    }
+
     /// Brings the word index up to date; returns the generation that it is at.
     pub(crate) fn update_lexical(&self, notices: &mut Vec<String>) -> Result<u64, Fault> {
         self.follow(notices).map(|(_, generation)| generation)
@@ -129,7 +150,9 @@ impl Map {
                 Arc::clone(slot.insert(Arc::new(lexical)))
             }
         };
-        match caught(&lexical, &locked(&self.reading)) {
+        // Not within the match: its guard would be held through it, and the rebuilding needs the record too.
+        let caught_up = caught(&lexical, &locked(&self.reading));
+        match caught_up {
             Ok(generation) => Ok((lexical, generation)),
             // A disk that is full stays full; only damage is helped by starting anew.
             Err(fault) if fault.code != Code::MapDamaged => Err(fault),
@@ -166,11 +189,12 @@ impl Map {
     /// The vectors of `model`; `None` while no passage has one. In step with the record, except during an
     /// indexing run: then those that there are serve, as each batch would outdate them again.
     pub(crate) fn vectors(&self, model: &str) -> Result<Option<Arc<Vectors>>, Fault> {
-        self.vectors_of(model, self.is_indexing())
+        let being_made = matches!(self.embedding.try_lock(), Err(TryLockError::WouldBlock));
+        self.vectors_of(model, self.is_indexing() || being_made)
     }
 
     /// Brings the vectors up to date at the end of an indexing run, whose guard the caller holds.
-    pub(crate) fn update_vectors(&self, model: &str) -> Result<(), Fault> {
+    pub fn update_vectors(&self, model: &str) -> Result<(), Fault> {
         self.vectors_of(model, false).map(drop)
     }
 

@@ -171,6 +171,7 @@ impl Record {
             let dir = record.dir.clone();
             record.create().map_err(|error| fault(&dir, error))?;
         }
+        record.db.execute_batch(scope::BESIDE).map_err(|error| fault(dir, error))?;
         record.generation()?;
         Ok(record)
     }
@@ -206,27 +207,6 @@ impl Record {
     /// Counts changes to the vectors of any model.
     pub(crate) fn vector_changes(&self) -> Result<u64, Fault> {
         Ok(self.get("SELECT value FROM meta WHERE key = 'vectors'")?.cast_unsigned())
-    }
-
-    /// Files of the record that lie under `root`, by path.
-    pub(crate) fn known(&self, root: &Path) -> Result<HashMap<PathBuf, Known>, Fault> {
-        let read = || -> rusqlite::Result<HashMap<PathBuf, Known>> {
-            let mut statement =
-                self.db.prepare("SELECT path, id, bytes, modified_ns, hash, reading, fault FROM file")?;
-            let rows = statement.query_map([], |row| {
-                let fault: Option<String> = row.get(6)?;
-                let known = Known {
-                    id: row.get(1)?,
-                    stamp: stamp(row, 2)?,
-                    hash: row.get(4)?,
-                    reading: row.get(5)?,
-                    fault: fault.and_then(|text| serde_json::from_str(&text).ok()),
-                };
-                Ok((path_from(row.get(0)?), known))
-            })?;
-            rows.filter(|row| row.as_ref().map_or(true, |(path, _)| path.starts_with(root))).collect()
-        };
-        read().map_err(|error| self.fault(error))
     }
 
     /// Makes all changes in one transaction, or none.
@@ -320,15 +300,16 @@ impl Record {
         read().map_err(|error| self.fault(error))
     }
 
-    /// Passages without a vector of `model`, each key once: its key, its file's title and path, headings, text.
-    pub(crate) fn unembedded(&self, model: &str, limit: u32) -> Result<Vec<Unembedded>, Fault> {
+    /// Passages without a vector of `model` in files that changed after `since`, each key once.
+    pub(crate) fn unembedded(&self, model: &str, since: u64, limit: u32) -> Result<Vec<Unembedded>, Fault> {
         let read = || -> rusqlite::Result<Vec<Unembedded>> {
             let mut statement = self.db.prepare_cached(
                 "SELECT p.key, f.title, f.path, p.heading, p.text FROM passage p JOIN file f ON f.id = p.file
-                 WHERE NOT EXISTS (SELECT 1 FROM vector v WHERE v.model = ?1 AND v.key = p.key)
+                 WHERE f.generation > ?3
+                   AND NOT EXISTS (SELECT 1 FROM vector v WHERE v.model = ?1 AND v.key = p.key)
                  GROUP BY p.key ORDER BY p.id LIMIT ?2",
             )?;
-            let rows = statement.query_map(params![model, limit], |row| {
+            let rows = statement.query_map(params![model, limit, since.cast_signed()], |row| {
                 Ok(Unembedded {
                     key: row.get(0)?,
                     title: row.get(1)?,
@@ -342,12 +323,13 @@ impl Record {
         read().map_err(|error| self.fault(error))
     }
 
-    pub(crate) fn unembedded_count(&self, model: &str) -> Result<u64, Fault> {
+    pub(crate) fn unembedded_count(&self, model: &str, since: u64) -> Result<u64, Fault> {
         self.db
             .query_row(
-                "SELECT COUNT(DISTINCT key) FROM passage p
-                 WHERE NOT EXISTS (SELECT 1 FROM vector v WHERE v.model = ?1 AND v.key = p.key)",
-                [model],
+                "SELECT COUNT(DISTINCT key) FROM passage p JOIN file f ON f.id = p.file
+                 WHERE f.generation > ?2
+                   AND NOT EXISTS (SELECT 1 FROM vector v WHERE v.model = ?1 AND v.key = p.key)",
+                params![model, since.cast_signed()],
                 |row| row.get::<_, i64>(0),
             )
             .map(i64::cast_unsigned)
@@ -360,7 +342,10 @@ impl Record {
         let mut run = || -> rusqlite::Result<()> {
             let transaction = self.db.transaction()?;
             {
-                let mut insert = transaction.prepare_cached("INSERT OR REPLACE INTO vector VALUES (?1, ?2, ?3)")?;
+                // What was forgotten while the model worked on it mustn't come back.
+                let mut insert = transaction.prepare_cached(
+                    "INSERT OR REPLACE INTO vector SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM passage WHERE key = ?2)",
+                )?;
                 for (key, vector) in vectors {
                     insert.execute(params![model, key, half::pack(vector.as_deref().unwrap_or_default())])?;
                 }
@@ -512,6 +497,7 @@ fn put(
 }
 
 fn remove(transaction: &Transaction<'_>, id: i64, generation: i64) -> rusqlite::Result<()> {
+    transaction.prepare_cached("INSERT OR IGNORE INTO loose SELECT key FROM passage WHERE file = ?1")?.execute([id])?;
     transaction.prepare_cached("DELETE FROM file WHERE id = ?1")?.execute([id])?;
     transaction.prepare_cached("INSERT OR REPLACE INTO gone VALUES (?1, ?2)")?.execute([id, generation])?;
     Ok(())
@@ -660,6 +646,9 @@ fn fault(dir: &Path, error: rusqlite::Error) -> Fault {
         _ => damaged(dir, error),
     }
 }
+
+mod check;
+mod scope;
 
 #[cfg(test)]
 mod tests;

@@ -88,6 +88,15 @@ impl Vectors {
         Some(Self { bytes, version, dimensions: dimensions as usize, count: count as usize })
     }
 
+    /// Removes the files of all models.
+    pub(crate) fn remove_all(map: &Path) -> Result<(), Fault> {
+        let dir = map.join(FOLDER);
+        match std::fs::remove_dir_all(&dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Fault::io("remove", &dir, &error)),
+            _ => Ok(()),
+        }
+    }
+
     /// Writes the file of `model` anew from the record, so that a kill at any instant leaves the old one or the new one.
     pub(crate) fn build(map: &Path, model: &str, record: &Record) -> Result<Option<Self>, Fault> {
         let version = Version { generation: record.generation()?, changes: record.vector_changes()? };

@@ -2,8 +2,10 @@
 
 use crate::extract;
 use crate::map::locked;
+use crate::scope::{self, Scope};
 use base::{Code, Fault};
 use ignore::{DirEntry, WalkBuilder};
+use std::collections::HashSet;
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -42,8 +44,18 @@ pub(crate) struct Walked {
     pub(crate) secrets: u64,
     /// Folders left out because they say that they are caches, or are maps of this program.
     pub(crate) left_out: Vec<PathBuf>,
+    /// Folders that were listed: what a watcher has to watch.
+    pub(crate) folders: Vec<PathBuf>,
+    /// Sources that aren't there now but may come back, like a disk that isn't plugged in.
+    pub(crate) away: Vec<PathBuf>,
     pub(crate) cancelled: bool,
 }
+
+/// A person's own ignore rules, beside those for git.
+const IGNORE_FILE: &str = ".freeholdignore";
+
+/// Files that decide what else in their folder is read: when one of them changes, the folder is looked at anew.
+pub(crate) const DECIDING: [&str; 5] = [".gitignore", ".ignore", IGNORE_FILE, "CACHEDIR.TAG", "pyvenv.cfg"];
 
 /// Folders that hold no one's documents, whatever their ignore rules say.
 const NEVER_FOLDERS: [&str; 8] = [
@@ -59,28 +71,42 @@ const NEVER_FOLDERS: [&str; 8] = [
 const SYSTEM: [&str; 4] = ["/proc", "/sys", "/dev", "/run"];
 
 /// Whether a file's name says that it holds a key or a secret.
-pub(crate) fn is_secret(name: &str) -> bool {
-    const NAMES: [&str; 12] = [
-        "id_rsa",
-        "id_dsa",
-        "id_ecdsa",
-        "id_ed25519",
-        "credentials",
-        "credentials.json",
-        "secrets.json",
-        "secrets.yaml",
-        "secrets.yml",
-        "secrets.toml",
-        "wallet.dat",
-        "htpasswd",
-    ];
-    const ENDS: [&str; 13] =
-        [".pem", ".p12", ".pfx", ".jks", ".keystore", ".kdbx", ".kdb", ".gpg", ".pgp", ".ovpn", ".env", ".ppk", ".asc"];
+pub fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    NAMES.contains(&name.as_str())
-        || ENDS.iter().any(|end| name.ends_with(end))
+    SECRET_NAMES.contains(&name.as_str())
+        || SECRET_ENDS.iter().any(|end| name.ends_with(end))
         || name.starts_with(".env.")
         || name == ".netrc"
+}
+
+const SECRET_NAMES: [&str; 12] = [
+    "id_rsa",
+    "id_dsa",
+    "id_ecdsa",
+    "id_ed25519",
+    "credentials",
+    "credentials.json",
+    "secrets.json",
+    "secrets.yaml",
+    "secrets.yml",
+    "secrets.toml",
+    "wallet.dat",
+    "htpasswd",
+];
+const SECRET_ENDS: [&str; 13] =
+    [".pem", ".p12", ".pfx", ".jks", ".keystore", ".kdbx", ".kdb", ".gpg", ".pgp", ".ovpn", ".env", ".ppk", ".asc"];
+
+/// What no map ever reads, as sentences for people; ignore files add to it.
+pub fn never_read() -> Vec<String> {
+    let list = |words: &[&str]| words.join(", ");
+    vec![
+        format!("folders: {}", list(&NEVER_FOLDERS)),
+        format!("system folders: {}", list(&SYSTEM)),
+        "virtual environments, build folders of Cargo, folders with a CACHEDIR.TAG, this program's own maps".into(),
+        format!("keys and secrets by name: {}, .netrc, .env.*, *{}", list(&SECRET_NAMES), SECRET_ENDS.join(", *")),
+        "private keys by their first line, whatever their name".into(),
+        format!("hidden files, links, and what .gitignore, .ignore and {IGNORE_FILE} name"),
+    ]
 }
 
 /// Whether a file's first bytes say that it is a private key, whatever its name.
@@ -128,26 +154,57 @@ fn is_hidden(entry: &DirEntry) -> bool {
 /// What stands beside the record of every map of this program.
 const CARD: &str = "map.json";
 
-/// Lists the files under `root`, in the order of their names. `own` is the map's own folder.
-pub(crate) fn walk(root: &Path, own: &Path, cancel: &AtomicBool, seen: &mut dyn FnMut(u64)) -> Walked {
+/// Lists the files of a scope, in the order of their names. `own` is the map's own folder.
+pub(crate) fn walk(scope: &Scope, own: &Path, cancel: &AtomicBool, seen: &mut dyn FnMut(u64)) -> Walked {
+    let mut walked = Walked::default();
+    for source in &scope.sources {
+        if !scope.wants(source) || scope.has_forgotten(source) {
+            continue;
+        }
+        if std::fs::symlink_metadata(source).is_err() {
+            if scope::is_away(source, source.parent().is_some_and(Path::exists)) {
+                walked.away.push(source.clone());
+            }
+            continue;
+        }
+        walk_source(source, scope, own, cancel, seen, &mut walked);
+    }
+    // One source may lie in another.
+    if scope.sources.len() > 1 {
+        let mut known = HashSet::new();
+        walked.files.retain(|found| known.insert(found.path.clone()));
+    }
+    walked
+}
+
+fn walk_source(
+    root: &Path,
+    scope: &Scope,
+    own: &Path,
+    cancel: &AtomicBool,
+    seen: &mut dyn FnMut(u64),
+    walked: &mut Walked,
+) {
     let secrets = Arc::new(AtomicU64::new(0));
     let left_out = Arc::new(Mutex::new(Vec::new()));
     let (counter, own, leaving) = (Arc::clone(&secrets), own.to_path_buf(), Arc::clone(&left_out));
-    let mut walked = Walked::default();
+    let scope = scope.clone();
     let walk = WalkBuilder::new(root)
         .follow_links(false)
         .hidden(false)
         .git_global(false)
         .require_git(false)
-        .add_custom_ignore_filename(".freeholdignore")
+        .add_custom_ignore_filename(IGNORE_FILE)
         .sort_by_file_name(std::ffi::OsStr::cmp)
         .filter_entry(move |entry| {
+            if !scope.wants(entry.path()) || scope.has_forgotten(entry.path()) {
+                return false;
+            }
             if entry.depth() > 0 && is_hidden(entry) {
                 return false;
             }
-            let secret = entry.depth() > 0
-                && entry.file_type().is_some_and(|kind| kind.is_file())
-                && is_secret(&entry.file_name().to_string_lossy());
+            let secret =
+                entry.file_type().is_some_and(|kind| kind.is_file()) && is_secret(&entry.file_name().to_string_lossy());
             if secret {
                 counter.fetch_add(1, Ordering::Relaxed);
             }
@@ -167,22 +224,22 @@ pub(crate) fn walk(root: &Path, own: &Path, cancel: &AtomicBool, seen: &mut dyn 
             break;
         }
         match entry {
-            Ok(entry) => look(&entry, &mut walked),
+            Ok(entry) => look(&entry, walked),
             Err(error) => {
                 walked.skipped.push((path_of(&error).unwrap_or_else(|| root.to_path_buf()), unlisted(&error)))
             }
         }
         seen(walked.files.len() as u64);
     }
-    walked.secrets = secrets.load(Ordering::Relaxed);
-    walked.left_out = std::mem::take(&mut *locked(&left_out));
-    walked
+    walked.secrets += secrets.load(Ordering::Relaxed);
+    walked.left_out.append(&mut locked(&left_out));
 }
 
 fn look(entry: &DirEntry, walked: &mut Walked) {
     let Some(kind) = entry.file_type() else { return };
     let path = entry.path().to_path_buf();
     if kind.is_dir() {
+        walked.folders.push(path);
         return;
     }
     let skip = |message: String, hint: &str| Fault::new(Code::FileUnreadable, message).hint(hint);
@@ -202,8 +259,12 @@ fn look(entry: &DirEntry, walked: &mut Walked) {
         return;
     }
     if let Some(what) = extract::unreadable(&entry.file_name().to_string_lossy()) {
-        let fault = Fault::new(Code::DocumentInvalid, format!("it is {what}"))
-            .hint("export it as text, Markdown, HTML, PDF, DOCX or XLSX to have it indexed");
+        let hint = if what == extract::PICTURE {
+            "its words aren't recognised; to have them indexed, make a PDF with text of it first (`tesseract FILE OUT pdf`)"
+        } else {
+            "export it as text, Markdown, HTML, PDF, DOCX or XLSX to have it indexed"
+        };
+        let fault = Fault::new(Code::DocumentInvalid, format!("it is {what}")).hint(hint);
         walked.skipped.push((path, fault));
         return;
     }

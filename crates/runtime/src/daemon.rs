@@ -73,6 +73,7 @@ pub(crate) fn loaded_row(loaded: Loaded) -> LoadedModel {
         name: loaded.name,
         pid: loaded.pid,
         devices: loaded.devices,
+        placement: loaded.placement,
         features: loaded.features,
         threads: loaded.threads,
         state: state.into(),

@@ -6,7 +6,7 @@ use base::{Fault, Modality};
 use engine::{BackendChoice, ModelSource, Tried};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use wire::Attempt;
+use wire::{Attempt, WireDeviceKind};
 
 /// Runs on a blocking thread: self-tests and model loads take seconds.
 pub(crate) fn examine(inner: &Inner) -> Doctor {
@@ -14,6 +14,7 @@ pub(crate) fn examine(inner: &Inner) -> Doctor {
     checks.extend(backends(inner));
     checks.extend(models(inner));
     checks.extend(worker_confinement(inner));
+    checks.extend(placements(inner));
     // Documents are parsed, and templates run, in children of their own; one of each is started to see.
     checks.push(child_confinement("confinement: reader", inner.maps.reader_protection()));
     checks.push(child_confinement("confinement: templates", inner.engine.template_protection()));
@@ -86,15 +87,46 @@ fn chosen(choice: &BackendChoice) -> Check {
         })
         .collect();
     let features = if choice.features.is_empty() { "none named".into() } else { choice.features.join(" ") };
-    check("backend", Verdict::Good, format!("{file} passed its self-test: {}; uses {features}", figures.join(", ")))
+    check(
+        "backend",
+        Verdict::Good,
+        format!(
+            "{file} passed its self-test: {}; uses {features}{}",
+            figures.join(", "),
+            tried.map(on_devices).unwrap_or_default()
+        ),
+    )
+}
+
+/// The graphics devices of a backend and what is free on them; nothing of the processor.
+fn on_devices(tried: &Tried) -> String {
+    let name = |kind| match kind {
+        WireDeviceKind::Discrete => Some("a graphics card"),
+        WireDeviceKind::Integrated => Some("shares the machine's memory"),
+        WireDeviceKind::Software => Some("software, no graphics card"),
+        WireDeviceKind::Cpu | WireDeviceKind::Accelerator => None,
+    };
+    let graphic = tried.devices.iter().filter_map(|device| {
+        let (free, total) = (base::Bytes(device.free_bytes), base::Bytes(device.total_bytes));
+        Some(format!("; {} is {}: {}, {free} of {total} free", device.name, device.description, name(device.kind)?))
+    });
+    graphic.collect()
+}
+
+/// What lies on which device, of models in memory that use more than the processor.
+fn placements(inner: &Inner) -> Vec<Check> {
+    let loaded = inner.engine.loaded().into_iter().filter(|loaded| !loaded.placement.is_empty());
+    loaded.map(|loaded| check("devices", Verdict::Good, format!("{}: {}", loaded.name, loaded.placement))).collect()
 }
 
 fn passed_over(tried: &Tried) -> Check {
     let verdict = match tried.verdict {
-        engine::Verdict::Chosen | engine::Verdict::Right | engine::Verdict::Slow => Verdict::Good,
+        engine::Verdict::Chosen | engine::Verdict::Right | engine::Verdict::Slow | engine::Verdict::NoDevice => {
+            Verdict::Good
+        }
         engine::Verdict::Wrong | engine::Verdict::Died | engine::Verdict::Hung => Verdict::Weak,
     };
-    check("backend not taken", verdict, format!("{}: {}", tried.file, tried.detail))
+    check("backend not taken", verdict, format!("{}: {}{}", tried.file, tried.detail, on_devices(tried)))
 }
 
 fn models(inner: &Inner) -> Vec<Check> {
@@ -211,7 +243,7 @@ fn mode(path: &Path) -> Option<u32> {
 }
 
 fn maps(inner: &Inner) -> Check {
-    let summaries = inner.maps.summaries();
+    let summaries = crate::mapping::summaries(inner);
     if summaries.is_empty() {
         return Check {
             name: "maps".into(),

@@ -29,7 +29,11 @@ const PASSAGES_MAX: usize = 3;
 const ANSWER_TOKENS_MAX: u32 = 160;
 
 pub(crate) fn index(inner: &Inner, folder: &Path, events: &EventSender<IndexEvent>) {
-    let result = run_index(inner, folder, events);
+    last(run_index(inner, folder, events), events);
+}
+
+/// The last event of a run.
+pub(crate) fn last(result: Result<IndexReport, Fault>, events: &EventSender<IndexEvent>) {
     events.send(match result {
         Ok(report) => IndexEvent::Done { report },
         Err(fault) => IndexEvent::Failed { fault },
@@ -37,17 +41,25 @@ pub(crate) fn index(inner: &Inner, folder: &Path, events: &EventSender<IndexEven
 }
 
 fn run_index(inner: &Inner, folder: &Path, events: &EventSender<IndexEvent>) -> Result<IndexReport, Fault> {
-    let started = Instant::now();
     let folder = std::fs::canonicalize(folder).map_err(|error| Fault::io("read", folder, &error))?;
     if !folder.is_dir() {
-        return Err(Fault::new(Code::InvalidAsk, format!("`{}` is a file, not a folder", folder.display())).hint(
-            format!("index the folder it lies in: `freehold index {}`", folder.parent().unwrap_or(&folder).display()),
-        ));
+        let name = folder.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
+        return Err(Fault::new(Code::InvalidAsk, format!("`{}` is a file, not a folder", folder.display()))
+            .hint(format!(
+                "index the folder it lies in: `freehold index {}`",
+                folder.parent().unwrap_or(&folder).display()
+            ))
+            .hint(format!("or make a map of single files: `freehold map add {name} {}`", folder.display())));
     }
+    run_card(inner, inner.maps.for_folder(&folder), events)
+}
+
+/// Brings a map in step with all its sources. Its card is saved first: whatever ends the run, what it has read
+/// belongs to these sources.
+pub(crate) fn run_card(inner: &Inner, mut card: Card, events: &EventSender<IndexEvent>) -> Result<IndexReport, Fault> {
+    let started = Instant::now();
     let _alone = turn(inner, events)?;
-    let mut card = inner.maps.for_folder(&folder)?;
     let map = inner.maps.open(&card.name)?;
-    // Whatever ends this run, what it has read belongs to this folder.
     inner.maps.save(&card)?;
     let embedder = embedder(inner, Some(&events.reader));
     if embedder.is_none() {
@@ -57,41 +69,45 @@ fn run_index(inner: &Inner, folder: &Path, events: &EventSender<IndexEvent>) -> 
                     .into(),
         });
     }
-    let read = map.index(
-        &folder,
-        embedder.as_ref().map(|embedder| embedder as &dyn Embed),
-        &mut |step| match step {
-            IndexStep::Progress { stage, done, total, path } => events.offer(IndexEvent::Progress {
-                stage: stage.to_string(),
-                done,
-                total,
-                path: path.map(|path| path.display().to_string()),
-            }),
-            // The report has all of them again.
-            IndexStep::Skipped { path, fault } => {
-                events.offer(IndexEvent::Skipped { path: path.display().to_string(), fault });
-            }
-            IndexStep::Notice(text) => events.send(IndexEvent::Notice { text }),
-        },
-        &events.cancel,
-    );
+    let scope = card.scope();
+    let read = map
+        .sync(
+            &scope,
+            embedder.as_ref().map(|embedder| embedder as &dyn Embed),
+            &mut |step| match step {
+                IndexStep::Progress { stage, done, total, path } => events.offer(IndexEvent::Progress {
+                    stage: stage.to_string(),
+                    done,
+                    total,
+                    path: path.map(|path| path.display().to_string()),
+                }),
+                // The report has all of them again.
+                IndexStep::Skipped { path, fault } => {
+                    events.offer(IndexEvent::Skipped { path: path.display().to_string(), fault });
+                }
+                IndexStep::Notice(text) => events.send(IndexEvent::Notice { text }),
+            },
+            &events.cancel,
+        )
+        .and_then(|report| if report.documents == 0 { Err(map::nothing_read(&scope, &report)) } else { Ok(report) });
     let report = match read {
         Ok(report) => report,
         Err(fault) => {
-            // A folder that gave nothing is no map.
+            // Sources that gave nothing are no map.
             if card.indexed_at.is_none() && map.summary().is_ok_and(|summary| summary.documents == 0) {
                 drop(map);
-                inner.maps.discard(&card);
+                inner.maps.discard(&card.name)?;
             }
             return Err(fault);
         }
     };
     card.indexed_at = Some(now_rfc3339());
     inner.maps.save(&card)?;
+    inner.fresh.maps_changed();
     let embedded = map.summary()?.embedded;
     Ok(IndexReport {
         map: card.name,
-        folder: folder.display().to_string(),
+        folder: card.folder.display().to_string(),
         documents: report.documents,
         passages: report.passages,
         added: report.added,
@@ -135,12 +151,23 @@ fn turn<'a>(inner: &'a Inner, events: &EventSender<IndexEvent>) -> Result<MutexG
 }
 
 /// The embedder, when there is a model for it. Its absence is no fault: words alone work.
-fn embedder(inner: &Inner, reader: Option<&Reader>) -> Option<Embedder> {
+pub(crate) fn embedder(inner: &Inner, reader: Option<&Reader>) -> Option<Embedder> {
     let source = inner.model_for("", Modality::Embed).ok()?;
     Some(Embedder { engine: inner.engine.clone(), source, reader: reader.cloned() })
 }
 
-fn now_rfc3339() -> String {
+/// The embedder whose vectors a map has: the default one, or the one before it while the default one isn't through.
+fn embedder_of(inner: &Inner, map: &map::Map, default: Option<&Embedder>) -> Result<Option<Embedder>, Fault> {
+    let Some(default) = default else { return Ok(None) };
+    let serving = map.serving()?.filter(|serving| *serving != default.source.name.0);
+    let before = serving.and_then(|serving| inner.model_for(&serving, Modality::Embed).ok());
+    Ok(Some(match before {
+        Some(source) => Embedder { source, ..default.clone() },
+        None => default.clone(),
+    }))
+}
+
+pub(crate) fn now_rfc3339() -> String {
     time::OffsetDateTime::now_utc()
         .replace_nanosecond(0)
         .ok()
@@ -162,7 +189,7 @@ fn retrieve(
     cards: &[Card],
     text: &str,
     limit: u32,
-    embedder: Option<Embedder>,
+    embedder: Option<&Embedder>,
 ) -> Result<Retrieved, Fault> {
     let started = Instant::now();
     let mut found = Retrieved { hits: Vec::new(), arms: String::new(), notices: Vec::new(), took_us: 0, passages: 0 };
@@ -170,7 +197,8 @@ fn retrieve(
     for card in cards {
         let map = inner.maps.open(&card.name)?;
         let query = Query { text: text.to_string(), limit: limit as usize };
-        let mut result = map.search(&query, embedder.as_ref().map(|embedder| embedder as &dyn Embed))?;
+        let own = embedder_of(inner, &map, embedder)?;
+        let mut result = map.search(&query, own.as_ref().map(|embedder| embedder as &dyn Embed))?;
         if !arms.contains(&result.arms) {
             arms.push(std::mem::take(&mut result.arms));
         }
@@ -190,19 +218,28 @@ pub(crate) fn search(inner: &Inner, request: &SearchRequest) -> Result<SearchRep
         return Err(Fault::new(Code::InvalidAsk, "the query is empty")
             .hint("give some words: `freehold search \"boiler service\"`"));
     }
-    let cards = inner.maps.select(request.map.as_deref())?;
+    let mut cards = inner.maps.select(request.map.as_deref())?;
+    cards.retain(|card| card.label >= request.label);
+    if cards.is_empty() {
+        return Err(Fault::new(Code::MapMissing, format!("none of these maps is labelled `{}`", request.label))
+            .hint("`freehold map list` shows the labels; `freehold map add NAME --label LABEL` sets one"));
+    }
     let embedder = if request.lexical_only { None } else { embedder(inner, None) };
-    let found = retrieve(inner, &cards, &request.query, request.limit.clamp(1, SEARCH_LIMIT_MAX), embedder)?;
+    let found = retrieve(inner, &cards, &request.query, request.limit.clamp(1, SEARCH_LIMIT_MAX), embedder.as_ref())?;
     Ok(SearchReply {
-        hits: found.hits.into_iter().map(search_hit).collect(),
+        hits: found.hits.into_iter().map(|hit| search_hit(hit, &cards)).collect(),
         took_us: found.took_us,
         arms: found.arms,
         notices: found.notices,
+        freshness: cards.iter().map(|card| inner.fresh.of(card)).collect(),
     })
 }
 
-fn search_hit(hit: Hit) -> SearchHit {
+fn search_hit(hit: Hit, cards: &[Card]) -> SearchHit {
+    let card = cards.iter().find(|card| card.sources.iter().any(|source| hit.path.starts_with(source)));
     SearchHit {
+        map: card.map(|card| card.name.clone()).unwrap_or_default(),
+        label: card.map(|card| card.label).unwrap_or_default(),
         path: hit.path.display().to_string(),
         place: hit.place,
         title: hit.title,
@@ -234,7 +271,8 @@ fn run_ask(inner: &Inner, request: &AskFilesRequest, events: &EventSender<AskEve
     let cards = inner.maps.select(request.map.as_deref())?;
     // A missing model is said before the search, not after it.
     let source = if request.quotes { None } else { Some(inner.model_for(&request.model, Modality::Chat)?) };
-    let found = retrieve(inner, &cards, question, HITS_MAX, embedder(inner, Some(&events.reader)))?;
+    let embedder = embedder(inner, Some(&events.reader));
+    let found = retrieve(inner, &cards, question, HITS_MAX, embedder.as_ref())?;
     if events.cancelled() {
         return Err(Fault::new(Code::Cancelled, "nobody waits for this answer any more"));
     }
@@ -249,6 +287,7 @@ fn run_ask(inner: &Inner, request: &AskFilesRequest, events: &EventSender<AskEve
         passages_searched: found.passages,
         bytes_sent: Bytes(0),
         crossings_uncounted: 0,
+        freshness: cards.iter().map(|card| inner.fresh.of(card)).collect(),
     };
     match map::evidence::judge(question, &found.hits) {
         Verdict::NotFound { reason } => events.send(AskEvent::NoAnswer { reason }),
@@ -263,10 +302,11 @@ fn run_ask(inner: &Inner, request: &AskFilesRequest, events: &EventSender<AskEve
                 events.send(AskEvent::NoAnswer { reason });
             } else if let Some(source) = source {
                 let name = source.name.0.clone();
-                receipt.usage = answer(inner, source, request, &cited.quoted, events)?;
+                receipt.usage = answer(inner, &source, request, cited.quoted, events)?;
                 let loaded = inner.engine.loaded().into_iter().find(|loaded| loaded.name == name);
                 receipt.devices = loaded.map(|loaded| loaded.devices).unwrap_or_default();
             } else {
+                send_passages(request, &cited.quoted, events);
                 cited
                     .quoted
                     .into_iter()
@@ -282,10 +322,31 @@ fn run_ask(inner: &Inner, request: &AskFilesRequest, events: &EventSender<AskEve
     Ok(())
 }
 
-/// Streams the model's sentences with the marks that the quotations support, then the quotations.
+/// Answers from as many of the quotations as the model's window holds, the strongest first.
 fn answer(
     inner: &Inner,
-    source: ModelSource,
+    source: &ModelSource,
+    request: &AskFilesRequest,
+    mut quoted: Vec<Quoted>,
+    events: &EventSender<AskEvent>,
+) -> Result<Option<Usage>, Fault> {
+    loop {
+        match answer_from(inner, source, request, &quoted, events) {
+            Err(fault) if fault.code == Code::ContextOverflow && quoted.len() > 1 => {
+                let path = quoted.pop().map(|left| left.citation.path).unwrap_or_default();
+                let text =
+                    format!("a passage of `{path}` was left out, for the model's window can't hold it ({fault})");
+                events.send(AskEvent::Notice { text });
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Streams the model's sentences with the marks that the quotations support, then the quotations.
+fn answer_from(
+    inner: &Inner,
+    source: &ModelSource,
     request: &AskFilesRequest,
     quoted: &[Quoted],
     events: &EventSender<AskEvent>,
@@ -294,7 +355,7 @@ fn answer(
     let limits = Limits { tokens_max: Some(request.tokens_max.unwrap_or(ANSWER_TOKENS_MAX)), deadline_ms: None };
     let messages = prompt(&request.question, quoted, source.facts.parameters);
     let ask = Ask::new(own_app(), request.model.clone(), messages, sampling, Vec::new(), limits)?;
-    let mut answer = inner.engine.submit(source, ask);
+    let mut answer = inner.engine.submit(source.clone(), ask);
     let mut marker = Marker::new(quoted);
     let mut usage = None;
     // Dropping the answer cancels it, queued or in the middle of its prefill.
@@ -321,8 +382,21 @@ fn answer(
             text: "no sentence of this answer could be matched with your files; rely on the quotations".into(),
         });
     }
+    send_passages(request, quoted, events);
     quoted.iter().for_each(|quoted| events.send(AskEvent::Citation { citation: supported.citation(quoted) }));
     Ok(usage)
+}
+
+/// The passages that an answer is made from, when they were asked for.
+fn send_passages(request: &AskFilesRequest, quoted: &[Quoted], events: &EventSender<AskEvent>) {
+    for one in quoted.iter().filter(|_| request.passages) {
+        events.send(AskEvent::Passage {
+            number: one.citation.number,
+            path: one.citation.path.clone(),
+            heading: one.heading.clone(),
+            text: one.passage.clone(),
+        });
+    }
 }
 
 fn send_text(events: &EventSender<AskEvent>, text: String) {

@@ -8,8 +8,10 @@ mod daemon;
 mod doctor;
 mod embedder;
 mod files;
+mod fresh;
 pub mod life;
 mod logs;
+mod mapping;
 mod maps;
 mod prompt;
 pub mod settings;
@@ -22,8 +24,9 @@ pub use logs::start_logs;
 pub use settings::Settings;
 pub use stream::EventStream;
 
-use base::{AppId, Ask, Bytes, Code, Fault, Millis, Modality};
+use base::{AppId, Ask, Bytes, Code, Fault, Label, Millis, Modality};
 use engine::{Engine, EngineConfig, ModelSource};
+use fresh::Fresh;
 use gateway::Gateway;
 use maps::Maps;
 use std::path::{Path, PathBuf};
@@ -31,7 +34,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use store::{Entry, Store};
-use view::{Added, Doctor, Hello, IndexEvent, ModelRow, PullEvent, SearchReply, SearchRequest, SkippedFile, Status};
+use view::{
+    Added, Doctor, ForgetReport, Hello, IndexEvent, MapDetails, MapSummary, MapVerified, ModelRow, PullEvent,
+    SearchReply, SearchRequest, SkippedFile, Status,
+};
 
 /// Version of the program, as printed.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -51,6 +57,7 @@ struct Inner {
     gateway: Gateway,
     engine: Engine,
     maps: Maps,
+    fresh: Fresh,
     started: Instant,
     address: Mutex<Option<String>>,
     asks_done: AtomicU64,
@@ -86,19 +93,21 @@ impl Runtime {
             confine_required: settings.confine_required,
         })?;
         let maps = Maps::new(home.join("maps"), map::Reader::new(settings.program.clone()));
-        Ok(Self {
-            inner: Arc::new(Inner {
-                settings,
-                store,
-                gateway,
-                engine,
-                maps,
-                started: Instant::now(),
-                address: Mutex::new(None),
-                asks_done: AtomicU64::new(0),
-                indexing: Mutex::new(()),
-            }),
-        })
+        let (fresh, inboxes) = Fresh::new();
+        let inner = Arc::new(Inner {
+            settings,
+            store,
+            gateway,
+            engine,
+            maps,
+            fresh,
+            started: Instant::now(),
+            address: Mutex::new(None),
+            asks_done: AtomicU64::new(0),
+            indexing: Mutex::new(()),
+        });
+        fresh::start(&inner, inboxes);
+        Ok(Self { inner })
     }
 
     pub fn settings(&self) -> &Settings {
@@ -155,6 +164,7 @@ impl Runtime {
         let added = self.inner.store.add_each(path, &mut |path, fault| {
             refused.push(SkippedFile { path: path.display().to_string(), fault: fault.clone() });
         })?;
+        self.inner.fresh.models_changed(&self.inner);
         Ok(Added { models: daemon::model_rows(&self.inner, &added), refused })
     }
 
@@ -188,17 +198,71 @@ impl Runtime {
     pub fn set_default_model(&self, name: &str) -> Result<ModelRow, Fault> {
         let entry = self.inner.store.find(name)?;
         self.inner.store.set_default(&entry.name.0)?;
+        self.inner.fresh.models_changed(&self.inner);
         Ok(daemon::model_row(&self.inner, &entry, true))
     }
 
     pub fn pull(&self, what: String) -> EventStream<PullEvent> {
         let inner = Arc::clone(&self.inner);
-        stream::spawn("pull", move |events| daemon::pull(&inner, &what, &events))
+        stream::spawn("pull", move |events| {
+            daemon::pull(&inner, &what, &events);
+            inner.fresh.models_changed(&inner);
+        })
     }
 
     pub fn index(&self, folder: PathBuf) -> EventStream<IndexEvent> {
         let inner = Arc::clone(&self.inner);
         stream::spawn("index", move |events| files::index(&inner, &folder, &events))
+    }
+
+    /// Makes a map of folders and files, or adds them to one, and reads them.
+    pub fn add_map(&self, name: String, sources: Vec<PathBuf>, label: Option<Label>) -> EventStream<IndexEvent> {
+        let inner = Arc::clone(&self.inner);
+        stream::spawn("index", move |events| mapping::add(&inner, &name, &sources, label, &events))
+    }
+
+    /// Makes all of a map anew from its files.
+    pub fn rebuild_map(&self, name: String) -> EventStream<IndexEvent> {
+        let inner = Arc::clone(&self.inner);
+        stream::spawn("index", move |events| mapping::rebuild(&inner, &name, &events))
+    }
+
+    /// # Errors
+    /// No such map.
+    pub fn show_map(&self, name: &str) -> Result<MapDetails, Fault> {
+        mapping::show(&self.inner, name)
+    }
+
+    /// Stops or goes on keeping a map up to date.
+    ///
+    /// # Errors
+    /// No such map.
+    pub fn pause_map(&self, name: &str, paused: bool) -> Result<MapSummary, Fault> {
+        mapping::pause(&self.inner, name, paused)
+    }
+
+    /// Removes a map with all that was read for it; the files stay.
+    ///
+    /// # Errors
+    /// No such map, or faults of the disk.
+    pub fn remove_map(&self, name: &str) -> Result<ForgetReport, Fault> {
+        mapping::remove(&self.inner, name)
+    }
+
+    /// Checks a map against itself and its files, and repairs what can be.
+    ///
+    /// # Errors
+    /// No such map, or a record that can't be read.
+    pub fn verify_map(&self, name: &str) -> Result<MapVerified, Fault> {
+        mapping::verify(&self.inner, name)
+    }
+
+    /// Erases what was read of a file or folder from every map, and proves it.
+    ///
+    /// # Errors
+    /// When no map reads it, and faults of the disk.
+    pub fn forget(&self, path: &Path) -> Result<ForgetReport, Fault> {
+        mapping::forget(&self.inner, path)
     }
 
     /// Finds passages; no language model is used, and no embedder when `lexical_only` is set.
@@ -244,7 +308,7 @@ impl Runtime {
             asks_running: models.iter().map(|model| model.running + model.queued + model.parked).sum(),
             models,
             memory: daemon::memory_use(inner),
-            maps: inner.maps.summaries(),
+            maps: mapping::summaries(inner),
             asks_done: inner.asks_done.load(Ordering::Relaxed),
             bytes_sent_total: Bytes(totals.bytes_sent),
             bytes_received_total: Bytes(totals.bytes_received),
@@ -254,6 +318,7 @@ impl Runtime {
 
     /// Ends every worker; running asks get a typed fault. Bounded in time.
     pub async fn shutdown(&self) {
+        self.inner.fresh.stop();
         let engine = self.inner.engine.clone();
         // A failure here means that the engine's thread is gone, and its workers with it.
         let _ = tokio::task::spawn_blocking(move || engine.shutdown()).await;

@@ -1,10 +1,9 @@
-//! Which maps there are: one folder under `home/maps` each, with the folder that it indexes.
+//! Which maps there are: one folder under `home/maps` each, with the sources that it reads.
 
-use crate::view::MapSummary;
-use base::{Bytes, Code, Fault};
-use map::{Map, Reader};
+use base::{Bytes, Code, Fault, Label};
+use map::{Map, Reader, Scope};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,13 +17,47 @@ pub(crate) struct Maps {
 }
 
 /// `map.json` of one map.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Card {
     pub(crate) name: String,
+    /// The first source. Cards of earlier releases have no other.
     pub(crate) folder: PathBuf,
+    /// Folders and single files, as absolute paths without links.
+    #[serde(default)]
+    pub(crate) sources: Vec<PathBuf>,
+    /// What was forgotten and mustn't come back, by fingerprint.
+    #[serde(default)]
+    pub(crate) forgotten: BTreeSet<String>,
+    #[serde(default)]
+    pub(crate) label: Label,
+    /// Not kept up to date by itself.
+    #[serde(default)]
+    pub(crate) paused: bool,
     /// RFC 3339, UTC; `None` until the first run has ended.
     pub(crate) indexed_at: Option<String>,
 }
+
+impl Card {
+    fn new(name: String, source: PathBuf) -> Self {
+        Self {
+            name,
+            folder: source.clone(),
+            sources: vec![source],
+            forgotten: BTreeSet::new(),
+            label: Label::default(),
+            paused: false,
+            indexed_at: None,
+        }
+    }
+
+    /// What a whole run over this map reads.
+    pub(crate) fn scope(&self) -> Scope {
+        Scope { forgotten: self.forgotten.iter().cloned().collect(), ..Scope::of(self.sources.clone()) }
+    }
+}
+
+/// LIMIT: characters of a map's name.
+const NAME_CHARS_MAX: usize = 40;
 
 impl Maps {
     pub(crate) fn new(dir: PathBuf, reader: Reader) -> Self {
@@ -44,29 +77,75 @@ impl Maps {
             .filter_map(|entry| std::fs::read(entry.path().join("map.json")).ok())
             .filter_map(|bytes| serde_json::from_slice(&bytes).ok())
             .collect();
+        for card in cards.iter_mut().filter(|card| card.sources.is_empty()) {
+            card.sources.push(card.folder.clone());
+        }
         cards.sort_by(|a, b| a.name.cmp(&b.name));
         cards
     }
 
-    /// The map of a folder; made when there is none yet. Names come from the folder's own name.
-    pub(crate) fn for_folder(&self, folder: &Path) -> Result<Card, Fault> {
+    /// The map of a folder; a new card when there is none yet. Names come from the folder's own name.
+    pub(crate) fn for_folder(&self, folder: &Path) -> Card {
         let cards = self.cards();
-        if let Some(card) = cards.iter().find(|card| card.folder == folder) {
-            return Ok(card.clone());
+        if let Some(card) = cards.iter().find(|card| card.sources.iter().any(|source| source == folder)) {
+            return card.clone();
         }
         let stem = slug(folder.file_name().map(|name| name.to_string_lossy()).as_deref().unwrap_or("root"));
-        // A folder without a readable card may hold another folder's passages.
-        let taken = |name: &str| cards.iter().any(|card| card.name == name) || self.dir.join(name).exists();
         let mut name = stem.clone();
         let mut number = 2;
-        while taken(&name) {
+        while self.is_taken(&name) {
             name = format!("{stem}-{number}");
             number += 1;
         }
-        Ok(Card { name, folder: folder.to_path_buf(), indexed_at: None })
+        Card::new(name, folder.to_path_buf())
     }
 
-    /// The maps that a request means: all, or the one of that name or folder.
+    /// A folder without a readable card may hold another folder's passages.
+    fn is_taken(&self, name: &str) -> bool {
+        self.dir.join(name).exists()
+    }
+
+    /// The map of that name, extended by these sources, or a new one. Nothing is saved yet.
+    pub(crate) fn extended(&self, name: &str, sources: Vec<PathBuf>) -> Result<Card, Fault> {
+        if slug(name) != name {
+            return Err(Fault::new(Code::InvalidAsk, format!("`{name}` can't be a map's name"))
+                .hint(format!("letters and digits with `-` between, at most {NAME_CHARS_MAX}: `{}`", slug(name))));
+        }
+        let mut card = match self.cards().into_iter().find(|card| card.name == name) {
+            Some(card) => card,
+            None => {
+                let first = sources.first().cloned().ok_or_else(|| {
+                    Fault::new(Code::InvalidAsk, format!("there is no map `{name}`, and no source for a new one"))
+                        .hint(format!("name a folder or files: `freehold map add {name} FOLDER`"))
+                })?;
+                if self.is_taken(name) {
+                    let dir = self.dir.join(name);
+                    return Err(Fault::new(Code::MapDamaged, format!("`{}` is no whole map", dir.display()))
+                        .hint(format!("choose another name, or look into it and remove it: `ls {}`", dir.display())));
+                }
+                Card::new(name.to_owned(), first)
+            }
+        };
+        for source in sources {
+            // Asked for by name: what was forgotten there may come back.
+            card.forgotten.remove(&map::scope::fingerprint(&source));
+            if !card.sources.contains(&source) {
+                card.sources.push(source);
+            }
+        }
+        Ok(card)
+    }
+
+    /// The map of exactly this name.
+    pub(crate) fn named(&self, name: &str) -> Result<Card, Fault> {
+        let cards = self.cards();
+        if let Some(card) = cards.iter().find(|card| card.name == name) {
+            return Ok(card.clone());
+        }
+        Err(missing(&cards, name).hint("`freehold map list` shows all; `freehold map add NAME FOLDER` makes one"))
+    }
+
+    /// The maps that a request means: all, or the one of that name or source.
     pub(crate) fn select(&self, wanted: Option<&str>) -> Result<Vec<Card>, Fault> {
         let cards = self.cards();
         let Some(wanted) = wanted else {
@@ -77,17 +156,10 @@ impl Maps {
             return Ok(cards);
         };
         let folder = std::fs::canonicalize(wanted).ok();
-        let found: Vec<Card> = cards
-            .iter()
-            .filter(|card| card.name == wanted || folder.as_ref().is_some_and(|folder| *folder == card.folder))
-            .cloned()
-            .collect();
+        let is_source = |card: &Card| folder.as_ref().is_some_and(|folder| card.sources.contains(folder));
+        let found: Vec<Card> = cards.iter().filter(|card| card.name == wanted || is_source(card)).cloned().collect();
         if found.is_empty() {
-            let names: Vec<&str> = cards.iter().map(|card| card.name.as_str()).collect();
-            let there =
-                if names.is_empty() { "there is none yet".into() } else { format!("there are: {}", names.join(", ")) };
-            return Err(Fault::new(Code::MapMissing, format!("no map is called `{wanted}`; {there}"))
-                .hint(format!("index that folder first: `freehold index {wanted}`")));
+            return Err(missing(&cards, wanted).hint(format!("index that folder first: `freehold index {wanted}`")));
         }
         Ok(found)
     }
@@ -118,33 +190,25 @@ impl Maps {
         write().map_err(|error| Fault::io("write", &path, &error))
     }
 
-    /// Takes a map that holds nothing away again.
-    pub(crate) fn discard(&self, card: &Card) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&card.name);
-        let dir = self.dir.join(&card.name);
-        if let Err(error) = std::fs::remove_dir_all(&dir) {
-            tracing::warn!(%error, "can't remove {}", dir.display());
-        }
+    /// Removes a map with all its files. The files that it was made from stay.
+    pub(crate) fn discard(&self, name: &str) -> Result<(), Fault> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        let dir = self.dir.join(name);
+        // The card goes first: without it the rest is no map, however this ends.
+        let card = dir.join("map.json");
+        std::fs::remove_file(&card).map_err(|error| Fault::io("remove", &card, &error))?;
+        std::fs::remove_dir_all(&dir).map_err(|error| Fault::io("remove", &dir, &error))
     }
 
-    pub(crate) fn summaries(&self) -> Vec<MapSummary> {
-        self.cards()
-            .into_iter()
-            .map(|card| {
-                let summary = self.open(&card.name).ok().and_then(|map| map.summary().ok());
-                let counts = summary.unwrap_or_default();
-                MapSummary {
-                    folder: card.folder.display().to_string(),
-                    documents: counts.documents,
-                    passages: counts.passages,
-                    embedded: counts.embedded,
-                    bytes_on_disk: Bytes(bytes_under(&self.dir.join(&card.name))),
-                    indexed_at: card.indexed_at,
-                    name: card.name,
-                }
-            })
-            .collect()
+    pub(crate) fn bytes_on_disk(&self, name: &str) -> Bytes {
+        Bytes(bytes_under(&self.dir.join(name)))
     }
+}
+
+fn missing(cards: &[Card], wanted: &str) -> Fault {
+    let names: Vec<&str> = cards.iter().map(|card| card.name.as_str()).collect();
+    let there = if names.is_empty() { "there is none yet".into() } else { format!("there are: {}", names.join(", ")) };
+    Fault::new(Code::MapMissing, format!("no map is called `{wanted}`; {there}"))
 }
 
 fn bytes_under(dir: &Path) -> u64 {
@@ -169,7 +233,7 @@ fn slug(text: &str) -> String {
         }
     }
     let slug = slug.trim_end_matches('-');
-    if slug.is_empty() { "map".into() } else { slug.chars().take(40).collect() }
+    if slug.is_empty() { "map".into() } else { slug.chars().take(NAME_CHARS_MAX).collect() }
 }
 
 #[cfg(test)]

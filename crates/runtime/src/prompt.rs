@@ -3,7 +3,7 @@
 //! No system message: the templates of some families refuse one. The text begins the same for every
 //! question, so that a cache of prefixes can hold it.
 
-use base::{Message, Role};
+use base::{Message, Place, Role};
 use map::cite::Quoted;
 
 /// Below this many parameters a model loses its way in whole passages and copies what it reads last.
@@ -33,15 +33,18 @@ const EXAMPLES: [Example; 2] = [
     },
 ];
 
-/// The strongest quotation stands last, next to the question: small models attend to what they read
-/// last.
+/// For a small model the strongest quotation stands last, next to the question: it attends to what it reads
+/// last. A larger one gets its passages in the order of their places, so that another question about the same
+/// passages begins with the same words.
 pub(crate) fn prompt(question: &str, quoted: &[Quoted], parameters: u64) -> Vec<Message> {
-    let strongest_last = quoted.iter().rev();
     if parameters < SMALL_PARAMETERS {
-        let notes: Vec<String> = strongest_last.map(|one| format!("- {}", one.citation.quote.trim())).collect();
+        let notes: Vec<String> = quoted.iter().rev().map(|one| format!("- {}", one.citation.quote.trim())).collect();
         by_example(question.trim(), &notes.join("\n"))
     } else {
-        let notes: Vec<String> = strongest_last
+        let mut in_place: Vec<&Quoted> = quoted.iter().collect();
+        in_place.sort_by_key(|one| (one.citation.path.clone(), in_order(&one.citation.place)));
+        let notes: Vec<String> = in_place
+            .iter()
             .map(|one| {
                 let title = if one.heading.is_empty() { &one.title } else { &one.heading };
                 format!("{title}\n{}", one.passage.trim())
@@ -59,6 +62,12 @@ pub(crate) fn prompt(question: &str, quoted: &[Quoted], parameters: u64) -> Vec<
     }
 }
 
+/// Orders the places of one document.
+fn in_order(place: &Place) -> (u64, String) {
+    let byte = if let Place::Lines { byte_start, .. } = place { *byte_start } else { 0 };
+    (byte, place.to_string())
+}
+
 fn by_example(question: &str, notes: &str) -> Vec<Message> {
     let mut messages = Vec::new();
     for (at, example) in EXAMPLES.iter().enumerate() {
@@ -73,14 +82,15 @@ fn by_example(question: &str, notes: &str) -> Vec<Message> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base::{Citation, Place};
+    use base::Citation;
 
     fn quoted(number: u32, quote: &str, passage: &str) -> Quoted {
+        let byte_start = u64::from(number) * 100;
         Quoted {
             citation: Citation {
                 number,
                 path: "notes.md".into(),
-                place: Place::Lines { first: 1, last: 1, byte_start: 0, byte_end: 1 },
+                place: Place::Lines { first: 1, last: 1, byte_start, byte_end: byte_start + 1 },
                 title: "Notes".into(),
                 quote: quote.into(),
                 quote_hash: String::new(),
@@ -112,7 +122,19 @@ mod tests {
         let messages = prompt("Where is the key?", &both(), 8_000_000_000);
         assert_eq!(messages.len(), 1);
         let text = &messages[0].content;
-        assert!(text.contains("Notes > House\nThe key hangs by the door. It is red.\n\nWhere is the key?"), "{text}");
+        assert!(
+            text.contains("Notes > House\nThe key hangs by the door. It is red.\n\nNotes > House\nTwo.\n\nWhere"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn the_same_passages_in_another_ranking_make_the_same_beginning() {
+        let [first, second] = both();
+        let one = prompt("One?", &[first.clone(), second.clone()], 8_000_000_000)[0].content.clone();
+        let other = prompt("Two?", &[second, first], 8_000_000_000)[0].content.clone();
+        let (one, other) = (one.strip_suffix("One?"), other.strip_suffix("Two?"));
+        assert!(one.is_some() && one == other, "{one:?} {other:?}");
     }
 
     #[test]

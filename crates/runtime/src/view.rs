@@ -2,7 +2,8 @@
 //!
 //! These shapes are Freehold's native protocol. A field may be added, never renamed.
 
-use base::{Bytes, Citation, Fault, Millis, Place, Usage};
+use base::{Bytes, Citation, Fault, Label, Millis, Place, Usage};
+pub use map::{Forgotten, Inspection, Problem, Trace};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -75,6 +76,8 @@ pub struct LoadedModel {
     pub name: String,
     pub pid: u32,
     pub devices: Vec<String>,
+    /// What lies on which device, in words; empty when there is only the processor.
+    pub placement: String,
     pub features: Vec<String>,
     pub threads: u32,
     /// `running`, `ready`, or `resting` (only the weights are in memory).
@@ -146,6 +149,86 @@ pub struct MapSummary {
     pub bytes_on_disk: Bytes,
     /// RFC 3339, UTC.
     pub indexed_at: Option<String>,
+    /// Folders and single files; `folder` is the first of them.
+    #[serde(default)]
+    pub sources: Vec<String>,
+    #[serde(default)]
+    pub label: Label,
+    #[serde(default)]
+    pub freshness: Freshness,
+}
+
+/// How a map is kept up to date.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Following {
+    /// Only when it is indexed by hand: its first run hasn't ended, or this daemon doesn't follow it yet.
+    #[default]
+    ByHand,
+    /// The system tells of each change.
+    Watched,
+    /// The sources are walked through from time to time.
+    Walked,
+    Paused,
+}
+
+/// How fresh a map is, and what is still pending.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Freshness {
+    pub map: String,
+    pub following: Following,
+    /// RFC 3339, UTC: when all of it was last compared with its sources.
+    pub checked_at: Option<String>,
+    /// Changed files that aren't read yet.
+    pub files_pending: u64,
+    /// Passages that are found by their words alone until their vectors are made.
+    pub vectors_pending: u64,
+    /// Why it is walked instead of watched, or what went wrong.
+    pub trouble: Option<String>,
+}
+
+impl Freshness {
+    /// Whether everything that is known to have changed can be found in every way.
+    pub fn is_complete(&self) -> bool {
+        self.files_pending == 0 && self.vectors_pending == 0 && self.trouble.is_none()
+    }
+}
+
+/// Reply of `maps/show`: all that is known of one map.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MapDetails {
+    pub map: MapSummary,
+    /// Files that were looked at and gave no text.
+    pub skipped: u64,
+    /// Places that were forgotten and aren't read again.
+    pub forgotten: u64,
+    /// The model whose vectors answer.
+    pub embedder: Option<String>,
+    /// What no map reads, in sentences.
+    pub never_read: Vec<String>,
+}
+
+/// Reply of `maps/verify`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MapVerified {
+    pub map: String,
+    pub inspection: Inspection,
+}
+
+/// Reply of `forget` and `maps/remove`, one for each map that held something.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ForgetReport {
+    pub maps: Vec<MapForgot>,
+    /// Models that were let go of, since they may keep prompts.
+    pub unloaded: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MapForgot {
+    pub map: String,
+    /// The map itself is gone, too.
+    pub removed: bool,
+    pub forgotten: Forgotten,
 }
 
 /// What came of adding a file or a folder.
@@ -250,6 +333,9 @@ pub struct SearchRequest {
     /// Leave the vector arm out: no model is loaded.
     #[serde(default)]
     pub lexical_only: bool,
+    /// Only maps that are at least this open.
+    #[serde(default)]
+    pub label: Label,
 }
 
 fn default_limit() -> u32 {
@@ -263,10 +349,18 @@ pub struct SearchReply {
     /// `lexical+vector` or `lexical`, and why when the vector arm was left out.
     pub arms: String,
     pub notices: Vec<String>,
+    /// Of the maps that were searched.
+    #[serde(default)]
+    pub freshness: Vec<Freshness>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SearchHit {
+    /// Its map, and how private that is.
+    #[serde(default)]
+    pub map: String,
+    #[serde(default)]
+    pub label: Label,
     pub path: String,
     pub place: Place,
     pub title: String,
@@ -290,6 +384,9 @@ pub struct AskFilesRequest {
     pub quotes: bool,
     #[serde(default)]
     pub tokens_max: Option<u32>,
+    /// Send the passages that the answer was made from as well.
+    #[serde(default)]
+    pub passages: bool,
 }
 
 /// One line of the stream that `ask` answers with.
@@ -308,6 +405,13 @@ pub enum AskEvent {
     },
     Citation {
         citation: Citation,
+    },
+    /// A passage that the answer was made from, when that was asked for; `number` is the citation's.
+    Passage {
+        number: u32,
+        path: String,
+        heading: String,
+        text: String,
     },
     /// The files hold no answer; `reason` says what was looked for and how near the nearest came.
     NoAnswer {
@@ -335,6 +439,9 @@ pub struct Receipt {
     /// Crossings during this ask whose sent bytes are not among those.
     #[serde(default)]
     pub crossings_uncounted: u64,
+    /// Of the maps that were searched.
+    #[serde(default)]
+    pub freshness: Vec<Freshness>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

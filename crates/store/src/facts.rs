@@ -1,7 +1,7 @@
 //! What a checked header says about the model: pure reading, no judgement about the machine.
 
 use crate::gguf::{self, Array, GgufError, Header, TensorKind, Value, ValueKind};
-use base::{Modality, ModelFacts, TokenText};
+use base::{LayerRun, Modality, ModelFacts, TokenText};
 use std::collections::{BTreeMap, HashSet};
 use std::io::{Read, Seek};
 use thiserror::Error;
@@ -129,6 +129,10 @@ pub struct Weights {
     bytes_by_kind: BTreeMap<TensorKind, u64>,
     /// Of those that a processor's backend keeps a second time, rearranged.
     copied: u64,
+    /// All weights of a layer, and the experts among them.
+    by_layer: BTreeMap<u32, (u64, u64)>,
+    output: u64,
+    vocabulary: u64,
 }
 
 impl Weights {
@@ -141,7 +145,45 @@ impl Weights {
             }
             let of_kind = self.bytes_by_kind.entry(tensor.kind).or_default();
             *of_kind = of_kind.saturating_add(tensor.bytes);
+            self.place(&tensor.name, tensor.bytes);
         }
+    }
+
+    /// By the names that llama.cpp gives to tensors of every architecture.
+    fn place(&mut self, name: &str, bytes: u64) {
+        if let Some((number, rest)) = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) {
+            let Ok(number) = number.parse::<u32>() else { return };
+            let expert = rest.starts_with("ffn_") && rest.contains("_exps");
+            let (all, experts) = self.by_layer.entry(number).or_default();
+            *all = all.saturating_add(bytes);
+            *experts = experts.saturating_add(if expert { bytes } else { 0 });
+        } else if name.starts_with("output") {
+            self.output = self.output.saturating_add(bytes);
+        } else if name == "token_embd.weight" {
+            self.vocabulary = bytes;
+        }
+    }
+
+    /// Where no scores of its own are in the file, the vocabulary's vectors serve for both.
+    fn output_bytes(&self) -> u64 {
+        if self.output > self.vocabulary / 4 { self.output } else { self.output.saturating_add(self.vocabulary) }
+    }
+
+    /// Empty when no tensor is named after a layer.
+    fn layer_runs(&self, kv_bytes: &[u64]) -> Vec<LayerRun> {
+        let mut runs: Vec<LayerRun> = Vec::new();
+        if self.by_layer.is_empty() {
+            return runs;
+        }
+        for (number, kv_bytes_per_token) in (0..).zip(kv_bytes.iter().copied()) {
+            let (bytes, expert_bytes) = self.by_layer.get(&number).copied().unwrap_or_default();
+            let layer = LayerRun { layers: 1, bytes, expert_bytes, kv_bytes_per_token };
+            match runs.last_mut().filter(|last| LayerRun { layers: 1, ..**last } == layer) {
+                Some(last) => last.layers += 1,
+                None => runs.push(layer),
+            }
+        }
+        runs
     }
 
     /// The type that most bytes are of.
@@ -200,6 +242,7 @@ pub fn facts<R: Read + Seek>(
     let tokens = header.array("tokenizer.ggml.tokens").filter(|tokens| tokens.kind == ValueKind::Text);
     let tokens = tokens.ok_or_else(|| missing("tokenizer.ggml.tokens"))?;
     let special = Special::read(header, &mut source, size, tokens, chat_template.as_deref())?;
+    let kv_bytes = kv_bytes_per_token(header, &arch, layers, embedding_length);
     Ok(ModelFacts {
         title: header.text("general.name").unwrap_or_default().to_owned(),
         license: header.text("general.license").unwrap_or_default().to_owned(),
@@ -209,10 +252,14 @@ pub fn facts<R: Read + Seek>(
         layers,
         embedding_length,
         context_max,
-        kv_bytes_per_token: kv_bytes_per_token(header, &arch, layers, embedding_length).unwrap_or(0),
+        kv_bytes_per_token: kv_bytes
+            .as_ref()
+            .map_or(0, |each| each.iter().fold(0, |sum: u64, one| sum.saturating_add(*one))),
         weights_bytes: weights.bytes,
         forward_length: forward_length(header, &arch, layers),
         copied_bytes: weights.copied,
+        layer_runs: weights.layer_runs(&kv_bytes.unwrap_or_else(|| vec![0; layers as usize])),
+        output_bytes: weights.output_bytes(),
         vocab_tokens: u32::try_from(tokens.count).unwrap_or(u32::MAX),
         chat_template,
         bos: special.bos,
@@ -246,9 +293,9 @@ fn modality(header: &Header, arch: &str) -> Result<Modality, FactsError> {
     }
 }
 
-/// Bytes of one token's keys and values at 16 bits, summed over the layers that keep any.
+/// Bytes of one token's keys and values at 16 bits in each layer; 0 where a layer keeps none.
 /// `None` when the header doesn't say, and for encoders, which keep none.
-fn kv_bytes_per_token(header: &Header, arch: &str, layers: u32, embedding: u32) -> Option<u64> {
+fn kv_bytes_per_token(header: &Header, arch: &str, layers: u32, embedding: u32) -> Option<Vec<u64>> {
     if ENCODERS.contains(&arch) {
         return None;
     }
@@ -270,10 +317,12 @@ fn kv_bytes_per_token(header: &Header, arch: &str, layers: u32, embedding: u32) 
         (None, None) => true,
     };
     let lengths = key_length.checked_add(value_length)?;
-    let layers = kv_heads.iter().enumerate().filter(|(layer, _)| keeps(*layer));
-    layers
-        .map(|(_, heads)| heads.checked_mul(lengths)?.checked_mul(2))
-        .try_fold(0u64, |sum, layer| sum.checked_add(layer?))
+    let layers = kv_heads.iter().enumerate();
+    let each: Option<Vec<u64>> = layers
+        .map(|(layer, heads)| if keeps(layer) { heads.checked_mul(lengths)?.checked_mul(2) } else { Some(0) })
+        .collect();
+    // Numbers beyond reason are none.
+    each.filter(|each| each.iter().try_fold(0_u64, |sum, one| sum.checked_add(*one)).is_some())
 }
 
 /// As the file says, else as the engine decides by kind of tokenizer.

@@ -120,6 +120,8 @@ pub fn facts(name: &str, modality: Modality) -> ModelFacts {
         forward_length: 2 * WIDTH,
         copied_bytes: 0,
         weights_bytes: TOKENS.len() as u64 * u64::from(WIDTH) * 4,
+        layer_runs: Vec::new(),
+        output_bytes: TOKENS.len() as u64 * u64::from(WIDTH) * 4,
         vocab_tokens: TOKENS.len() as u32,
         chat_template: chat.then(|| CHAT_TEMPLATE.to_owned()),
         bos: Some(token(1)),

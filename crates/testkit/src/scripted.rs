@@ -13,7 +13,10 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Mutex;
-use wire::{Begin, Directive, Product, Ready, Receiver, Report, Room, SelfTest, WireFault, WireProtection};
+use wire::{
+    Begin, Directive, Product, Ready, Receiver, Report, Room, SelfTest, WireDevice, WireDeviceKind, WireFault,
+    WireProtection,
+};
 
 /// Dimensions of the scripted embeddings.
 pub const DIMENSIONS: u32 = 32;
@@ -24,7 +27,8 @@ pub fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["serve"] => serve(),
-        ["selftest", file] => self_test(Path::new(file)),
+        // Its devices are those of its test; products beside them do no harm.
+        ["selftest" | "devices", file] => self_test(Path::new(file)),
         _ => ExitCode::from(2),
     }
 }
@@ -107,6 +111,7 @@ fn ready(script: &Script, load: &wire::Load) -> Ready {
         sequences_max: or(script.load.sequences_max, load.sequences_max),
         embedding_dimensions: DIMENSIONS,
         devices: vec!["SCRIPT".into()],
+        offload: load.offload.clone(),
         features: vec!["NONE".into()],
         threads: load.threads,
         load_us: 1,
@@ -261,11 +266,11 @@ fn self_test(file: &Path) -> ExitCode {
     let reply = match script {
         SelfTestScript::Right { device, features, f32_gops, int8_gops } => {
             let products = vec![product("F32", true, f32_gops), product("Q8_0", true, int8_gops)];
-            SelfTest { backend, devices: vec![device], features, products }
+            SelfTest { backend, devices: vec![a_device(device)], features, products }
         }
         SelfTestScript::Wrong => {
             let products = vec![product("F32", true, 10.0), product("Q8_0", false, 500.0)];
-            SelfTest { backend, devices: vec!["CPU".into()], features: Vec::new(), products }
+            SelfTest { backend, devices: vec![a_device("CPU".into())], features: Vec::new(), products }
         }
         SelfTestScript::Die(signal) => stage::die(signal),
         SelfTestScript::Hang => stage::hang(),
@@ -277,6 +282,11 @@ fn self_test(file: &Path) -> ExitCode {
     };
     say(&(serde_json::to_string(&reply).expect("a reply is plain data") + "\n"));
     ExitCode::SUCCESS
+}
+
+fn a_device(name: String) -> WireDevice {
+    let kind = if name == "CPU" { WireDeviceKind::Cpu } else { WireDeviceKind::Discrete };
+    WireDevice { description: name.clone(), name, kind, free_bytes: 8 << 30, total_bytes: 8 << 30 }
 }
 
 fn say(text: &str) {

@@ -53,13 +53,31 @@ pub struct Load {
     pub sequences_max: u32,
     /// Most tokens decoded in one step.
     pub batch_tokens: u32,
+    /// Most threads that compute an answer.
     pub threads: u32,
-    /// Layers to put on a GPU; ignored by a CPU backend.
-    pub gpu_layers: u32,
+    /// Most threads that read a prompt: more, where a quota pays for a part of one.
+    pub prompt_threads: u32,
+    /// What a control group pays for, in thousandths of a processor; 0: no limit.
+    pub quota_milli: u32,
+    pub offload: Offload,
     /// Bytes for the saved states of jobs that step back. One whose state doesn't fit is read again.
     pub park_bytes: u64,
     /// Refuse to say `Ready` unless the system-call filter and file rules are in force.
     pub confine: bool,
+}
+
+/// What of a model goes to GPUs. Ignored by a CPU backend.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Offload {
+    /// How many of the last layers; the output counts as one more. 0: all stays with the processor.
+    pub gpu_layers: u32,
+    /// How many of these each device gets, in the order in which the backend names its devices. Devices that
+    /// get none aren't used.
+    pub split: Vec<u32>,
+    /// Layers whose experts stay with the processor though the rest of them is on a GPU, ascending.
+    pub cpu_experts: Vec<u32>,
+    /// Whether keys and values lie beside their layers; else all stay with the processor.
+    pub kv_on_gpu: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -207,6 +225,8 @@ pub struct Ready {
     pub embedding_dimensions: u32,
     /// ggml's own names: `CPU`, `CUDA0` …
     pub devices: Vec<String>,
+    /// What lies on GPUs, as it was asked for and done; none when everything is with the processor.
+    pub offload: Offload,
     /// `AVX512_VNNI`, `AMX_INT8` … that the loaded CPU backend really uses.
     pub features: Vec<String>,
     pub threads: u32,
@@ -303,10 +323,36 @@ pub enum WireFault {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SelfTest {
     pub backend: String,
-    pub devices: Vec<String>,
+    pub devices: Vec<WireDevice>,
     pub features: Vec<String>,
-    /// One per weight type tried.
+    /// One per weight type tried; none when only the devices were asked for.
     pub products: Vec<Product>,
+}
+
+/// A device as its backend describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WireDevice {
+    /// ggml's own name: `CPU`, `Vulkan0` …
+    pub name: String,
+    /// The maker's: `llvmpipe (LLVM 15.0.6, 256 bits)`.
+    pub description: String,
+    pub kind: WireDeviceKind,
+    pub free_bytes: u64,
+    pub total_bytes: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WireDeviceKind {
+    Cpu,
+    /// With memory of its own.
+    Discrete,
+    /// Shares the machine's memory.
+    Integrated,
+    /// A processor that plays a graphics device.
+    Software,
+    /// Helps the processor with some products.
+    Accelerator,
 }
 
 /// One checked matrix product.

@@ -1,14 +1,14 @@
 //! The embedding loop: many texts in one computation, one vector of unit length for each.
 
-use crate::ffi::{Backend, Batch, Context, Decoded, Token};
-use crate::link::{Event, Inbox, Outbox, micros};
-use crate::load::{self, Loaded};
+use crate::ffi::{Batch, Context, Decoded, Token};
+use crate::link::{Event, Inbox, Outbox};
+use crate::load::Loaded;
 use crate::room::Rooms;
 use crate::serve::{self, Ending};
-use batch::crew::Crew;
+use crate::threads::Threads;
+use batch::crew::Phase;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
 use wire::{Directive, JobId, Report, Spent, WireFault, WireFinish};
 
 /// LIMIT: jobs read ahead. The daemon keeps its own queue; this one only bridges gaps.
@@ -29,8 +29,7 @@ pub(crate) struct Embedder<'a> {
     batch_tokens: usize,
     sequences_max: usize,
     batch: Batch,
-    cpu: Backend,
-    crew: Crew,
+    threads: Threads,
     /// In the middle of a job.
     computing: bool,
 }
@@ -44,7 +43,7 @@ enum Stop {
 
 impl<'a> Embedder<'a> {
     pub(crate) fn new(loaded: Loaded, inbox: &'a Inbox, outbox: &'a Outbox) -> Self {
-        let Loaded { mut context, rooms, ready, batch_tokens, cpu, .. } = loaded;
+        let Loaded { mut context, rooms, ready, batch_tokens, threads, .. } = loaded;
         let interrupt = inbox.interrupt();
         context.set_abort(Arc::new(move || interrupt.is_due()));
         Self {
@@ -57,8 +56,7 @@ impl<'a> Embedder<'a> {
             batch_tokens: batch_tokens as usize,
             sequences_max: ready.sequences_max as usize,
             batch: Batch::default(),
-            cpu,
-            crew: Crew::new(ready.threads),
+            threads,
             computing: false,
         }
     }
@@ -204,13 +202,10 @@ impl<'a> Embedder<'a> {
                 }
             }
             // When more threads can't be had, the ones before go on.
-            let _ = self.context.use_threads(self.cpu, self.crew.threads(), load::POLL);
-            let start = Instant::now();
+            let begun = self.threads.begin(&mut self.context, Phase::Prompt).ok();
             match self.context.encode(&mut self.batch) {
                 Decoded::Done => {
-                    // Batches of about the same size count as alike.
-                    let kind = u32::try_from(self.batch.len() / 64).unwrap_or(u32::MAX);
-                    self.crew.observe(kind, micros(start.elapsed()));
+                    begun.into_iter().for_each(|begun| self.threads.end(begun, 0));
                     break;
                 }
                 // This job isn't wanted any more, or nothing is: the next look finds which.

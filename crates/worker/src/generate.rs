@@ -3,18 +3,17 @@
 //! Nothing here waits for the daemon. A cancelled job or a passed deadline ends within one step,
 //! and stops a step that is reading a prompt between two operations of its graph.
 
-mod grow;
-
-use crate::ffi::{Backend, Batch, Candidates, Context, Decoded, Sampler, Token};
+use crate::ffi::{Batch, Candidates, Context, Decoded, Sampler, Token};
 use crate::job::Job;
 use crate::link::{Event, Inbox, Outbox, micros};
-use crate::load::{self, Loaded};
+use crate::load::Loaded;
 use crate::park::Lot;
 use crate::room::Rooms;
 use crate::serve::{self, Ending};
+use crate::threads::Threads;
 use crate::tokens::{self, Tokenizer};
 use batch::compose::{Budget, Composer, Share, Work};
-use batch::crew::Crew;
+use batch::crew::Phase;
 use batch::pace::Pace;
 use batch::pool::{self, Fit, Pool};
 use std::collections::VecDeque;
@@ -22,17 +21,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wire::{Begin, Directive, JobId, Report, Spent, WireFault, WireFinish, WireSampling};
 
+mod grow;
 mod hold;
 
 /// LIMIT: jobs that wait for a free sequence. The daemon keeps its own queue; this one only bridges gaps.
 const WAITING_MAX: usize = 256;
 /// How long a step may take beside a running answer: text then still comes more often than people read.
 const STEP_BESIDE_US: u32 = 60_000;
-/// How long a step may take that only reads prompts: their progress is reported in between.
-const STEP_ALONE_US: u32 = 2_000_000;
-/// Prompt tokens in the first steps of a model, before its pace is known.
-const FIRST_BESIDE: u32 = 64;
-const FIRST_ALONE: u32 = 256;
+/// Prompt tokens in the first step of a model, before its pace is known.
+const FIRST: u32 = 64;
 
 /// The loop's state.
 #[derive(Debug)]
@@ -62,8 +59,7 @@ pub(crate) struct Generator<'a> {
     candidates: Candidates,
     bytes: Vec<u8>,
     admitted: u64,
-    cpu: Backend,
-    crew: Crew,
+    threads: Threads,
 }
 
 #[derive(Debug)]
@@ -84,7 +80,7 @@ struct Part {
 
 impl<'a> Generator<'a> {
     pub(crate) fn new(loaded: Loaded, inbox: &'a Inbox, outbox: &'a Outbox) -> Self {
-        let Loaded { mut context, rooms, ready, batch_tokens, cpu, park_bytes, .. } = loaded;
+        let Loaded { mut context, rooms, ready, batch_tokens, threads, park_bytes, .. } = loaded;
         let interrupt = inbox.interrupt();
         context.set_abort(Arc::new(move || interrupt.is_due()));
         let pool = Pool { cells: context.cells() };
@@ -110,8 +106,7 @@ impl<'a> Generator<'a> {
             candidates: Candidates::default(),
             bytes: Vec::new(),
             admitted: 0,
-            cpu,
-            crew: Crew::new(ready.threads),
+            threads,
         }
     }
 
@@ -269,7 +264,8 @@ impl<'a> Generator<'a> {
         let only = if let [part] = parts.as_slice() { self.slots[part.slot].as_ref() } else { None };
         self.inbox.interrupt().watch(only.map(|running| running.job.id), only.and_then(|running| running.job.deadline));
         // When more threads can't be had, the ones before go on.
-        let _ = self.context.use_threads(self.cpu, self.crew.threads(), load::POLL);
+        let phase = self.phase();
+        let begun = self.threads.begin(&mut self.context, phase).ok();
         let start = Instant::now();
         let outcome = self.context.decode(&mut self.batch);
         match outcome {
@@ -278,7 +274,9 @@ impl<'a> Generator<'a> {
                 self.step = start.elapsed();
                 let took_us = micros(self.step);
                 self.pace.observe(tokens, took_us);
-                self.crew.observe(tokens, took_us);
+                // One thread at most cuts prompts into tokens beside the step.
+                let helpers = u32::from(!self.reading.is_empty());
+                begun.into_iter().for_each(|begun| self.threads.end(begun, helpers));
                 for part in parts {
                     self.advance(part);
                 }
@@ -298,6 +296,11 @@ impl<'a> Generator<'a> {
         true
     }
 
+    fn phase(&self) -> Phase {
+        let answers = self.slots.iter().flatten().any(|running| running.job.is_running());
+        if answers { Phase::Answer } else { Phase::Prompt }
+    }
+
     /// The next batch, after making room for it. None: nothing to do.
     fn compose(&mut self) -> Option<Vec<Share>> {
         self.want_for_running();
@@ -313,10 +316,10 @@ impl<'a> Generator<'a> {
                 })
                 .collect();
             // Every running answer has its place, however slow the model is.
-            let alone = self.pace.tokens_within(STEP_ALONE_US, FIRST_ALONE).max(FIRST_BESIDE).max(self.sequences());
+            let alone = self.pace.tokens_within(self.threads.step_alone_us(), FIRST).max(self.sequences());
             let budget = Budget {
                 batch_tokens: self.batch_tokens.min(alone),
-                prefill_tokens_beside: self.pace.tokens_within(STEP_BESIDE_US, FIRST_BESIDE),
+                prefill_tokens_beside: self.pace.tokens_within(STEP_BESIDE_US, FIRST),
             };
             let shares = self.composer.compose(&work, budget);
             if shares.is_empty() {

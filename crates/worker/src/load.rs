@@ -4,19 +4,22 @@
 //! processes, and only then looks at the first byte of the model, which may be hostile. A model in
 //! several parts and a GPU need one exception each, stated at [`confine`].
 
-use crate::ffi::{Backend, Batch, Context, ContextOptions, Decoded, Model, ModelOptions, Pooling, memory_bytes};
+use crate::ffi::{
+    Backend, Batch, Context, ContextOptions, Decoded, Device, Model, ModelOptions, Pooling, memory_bytes,
+};
 use crate::link::micros;
-use crate::room::{Meter, Rooms};
+use crate::room::{self, Rooms};
+use crate::threads::{self, Threads};
+use batch::crew::Phase;
 use jail::{Filter, Rules};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
-use wire::{Directive, Load, Ready, Receiver, Report, Sender, WireError, WireFault, WireProtection};
+use wire::{
+    Directive, Load, Offload, Ready, Receiver, Report, Sender, WireDeviceKind, WireError, WireFault, WireProtection,
+};
 
-/// How long a thread of the pool looks for work before it sleeps, in ggml's units of about 4 ms; see
-/// `docs/decisions/0003-worker.md` for what others cost.
-pub(crate) const POLL: u32 = 1;
 /// LIMIT: ggml's own, which it doesn't check.
 const THREADS_MAX: u32 = 512;
 /// LIMIT: memory for a step grows with it.
@@ -25,6 +28,9 @@ const BATCH_TOKENS_MAX: u32 = 1 << 16;
 const EMBED_SEQUENCES_MAX: u32 = 64;
 /// More tokens at a time make vectors slower, because every token is compared with every other.
 const EMBED_BATCH_TOKENS: u32 = 512;
+
+/// Tokens of the second warm-up on a GPU: enough for the programs that read prompts.
+const WARM_TOKENS: u32 = 64;
 
 /// Ready to compute.
 #[derive(Debug)]
@@ -35,10 +41,9 @@ pub(crate) struct Loaded {
     /// Most tokens in one step; of an embedder, in a step of several texts.
     pub(crate) batch_tokens: u32,
     pub(crate) embed: bool,
+    pub(crate) threads: Threads,
     /// For states of jobs that step back.
     pub(crate) park_bytes: u64,
-    /// Where threads come from.
-    pub(crate) cpu: Backend,
 }
 
 /// Why there is nothing to compute with.
@@ -71,27 +76,34 @@ pub(crate) fn load(receiver: &mut Receiver, sender: &mut Sender) -> Result<Loade
     let cpu = backends.iter().copied().find(|backend| backend.name() == "CPU");
     let cpu = cpu.ok_or_else(|| WireFault::BackendFailed("no CPU backend is named; every model needs one".into()))?;
     let devices: Vec<_> = backends.iter().flat_map(|backend| backend.devices()).collect();
-    let gpu = load.gpu_layers > 0 && devices.iter().any(|device| device.is_gpu());
-    let meter = Meter::open();
+    let split = split(&load.offload, &devices)?;
+    let gpu = !split.is_empty();
+    // Opened now, read later: no path can be opened any more then.
+    let (idle, resident) = (threads::Meter::open(), room::Meter::open());
     let first = confine(&first_rules(gpu, &parts), load.confine)?;
     let several = parts.len() > 1;
-    let model = load_model(&load, parts, sender)?;
+    let model = load_model(&load, &split, cpu, parts, sender)?;
     let sizes = load.embed.then(|| EmbedSizes::of(&load, model.context_trained()));
     let (mut context, options) = make_context(&load, sizes, Arc::clone(&model))?;
-    let rooms = Rooms::new(options, &context, load.context_max, meter);
+    let rooms = Rooms::new(options, &context, load.context_max, resident);
     let protection = if gpu || several {
-        warm_up(&mut context, load.embed)?;
-        confine(&Rules::default().with_filter(filter(gpu)), load.confine)?
+        // A driver makes its programs when they are first used: those for one token, and those for many.
+        let many = if gpu { WARM_TOKENS.min(load.batch_tokens) } else { 1 };
+        warm_up(&mut context, load.embed, 1)?;
+        warm_up(&mut context, load.embed, many)?;
+        confine(&last_rules(&split), load.confine)?
     } else {
         first
     };
-    context.use_threads(cpu, load.threads, POLL).map_err(WireFault::BackendFailed)?;
-    warm_up(&mut context, load.embed)?;
+    let mut threads = Threads::new(&load, cpu, idle, !gpu);
+    threads.begin(&mut context, Phase::Answer).map_err(WireFault::BackendFailed)?;
+    warm_up(&mut context, load.embed, 1)?;
     let ready = Ready {
         context_tokens: sizes.map_or_else(|| context.window(), |sizes| sizes.window),
         sequences_max: if load.embed { EMBED_SEQUENCES_MAX } else { load.sequences_max },
         embedding_dimensions: model.embedding_dimensions(),
         devices: devices.iter().map(|device| device.name()).collect(),
+        offload: load.offload.clone(),
         features: cpu.features(),
         threads: load.threads,
         load_us: micros(start.elapsed()),
@@ -100,7 +112,7 @@ pub(crate) fn load(receiver: &mut Receiver, sender: &mut Sender) -> Result<Loade
         protection,
     };
     let batch_tokens = sizes.map_or(load.batch_tokens, |sizes| sizes.together);
-    Ok(Loaded { context, rooms, ready, batch_tokens, embed: load.embed, park_bytes: load.park_bytes, cpu })
+    Ok(Loaded { context, rooms, ready, batch_tokens, embed: load.embed, park_bytes: load.park_bytes, threads })
 }
 
 fn check(load: &Load, parts: &[OwnedFd]) -> Result<(), WireFault> {
@@ -111,10 +123,14 @@ fn check(load: &Load, parts: &[OwnedFd]) -> Result<(), WireFault> {
     if load.backends.is_empty() {
         return wrong("Load names no backend");
     }
-    if load.threads == 0 || load.sequences_max == 0 || load.batch_tokens < load.sequences_max {
+    if load.threads == 0
+        || load.prompt_threads == 0
+        || load.sequences_max == 0
+        || load.batch_tokens < load.sequences_max
+    {
         return wrong("Load needs at least one thread, one sequence, and a token in each batch for every sequence");
     }
-    if load.threads > THREADS_MAX || load.batch_tokens > BATCH_TOKENS_MAX {
+    if load.threads.max(load.prompt_threads) > THREADS_MAX || load.batch_tokens > BATCH_TOKENS_MAX {
         return wrong("Load asks for more threads or larger batches than llama.cpp can handle");
     }
     Ok(())
@@ -164,6 +180,14 @@ pub(crate) fn gpu_rules() -> Rules {
     rules
 }
 
+/// What stays once the model is loaded: nothing. A processor that plays a graphics device makes programs for
+/// itself all the time, so code may still be mapped there; a rule with a path says so, and leads nowhere.
+fn last_rules(split: &[(Device, u32)]) -> Rules {
+    let rules = Rules::default().with_filter(filter(!split.is_empty()));
+    let software = split.iter().any(|(device, _)| device.describe().kind == WireDeviceKind::Software);
+    if software { rules.and_read(Path::new("/dev/null")) } else { rules }
+}
+
 /// Gives up everything but `rules`.
 pub(crate) fn confine(rules: &Rules, required: bool) -> Result<WireProtection, WireFault> {
     let protection = match jail::apply(rules) {
@@ -184,7 +208,23 @@ pub(crate) fn confine(rules: &Rules, required: bool) -> Result<WireProtection, W
     })
 }
 
-fn load_model(load: &Load, parts: Vec<OwnedFd>, sender: &mut Sender) -> Result<Arc<Model>, Stop> {
+/// The devices that get layers, and how many.
+fn split(offload: &Offload, devices: &[Device]) -> Result<Vec<(Device, u32)>, WireFault> {
+    let gpus: Vec<Device> = devices.iter().copied().filter(|device| device.is_gpu()).collect();
+    if offload.split.len() > gpus.len() {
+        let (wanted, here) = (offload.split.len(), gpus.len());
+        return Err(WireFault::BackendFailed(format!("layers are meant for {wanted} devices; {here} are here")));
+    }
+    Ok(gpus.into_iter().zip(offload.split.iter().copied()).filter(|(_, layers)| *layers > 0).collect())
+}
+
+fn load_model(
+    load: &Load,
+    split: &[(Device, u32)],
+    cpu: Backend,
+    parts: Vec<OwnedFd>,
+    sender: &mut Sender,
+) -> Result<Arc<Model>, Stop> {
     let mut said = 0;
     let mut broken = None;
     let mut progress = |share: f32| {
@@ -196,7 +236,10 @@ fn load_model(load: &Load, parts: Vec<OwnedFd>, sender: &mut Sender) -> Result<A
         }
         broken.is_none()
     };
-    let options = ModelOptions { gpu_layers: load.gpu_layers, rearrange: true, progress: &mut progress };
+    let cpu = cpu.devices().first().copied();
+    let cpu = cpu.ok_or_else(|| WireFault::BackendFailed("the CPU backend has no device".into()))?;
+    let cpu_experts = &load.offload.cpu_experts;
+    let options = ModelOptions { split, cpu_experts, cpu, rearrange: true, progress: &mut progress };
     let model = Model::load(parts, options);
     if let Some(error) = broken {
         return Err(Stop::Link(error));
@@ -237,6 +280,7 @@ fn make_context(
             sequences_max: load.sequences_max,
             batch_tokens: load.batch_tokens,
             threads: load.threads,
+            kv_on_gpu: load.offload.kv_on_gpu,
             embed: None,
         };
         check_memory(load.context_tokens, model.cache_bytes_per_token(), memory_bytes())?;
@@ -252,6 +296,7 @@ fn make_context(
         sequences_max: EMBED_SEQUENCES_MAX,
         batch_tokens: step,
         threads: load.threads,
+        kv_on_gpu: load.offload.kv_on_gpu,
         embed: Some(pooling),
     };
     let context = Context::new(Arc::clone(&model), options(Pooling::OfModel)).map_err(failed)?;
@@ -281,11 +326,13 @@ pub(crate) fn check_memory(context_tokens: u32, token_bytes: u64, memory: Option
     )))
 }
 
-/// Computes one token, so that the first real one finds its memory touched, and what doesn't work
+/// Computes some tokens, so that the first real one finds its memory touched, and what doesn't work
 /// under the confinement shows now.
-fn warm_up(context: &mut Context, embed: bool) -> Result<(), WireFault> {
+fn warm_up(context: &mut Context, embed: bool, tokens: u32) -> Result<(), WireFault> {
     let mut batch = Batch::default();
-    batch.add(context.model().any_token(), 0, 0, true);
+    for position in 0..tokens.min(context.window()) {
+        batch.add(context.model().any_token(), position, 0, embed || position == 0);
+    }
     let outcome = if embed { context.encode(&mut batch) } else { context.decode(&mut batch) };
     context.forget(0, 0);
     match outcome {
@@ -329,7 +376,9 @@ mod tests {
                 sequences_max: 1,
                 batch_tokens,
                 threads: 1,
-                gpu_layers: 0,
+                prompt_threads: 1,
+                quota_milli: 0,
+                offload: wire::Offload::default(),
                 park_bytes: 0,
                 confine: true,
             };

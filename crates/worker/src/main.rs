@@ -16,6 +16,7 @@ mod reference;
 mod room;
 mod selftest;
 mod serve;
+mod threads;
 mod tokens;
 
 use std::path::Path;
@@ -24,7 +25,8 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 freehold-worker is started by the Freehold daemon and does nothing by itself.
   freehold-worker serve            speak the wire protocol on descriptor 3
-  freehold-worker selftest FILE    check one ggml backend, print one line of JSON";
+  freehold-worker selftest FILE    check one ggml backend, print one line of JSON
+  freehold-worker devices FILE     the same without a check: its devices and their free memory";
 
 #[expect(clippy::print_stderr, reason = "a wrong call is answered to the person who made it")]
 fn main() -> ExitCode {
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
     let words: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
     match words.iter().map(AsRef::as_ref).collect::<Vec<&str>>().as_slice() {
         ["serve"] => serve::run(),
+        ["devices", _] => selftest::list(Path::new(&args[1])),
         ["selftest", _] => selftest::run(Path::new(&args[1])),
         _ => {
             eprintln!("{USAGE}");

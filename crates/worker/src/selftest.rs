@@ -3,7 +3,7 @@
 //! Runs confined like a worker. Code for other processors or by a faulty compiler may end the
 //! process with a signal: that is an answer too, and the parent takes the next backend.
 
-use crate::ffi::{Backend, MatrixType, ProductBench, ProductWeights, install_log};
+use crate::ffi::{Backend, Device, MatrixType, ProductBench, ProductWeights, install_log};
 use crate::{load, reference};
 use std::io::Write;
 use std::path::Path;
@@ -20,14 +20,25 @@ const ERROR_MAX_PACKED: f64 = 0.02;
 /// Without packing only the order of sums and bfloat16 in some kernels make a difference.
 const ERROR_MAX_PLAIN: f64 = 0.005;
 
+/// Prints the devices of a backend, with what is free on them now, as a test without products.
+pub(crate) fn list(file: &Path) -> ExitCode {
+    install_log();
+    answer(file, describe(file), |_| true)
+}
+
 /// Prints one line of JSON and ends with 0 when every product is right, 1 when one is wrong,
 /// 2 when there is nothing to test.
-#[expect(clippy::print_stderr, reason = "the parent shows this to the person")]
 pub(crate) fn run(file: &Path) -> ExitCode {
     install_log();
-    match test(file) {
+    answer(file, test(file), |report| {
+        report.products.iter().all(|product| product.correct) && !report.products.is_empty()
+    })
+}
+
+#[expect(clippy::print_stderr, reason = "the parent shows this to the person")]
+fn answer(file: &Path, report: Result<SelfTest, String>, is_good: impl Fn(&SelfTest) -> bool) -> ExitCode {
+    match report {
         Ok(report) => {
-            let correct = report.products.iter().all(|product| product.correct) && !report.products.is_empty();
             let written = serde_json::to_string(&report).map_err(std::io::Error::from).and_then(|line| {
                 let mut out = std::io::stdout().lock();
                 writeln!(out, "{line}")
@@ -36,7 +47,7 @@ pub(crate) fn run(file: &Path) -> ExitCode {
                 eprintln!("the result can't be written: {error}");
                 return ExitCode::from(2);
             }
-            ExitCode::from(u8::from(!correct))
+            ExitCode::from(u8::from(!is_good(&report)))
         }
         Err(reason) => {
             eprintln!("{}: {reason}", file.display());
@@ -45,13 +56,33 @@ pub(crate) fn run(file: &Path) -> ExitCode {
     }
 }
 
-fn test(file: &Path) -> Result<SelfTest, String> {
+/// Loads the backend, shuts the process in, and says what the backend says of itself.
+fn open(file: &Path) -> Result<(Backend, Vec<Device>), String> {
     let backend = Backend::load(file)?;
     let devices = backend.devices();
-    // Before the confinement, because it may be a question of files.
-    let threads = std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1));
     let gpu = devices.iter().any(|device| device.is_gpu());
     load::confine(&load::first_rules(gpu, &[]), false).map_err(|fault| format!("{fault:?}"))?;
+    Ok((backend, devices))
+}
+
+fn describe(file: &Path) -> Result<SelfTest, String> {
+    let (backend, devices) = open(file)?;
+    Ok(report(file, backend, &devices, Vec::new()))
+}
+
+fn report(file: &Path, backend: Backend, devices: &[Device], products: Vec<Product>) -> SelfTest {
+    SelfTest {
+        backend: file.file_name().unwrap_or(file.as_os_str()).to_string_lossy().into_owned(),
+        devices: devices.iter().map(|device| device.describe()).collect(),
+        features: backend.features(),
+        products,
+    }
+}
+
+fn test(file: &Path) -> Result<SelfTest, String> {
+    // Before the confinement, because it may be a question of files.
+    let threads = std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1));
+    let (backend, devices) = open(file)?;
     let mut products = Vec::new();
     for device in &devices {
         let bench = ProductBench::new(*device, threads)?;
@@ -59,12 +90,7 @@ fn test(file: &Path) -> Result<SelfTest, String> {
             products.extend(multiply(&bench, kind, seed)?);
         }
     }
-    Ok(SelfTest {
-        backend: file.file_name().unwrap_or(file.as_os_str()).to_string_lossy().into_owned(),
-        devices: devices.iter().map(|device| device.name()).collect(),
-        features: backend.features(),
-        products,
-    })
+    Ok(report(file, backend, &devices, products))
 }
 
 fn multiply(bench: &ProductBench, kind: MatrixType, seed: u64) -> Result<Vec<Product>, String> {

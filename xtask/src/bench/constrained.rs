@@ -29,6 +29,8 @@ const GENERATED_TOKENS: u32 = 32;
 /// The model whose speed is compared, and the one that nearly fills the memory.
 const FAST: &str = "1B dense";
 const LARGE: &str = "8B dense";
+/// What a model is counted with in the budget, by `freehold status --json`.
+const PREDICTED: &str = "held_bytes";
 /// Names of goals.
 const SPEED: &str = "speed under one core of quota";
 const MEMORY: &str = "predicted memory, off the worker's peak by";
@@ -82,22 +84,23 @@ fn shape(start: &str, quick: bool) -> Result<Shape> {
 
 pub(super) fn run(options: Options) -> Result<ExitCode> {
     let mut report = Report::new("one core of quota, 6 GiB and a noisy neighbour");
-    let group = match Group::make("bench", GRANT) {
+    let freehold = Freehold::build(Profile::Release)?;
+    let starter = freehold.starter()?;
+    let folder = place::cache()?.join("shapes");
+    std::fs::create_dir_all(&folder)?;
+    let mut watch = Watch::start(options.patience())?;
+    // Under the machine's lock: making one takes away empty ones.
+    let group = match Group::make("constrained", GRANT) {
         Ok(group) => group,
         Err(why) => {
             report.goals.extend([SPEED, MEMORY, KILLS].map(|name| Goal::skipped(name, &format!("{why:#}"))));
             return Ok(report.finish(options.json));
         }
     };
-    let freehold = Freehold::build(Profile::Release)?;
-    let starter = freehold.starter()?;
-    let folder = place::cache()?.join("shapes");
-    std::fs::create_dir_all(&folder)?;
-    let mut watch = Watch::start(options.patience())?;
     let fast = made(&shape(FAST, options.quick)?, &folder, &starter.chat)?;
     let speeds = speeds(&freehold, &fast, &group, options, &mut watch);
     remove(&fast, options)?;
-    let (speeds, threads) = speeds?;
+    let (speeds, threads, peer) = speeds?;
     let large = made(&shape(LARGE, options.quick)?, &folder, &starter.chat)?;
     let memory = memory(&freehold, &large, &group);
     remove(&large, options)?;
@@ -106,7 +109,7 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
 
     report.setting("limits", format!("{CORES} core of quota, {:.0} GiB", GRANT.memory_bytes as f64 / GIB));
     report.setting("ours", format!("{}, {threads} threads by its own choice", ours(&freehold)?));
-    report.setting("peer", peer::ensure("CPU")?.words());
+    report.setting("peer", peer.words());
     report.setting("models", format!("{FAST} for speed, {LARGE} for memory, random weights"));
     report.setting("work", format!("prompts of {PROMPT_TOKENS} tokens, answers of {GENERATED_TOKENS}"));
     report.tables.push(table(&speeds));
@@ -122,14 +125,14 @@ fn remove(file: &Path, options: Options) -> Result<()> {
     if options.keep { Ok(()) } else { std::fs::remove_file(file).context("a made file can be removed") }
 }
 
-/// Speeds without and with a neighbour, and the threads that ours chose.
+/// Speeds without and with a neighbour, the threads that ours chose, and the peer.
 fn speeds(
     freehold: &Freehold,
     file: &Path,
     group: &Group,
     options: Options,
     watch: &mut Watch,
-) -> Result<(Vec<Measured>, u32)> {
+) -> Result<(Vec<Measured>, u32, Peer)> {
     let settings = [("FREEHOLD_SEQUENCES", "1".to_string()), ("FREEHOLD_CONTEXT", "2048".to_string())];
     let daemon = Daemon::start_in(freehold, &[file], &settings, Some(group))?;
     let client = Client { side: Side::Ours, address: daemon.address.clone() };
@@ -154,7 +157,7 @@ fn speeds(
         eprintln!();
         all.push(measured);
     }
-    Ok((all, loaded.number("threads")?))
+    Ok((all, loaded.number("threads")?, peer))
 }
 
 fn ours_once(client: &Client, filler: usize, round: u32, measured: &mut Measured) -> Result<()> {
@@ -200,7 +203,7 @@ fn memory(freehold: &Freehold, file: &Path, group: &Group) -> Result<Memory> {
     let loaded: Loaded = daemon.loaded(file)?;
     let pid = loaded.number("pid")?;
     Ok(Memory {
-        predicted_bytes: loaded.facts["predicted_bytes"].as_u64(),
+        predicted_bytes: loaded.facts[PREDICTED].as_u64(),
         peak_bytes: process::memory(pid, "VmHWM:")?,
         own_bytes: process::memory(pid, "RssAnon:")?,
     })
@@ -218,7 +221,7 @@ impl Memory {
 
     fn goal(&self) -> Goal {
         let Some(predicted) = self.predicted_bytes else {
-            return Goal::skipped(MEMORY, "`freehold status` names no `predicted_bytes`");
+            return Goal::skipped(MEMORY, &format!("`freehold status` names no `{PREDICTED}`"));
         };
         let off = (predicted as f64 - self.peak_bytes as f64).abs() / self.peak_bytes as f64;
         Goal::plain(MEMORY, off, "of the peak", Bound::AtMost(PREDICTION_OFF_MAX))

@@ -169,7 +169,8 @@ impl<'a> Daemon<'a> {
         group: Option<&Group>,
     ) -> Result<Self> {
         let cache = place::cache()?;
-        let home = cache.join("bench-home");
+        // Others may be at it too: a check runs while a benchmark waits.
+        let home = cache.join("bench-home").join(std::process::id().to_string());
         let _ = std::fs::remove_dir_all(&home);
         std::fs::create_dir_all(&home)?;
         std::fs::create_dir_all(cache.join("logs"))?;
@@ -273,9 +274,10 @@ impl Drop for Daemon<'_> {
             if start.elapsed() > Duration::from_secs(STOP_SECONDS_MAX) {
                 let _ = self.child.kill();
                 let _ = self.child.wait();
-                return;
+                break;
             }
             std::thread::sleep(Duration::from_millis(20));
         }
+        let _ = std::fs::remove_dir_all(&self.home);
     }
 }

@@ -7,6 +7,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 const ROOT: &str = "/sys/fs/cgroup";
+/// Of the names of all groups that are made here.
+const START: &str = "freehold-bench-";
 const PERIOD_US: u64 = 100_000;
 /// How long a group may take to be empty after its processes have been waited for.
 const EMPTY: Duration = Duration::from_secs(10);
@@ -67,7 +69,7 @@ impl Group {
     /// # Errors
     /// In words for a report, when the system has no groups or doesn't let us write them.
     pub(super) fn make(name: &str, grant: Grant) -> Result<Self> {
-        let name = format!("freehold-{name}-{}", std::process::id());
+        let name = format!("{START}{name}-{}", std::process::id());
         let root = Path::new(ROOT);
         let controllers = std::fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default();
         let has = |name: &str| controllers.split_whitespace().any(|one| one == name);
@@ -84,6 +86,7 @@ impl Group {
             Interface::Two => vec![root.join(&name)],
         };
         let memory = folders.last().cloned().context("a group has a folder")?;
+        folders.iter().filter_map(|folder| folder.parent()).for_each(sweep);
         // From here on dropping it removes what was made.
         let group = Self { folders, memory, interface };
         for folder in &group.folders {
@@ -128,6 +131,15 @@ impl Group {
     }
 }
 
+/// Takes away what runs that were killed have left; a group with processes in it can't be removed.
+fn sweep(parent: &Path) {
+    for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(START) {
+            let _ = std::fs::remove_dir(entry.path());
+        }
+    }
+}
+
 fn kills(text: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
 }
@@ -163,6 +175,18 @@ mod tests {
         assert_eq!(one[2], ("cpu", "cpu.cfs_quota_us", "150000".into()));
         assert_eq!((one[0].0, one[0].1), ("memory", "memory.limit_in_bytes"));
         assert_eq!(settings(Interface::One, Grant { cores: None, ..GRANT }).len(), 1);
+    }
+
+    #[test]
+    fn only_empty_groups_of_ours_are_swept() {
+        let parent = std::env::temp_dir().join(format!("freehold-sweep-test-{}", std::process::id()));
+        for name in ["freehold-bench-sizes-1", "freehold-bench-bench-2/full", "other-1"] {
+            std::fs::create_dir_all(parent.join(name)).expect("a folder");
+        }
+        sweep(&parent);
+        let is = |name: &str| parent.join(name).is_dir();
+        assert!(!is("freehold-bench-sizes-1") && is("freehold-bench-bench-2") && is("other-1"));
+        std::fs::remove_dir_all(&parent).expect("removed");
     }
 
     #[test]

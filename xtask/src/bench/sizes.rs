@@ -40,6 +40,7 @@ struct Measured {
     generate: [Vec<f64>; 2],
     peak_bytes: u64,
     threads: u32,
+    peer: String,
 }
 
 /// Place in a pair: ours, the peer's.
@@ -55,7 +56,7 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
     let rounds = if options.quick { 1 } else { 4 };
     let mut watch = Watch::start(options.patience())?;
     let group = Group::make("sizes", Grant { cores: None, memory_bytes: MEMORY_BYTES_MAX });
-    let mut limits = None;
+    let (mut limits, mut peer) = (None, None);
     let mut table = Table::new("tokens per second (means)", &HEAD);
     for shape in SHAPES {
         let shape = if options.quick { shape.shortened() } else { shape };
@@ -69,6 +70,7 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
             std::fs::remove_file(&file)?;
         }
         let measured = measured.with_context(|| shape.name.to_string())?;
+        peer = Some(measured.peer.clone());
         let limits = match limits {
             Some(limits) => limits,
             None => *limits.insert(Limits {
@@ -87,7 +89,9 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
     if let Some(limits) = limits {
         report.setting("limits", limits.words());
     }
-    report.setting("peer", peer::ensure("CPU")?.words());
+    if let Some(peer) = peer {
+        report.setting("peer", peer);
+    }
     report.setting("ours", ours(&freehold)?);
     report
         .setting("files", "random weights, Q4_K, embedding and output Q8_0; vocabulary of the starter model, widened");
@@ -158,7 +162,9 @@ fn measure(
             match (side, &peer) {
                 (Side::Ours, _) => {
                     let devices = ours_once(freehold, file, group, round, &mut measured)?;
-                    peer = Some(peer::ensure(&devices)?);
+                    let same = peer::ensure(&devices)?;
+                    measured.peer = same.words();
+                    peer = Some(same);
                     known = measured.threads;
                 }
                 (Side::Peer, Some(peer)) => {

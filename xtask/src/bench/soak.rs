@@ -6,7 +6,7 @@
 //! way; nothing may be stuck, wrong, or left in memory.
 
 use super::chat::{Call, Client, Outcome, Side};
-use super::daemon::{Daemon, Freehold, Profile};
+use super::daemon::{Daemon, Freehold, Profile, Starter};
 use super::dice::Dice;
 use super::peer::{self, Peer};
 use super::raw::ours;
@@ -22,10 +22,6 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-const REQUESTS: u32 = 10_000;
-const REQUESTS_QUICK: u32 = 300;
-const KILLS: u32 = 40;
-const KILLS_QUICK: u32 = 4;
 const CLIENTS: usize = 4;
 const ANSWER_TOKENS: u32 = 4;
 /// One request in so many is left after a few pieces of text.
@@ -38,29 +34,33 @@ const SETTLE: Duration = Duration::from_secs(10);
 /// Sums in another order, as in another batch, move a token's logarithm by tenths at most; where two
 /// tokens are nearer than this, an answer that differs would prove nothing.
 const MARGIN_MIN: f64 = 1.25;
-const PROMPTS_MIN: usize = 6;
 
-/// What even a small model is sure of: to take up the words of the question.
-const PROMPTS: [&str; 12] = [
-    "What is two plus two?",
-    "What is two times two?",
-    "What is three plus three?",
-    "What is ten plus ten?",
-    "What is three times five?",
-    "What is five plus four?",
-    "What is gravity?",
-    "Define photosynthesis.",
-    "What is the meaning of the word winter?",
-    "Repeat exactly: she sells sea shells\nshe sells sea shells\nshe sells sea shells\n",
-    "Repeat exactly: the quick brown fox jumps\nthe quick brown fox jumps\nthe quick brown fox jumps\n",
-    "Repeat exactly: the sun rises in the east\nthe sun rises in the east\nthe sun rises in the east\n",
+/// What even the starter model is sure of: to take up the words of the question. The answers are those
+/// of llama.cpp's server.
+const KNOWN: [Known; 10] = [
+    Known { prompt: "What is two plus two?", answer: "Two plus two is" },
+    Known { prompt: "What is two times two?", answer: "Two times two is" },
+    Known { prompt: "What is three plus three?", answer: "Three plus three is" },
+    Known { prompt: "What is ten plus ten?", answer: "Ten plus ten is" },
+    Known { prompt: "What is three times five?", answer: "Three times five is" },
+    Known { prompt: "What is gravity?", answer: "Gravity is a" },
+    Known { prompt: "Define photosynthesis.", answer: "Photosynthesis is a" },
+    Known { prompt: "What is the meaning of the word winter?", answer: "The word \"winter" },
+    Known {
+        prompt: "Repeat exactly: she sells sea shells\nshe sells sea shells\nshe sells sea shells\n",
+        answer: "She sells sea shells",
+    },
+    Known {
+        prompt: "Repeat exactly: the quick brown fox jumps\nthe quick brown fox jumps\nthe quick brown fox jumps\n",
+        answer: "The quick brown fox",
+    },
 ];
 
 /// A prompt and its one right answer.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 struct Known {
     prompt: &'static str,
-    answer: String,
+    answer: &'static str,
 }
 
 /// What came of one request.
@@ -77,7 +77,7 @@ enum Verdict {
 }
 
 /// Pure: what was asked, what came, and whether a worker was killed meanwhile.
-fn judge(known: &Known, left: bool, was_killed: bool, outcome: &Result<Outcome>) -> Verdict {
+fn judge(known: Known, left: bool, was_killed: bool, outcome: &Result<Outcome>) -> Verdict {
     match outcome {
         Ok(Outcome::Answered(answer)) if left && answer.finish.is_none() => {
             let text = &answer.text;
@@ -125,21 +125,17 @@ fn call(prompt: &str) -> Call {
     Call::exact(prompt.into(), ANSWER_TOKENS)
 }
 
-/// Answers by another's word: those of the peer that it was sure of.
-fn ask_the_peer(peer: &Peer, model: &Path, threads: u32) -> Result<Vec<Known>> {
+/// Another's word for the answers, and that it is sure of them.
+fn ask_the_peer(peer: &Peer, model: &Path, threads: u32) -> Result<()> {
     let server = Server::start(peer, model, Flags { threads, slots: 1, context_tokens: 2048 })?;
     let client = Client { side: Side::Peer, address: server.address.clone() };
-    let mut known = Vec::new();
-    for prompt in PROMPTS {
-        let (answer, margin) = client.margin(&call(prompt))?;
-        if margin >= MARGIN_MIN {
-            known.push(Known { prompt, answer });
+    for Known { prompt, answer } in KNOWN {
+        let (said, margin) = client.margin(&call(prompt))?;
+        if said != answer || margin < MARGIN_MIN {
+            bail!("llama.cpp's server answers {said:?} to {prompt:?}, sure by {margin:.2}; {answer:?} is written here");
         }
     }
-    if known.len() < PROMPTS_MIN {
-        bail!("only {} prompts have an answer that llama.cpp's server is sure of", known.len());
-    }
-    Ok(known)
+    Ok(())
 }
 
 /// Everything that the clients share.
@@ -147,30 +143,70 @@ struct Soak<'a> {
     daemon: &'a Daemon<'a>,
     model: &'a Path,
     client: Client,
-    known: Vec<Known>,
-    requests: u32,
-    kill_every: u32,
+    length: Length,
     next: AtomicU32,
     kills: AtomicU32,
     tally: Mutex<Tally>,
 }
 
+/// How much there is to do.
+#[derive(Debug, Clone, Copy)]
+struct Length {
+    requests: u32,
+    kills: u32,
+}
+
+const LENGTH: Length = Length { requests: 10_000, kills: 40 };
+const LENGTH_SHORT: Length = Length { requests: 300, kills: 4 };
+
+/// What came of all requests.
+#[derive(Debug)]
+struct Soaked {
+    tally: Tally,
+    kills: u32,
+    /// Asks that still ran when all clients had gone.
+    running: u64,
+    seconds: f64,
+}
+
 impl Soak<'_> {
+    fn of(daemon: &Daemon<'_>, model: &Path, length: Length) -> Result<Soaked> {
+        let soak = Soak {
+            daemon,
+            model,
+            client: Client { side: Side::Ours, address: daemon.address.clone() },
+            length,
+            next: AtomicU32::new(0),
+            kills: AtomicU32::new(0),
+            tally: Mutex::default(),
+        };
+        let start = Instant::now();
+        std::thread::scope(|scope| -> Result<()> {
+            let threads: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(|| soak.run())).collect();
+            threads.into_iter().try_for_each(|thread| thread.join().expect("a client doesn't panic"))
+        })?;
+        let seconds = start.elapsed().as_secs_f64();
+        let running = left_over(daemon)?;
+        let tally = soak.tally.into_inner().expect("no client panicked");
+        Ok(Soaked { tally, kills: soak.kills.into_inner(), running, seconds })
+    }
+
     /// One client: request after request until all are given out.
     fn run(&self) -> Result<()> {
+        let Length { requests, kills } = self.length;
         loop {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
-            if number >= self.requests {
+            if number >= requests {
                 return Ok(());
             }
-            if number % self.kill_every == self.kill_every - 1 {
+            if (number + 1).is_multiple_of(requests / kills) {
                 self.kill()?;
             }
             let mut dice = Dice(u64::from(number) << 20);
-            let known = &self.known[dice.below(self.known.len() as u64) as usize];
+            let known = KNOWN[dice.below(KNOWN.len() as u64) as usize];
             let mut call = call(known.prompt);
             if dice.below(LEAVE_EVERY) == 0 {
-                call.leave_after = u32::try_from(dice.below(u64::from(ANSWER_TOKENS) / 2)).ok();
+                call.leave_after = u32::try_from(dice.below(u64::from(ANSWER_TOKENS))).ok();
             }
             let before = self.kills.load(Ordering::SeqCst);
             let outcome = self.client.ask(&call);
@@ -178,9 +214,11 @@ impl Soak<'_> {
             let verdict = judge(known, call.leave_after.is_some(), was_killed, &outcome);
             let mut tally = self.tally.lock().expect("no client panics with it");
             tally.take(verdict);
-            if number.is_multiple_of((self.requests / SAMPLES).max(1)) {
-                tally.resident.push(process::memory(self.daemon.pid(), "VmRSS:")? as f64);
-                eprint!("\r{number} of {} ", self.requests);
+            if number.is_multiple_of((requests / SAMPLES).max(1)) {
+                // Not every system tells it; then there is no figure.
+                tally
+                    .resident
+                    .push(process::memory(self.daemon.pid(), "VmRSS:").map_or(f64::NAN, |bytes| bytes as f64));
             }
         }
     }
@@ -188,9 +226,9 @@ impl Soak<'_> {
     /// Kills the worker as the system would; none is there while the next one starts.
     fn kill(&self) -> Result<()> {
         let Ok(loaded) = self.daemon.loaded(self.model) else { return Ok(()) };
+        let pid = loaded.number("pid")?.to_string();
         // Counted before it happens: who fails from now on may have been hit.
         self.kills.fetch_add(1, Ordering::SeqCst);
-        let pid = loaded.number("pid")?.to_string();
         // It may just have ended by itself.
         let _ = place::output(Command::new("kill").args(["-9", &pid]));
         Ok(())
@@ -209,67 +247,69 @@ fn left_over(daemon: &Daemon<'_>) -> Result<u64> {
     }
 }
 
+/// The short form for `cargo xtask ci`: no peer, no lock, and one thread, so that a busy machine doesn't
+/// make it long. Says what came of it.
+///
+/// # Errors
+/// When an answer was wrong or a request stuck.
+pub(crate) fn short(freehold: &Freehold, starter: &Starter) -> Result<String> {
+    let settings = [("FREEHOLD_SEQUENCES", CLIENTS.to_string()), ("FREEHOLD_THREADS", "1".to_string())];
+    let daemon = Daemon::start_with(freehold, &[&starter.chat], &settings)?;
+    let Soaked { tally, kills, running, .. } = Soak::of(&daemon, &starter.chat, LENGTH_SHORT)?;
+    if let Some(first) = tally.wrong.first() {
+        bail!("{} wrong answers, the first: {first}", tally.wrong.len());
+    }
+    if let Some(first) = tally.stuck.first() {
+        bail!("{} requests stuck or failed without a kill, the first: {first}", tally.stuck.len());
+    }
+    if running > 0 {
+        bail!("{running} asks still ran {} s after the last client had gone", SETTLE.as_secs());
+    }
+    let Tally { right, left, killed, .. } = tally;
+    Ok(format!("{right} right, {left} left half-way, {killed} told of {kills} killed workers"))
+}
+
 pub(super) fn run(options: Options) -> Result<ExitCode> {
     let mut report = Report::new("many short requests with cancels and killed workers");
     let freehold = Freehold::build(Profile::Release)?;
     let starter = freehold.starter()?;
     let mut watch = Watch::start(options.patience())?;
-    let settings = [("FREEHOLD_SEQUENCES", CLIENTS.to_string())];
+    let mut settings = vec![("FREEHOLD_SEQUENCES", CLIENTS.to_string())];
+    // As in the short form: quick on a busy machine too.
+    settings.extend(options.quick.then(|| ("FREEHOLD_THREADS", "1".to_string())));
     let daemon = Daemon::start_with(&freehold, &[&starter.chat], &settings)?;
-    let client = Client { side: Side::Ours, address: daemon.address.clone() };
-    client.exact(&call(PROMPTS[0]))?;
+    Client { side: Side::Ours, address: daemon.address.clone() }.exact(&call(KNOWN[0].prompt))?;
     let loaded = daemon.loaded(&starter.chat)?;
     let peer = peer::ensure(&loaded.words("devices"))?;
-    let known = ask_the_peer(&peer, &starter.chat, loaded.number("threads")?)?;
-    let (requests, kills) = if options.quick { (REQUESTS_QUICK, KILLS_QUICK) } else { (REQUESTS, KILLS) };
-    let soak = Soak {
-        daemon: &daemon,
-        model: &starter.chat,
-        client,
-        known,
-        requests,
-        kill_every: requests / kills,
-        next: AtomicU32::new(0),
-        kills: AtomicU32::new(0),
-        tally: Mutex::default(),
-    };
+    ask_the_peer(&peer, &starter.chat, loaded.number("threads")?)?;
     watch.gap();
-    let start = Instant::now();
-    std::thread::scope(|scope| -> Result<()> {
-        let threads: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(|| soak.run())).collect();
-        threads.into_iter().try_for_each(|thread| thread.join().expect("a client doesn't panic"))
-    })?;
-    eprintln!();
-    let seconds = start.elapsed().as_secs_f64();
-    let running = left_over(&daemon)?;
+    let soaked = Soak::of(&daemon, &starter.chat, if options.quick { LENGTH_SHORT } else { LENGTH })?;
     watch.gap();
     report.quiet = Some(watch.seen());
-    let Soak { known, kills, tally, .. } = soak;
-    let tally = tally.into_inner().expect("no client panicked");
     drop(daemon);
 
     report.setting("model", starter.chat.display().to_string());
     report.setting("ours", ours(&freehold)?);
-    report.setting("clients", format!("{CLIENTS} at a time, one request in {LEAVE_EVERY} left half-way"));
     report.setting("answers known from", format!("{}, llama-server", peer.words()));
-    report.setting("prompts", format!("{}, each token likelier than the next by {MARGIN_MIN} nats", known.len()));
-    let kills = kills.into_inner();
-    report.tables.push(table(&tally, kills, seconds));
-    for (name, list) in [("wrong", &tally.wrong), ("stuck", &tally.stuck)] {
+    report.setting("clients", format!("{CLIENTS} at a time, one request in {LEAVE_EVERY} left half-way"));
+    report.setting("prompts", format!("{}, each token likelier than the next by {MARGIN_MIN} nats", KNOWN.len()));
+    report.tables.push(table(&soaked));
+    for (name, list) in [("wrong", &soaked.tally.wrong), ("stuck", &soaked.tally.stuck)] {
         report.notes.extend(list.first().map(|first| format!("first {name} one: {first}")));
     }
-    report.goals.extend(goals(&tally, running));
+    report.goals.extend(goals(&soaked.tally, soaked.running));
     Ok(report.finish(options.json))
 }
 
-fn table(tally: &Tally, kills: u32, seconds: f64) -> Table {
+fn table(soaked: &Soaked) -> Table {
+    let Soaked { tally, kills, seconds, .. } = soaked;
     let mut table = Table::new("what came of the requests", &["", "count"]);
     let rows = [
         ("answered rightly", f64::from(tally.right)),
         ("left half-way, right until then", f64::from(tally.left)),
         ("told that their worker was killed", f64::from(tally.killed)),
-        ("workers killed", f64::from(kills)),
-        ("seconds", seconds),
+        ("workers killed", f64::from(*kills)),
+        ("seconds", *seconds),
         ("daemon's memory at the end, MB", tally.resident.last().copied().unwrap_or(f64::NAN) / 1e6),
     ];
     table.rows.extend(rows.map(|(name, value)| vec![name.into(), figure(value)]));
@@ -293,7 +333,7 @@ mod tests {
     use anyhow::anyhow;
 
     fn known() -> Known {
-        Known { prompt: "x", answer: "one two three".into() }
+        Known { prompt: "x", answer: "one two three" }
     }
 
     fn answered(text: &str, finish: Option<&str>) -> Result<Outcome> {
@@ -307,7 +347,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_right_whole_or_a_beginning_for_who_left() {
-        let judge = |left, outcome| judge(&known(), left, false, &outcome);
+        let judge = |left, outcome| judge(known(), left, false, &outcome);
         assert_eq!(judge(false, answered("one two three", Some("length"))), Verdict::Right);
         assert_eq!(judge(true, answered("one two three", Some("length"))), Verdict::Right);
         assert_eq!(judge(true, answered("one t", None)), Verdict::Left);
@@ -317,7 +357,7 @@ mod tests {
 
     #[test]
     fn only_a_kill_meanwhile_explains_a_dead_worker() {
-        let judge = |was_killed, outcome| judge(&known(), false, was_killed, &outcome);
+        let judge = |was_killed, outcome| judge(known(), false, was_killed, &outcome);
         assert_eq!(judge(true, refused("worker_died")), Verdict::Killed);
         assert!(matches!(judge(false, refused("worker_died")), Verdict::Stuck(_)));
         assert!(matches!(judge(true, refused("internal")), Verdict::Stuck(_)));

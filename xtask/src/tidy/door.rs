@@ -71,6 +71,8 @@ const PURE: &[&str] = &[
     "crates/map/src/words.rs",
     "crates/engine/src/admit.rs",
     "crates/engine/src/admit/",
+    "crates/engine/src/offload.rs",
+    "crates/engine/src/offload/",
     "crates/engine/src/park.rs",
     "crates/engine/src/plan.rs",
     "crates/engine/src/residency.rs",

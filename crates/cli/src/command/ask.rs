@@ -1,6 +1,6 @@
 //! `freehold ask`
 
-use super::{map_or_folder, note, show_progress, speeds};
+use super::{fresh, map_or_folder, note, show_progress, speeds};
 use crate::Context;
 use crate::bar::Bar;
 use crate::ending::{Ending, Outcome};
@@ -24,6 +24,7 @@ Examples:
   freehold ask \"When does the lease end?\"
   freehold ask --folder ~/house \"How often must the boiler be serviced?\"
   freehold ask --quotes \"boiler service\"    quotations, no language model
+  freehold ask --passages \"...\"             with the passages behind it
   freehold ask \"...\" --json | jq '.citations[].path'";
 
 /// Answer a question from your files, with citations
@@ -45,9 +46,21 @@ pub(crate) struct Args {
     /// Most tokens to generate
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     tokens: Option<u32>,
+    /// Show the passages that the answer was made from, too
+    #[arg(long, short)]
+    passages: bool,
     /// Print one JSON object when it is done
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// A passage that the answer was made from; its number is its citation's.
+#[derive(Debug, Serialize)]
+struct Passage {
+    number: u32,
+    path: String,
+    heading: String,
+    text: String,
 }
 
 /// The whole answer: what `--json` prints.
@@ -59,6 +72,9 @@ struct Whole {
     /// Why there is none.
     reason: Option<String>,
     citations: Vec<Citation>,
+    /// With `--passages`: what the answer was made from.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    passages: Vec<Passage>,
     notices: Vec<String>,
     receipt: Option<Receipt>,
 }
@@ -70,6 +86,7 @@ pub(crate) async fn run(args: Args, context: Context) -> Outcome {
         model: args.model.unwrap_or_default(),
         quotes: args.quotes,
         tokens_max: args.tokens,
+        passages: args.passages,
     };
     let link = Link::open(&context).await?;
     let lines = link.stream("ask", &request).await?;
@@ -121,6 +138,9 @@ impl<'a> Printer<'a> {
                     self.whole.notices.push(text);
                 }
                 AskEvent::Citation { citation } => self.whole.citations.push(citation),
+                AskEvent::Passage { number, path, heading, text } => {
+                    self.whole.passages.push(Passage { number, path, heading, text });
+                }
                 AskEvent::NoAnswer { reason } => {
                     self.whole.found = false;
                     self.whole.reason = Some(reason);
@@ -175,8 +195,12 @@ impl<'a> Printer<'a> {
                 let gap = if self.whole.answer.is_empty() { "" } else { "\n" };
                 screen.data(&format!("{gap}{}", sources.join("\n")))?;
             }
+            for passage in &self.whole.passages {
+                screen.data(&format!("\n{}", shown(passage, here.as_deref(), screen)))?;
+            }
             if let Some(receipt) = &self.whole.receipt {
                 screen.talk(&screen.err.dim(&format!("\n{}", joined(&closing(receipt), screen.err_width()))))?;
+                fresh::say(&receipt.freshness, screen)?;
             }
         }
         if self.whole.found { Ok(()) } else { Err(Ending::Nothing) }
@@ -197,6 +221,18 @@ fn source(citation: &Citation, here: Option<&Path>, screen: &Screen) -> String {
     } else {
         format!("{head}  {quote}")
     }
+}
+
+/// `[1] path › heading` and the whole passage below.
+fn shown(passage: &Passage, here: Option<&Path>, screen: &Screen) -> String {
+    let place = screen.foreign(&short_path(&passage.path, here)).into_owned();
+    let heading = if passage.heading.is_empty() {
+        String::new()
+    } else {
+        format!(" › {}", screen.foreign(&one_line(&passage.heading)))
+    };
+    let head = screen.out.bold(&format!("passage [{}]", passage.number));
+    format!("{head} {place}{heading}\n{}", screen.foreign(passage.text.trim()))
 }
 
 /// What ran where, how fast, and what left the machine.
@@ -255,6 +291,7 @@ mod tests {
             passages_searched: 1_340,
             bytes_sent: Bytes(0),
             crossings_uncounted: 0,
+            freshness: Vec::new(),
         };
         assert_eq!(
             closing(&receipt).join(" · "),

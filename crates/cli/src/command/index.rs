@@ -16,8 +16,9 @@ use std::path::PathBuf;
 const EXAMPLES: &str = "\
 Reads Markdown, HTML, text, source code, PDF, office documents (DOCX, XLSX, PPTX,
 ODT, ODS, ODP), EPUB, CSV, JSON, calendars and e-mail with its attachments in a
-confined process. Run it again to bring the index up to date: only what has
-changed is read. Your files stay as they are.
+confined process. Afterwards the folder is watched: what you save is found a
+second later. Run it again to have it compared at once. Your files stay as they
+are. `freehold map` makes maps of several folders and of single files.
 
 Examples:
   freehold index ~/Documents
@@ -38,7 +39,12 @@ pub(crate) async fn run(args: Args, context: Context) -> Outcome {
     let screen = &context.screen;
     let folder = absolute(&args.folder)?;
     let link = Link::open(&context).await?;
-    let mut lines = link.stream("index", &IndexRequest { folder }).await?;
+    let lines = link.stream("index", &IndexRequest { folder }).await?;
+    follow(lines, args.json, screen).await
+}
+
+/// Shows a run until its end: the same for `index` and for the commands that make a map.
+pub(super) async fn follow(mut lines: Lines, json: bool, screen: &Screen) -> Outcome {
     let mut bar = Bar::new(screen);
     // What came while this command was suspended or slow is in the report alone.
     let mut shown = HashSet::new();
@@ -57,7 +63,7 @@ pub(crate) async fn run(args: Args, context: Context) -> Outcome {
                     bar.say(&skipped(&file.path, &file.fault, screen));
                 }
                 bar.clear();
-                if args.json {
+                if json {
                     screen.json(&report)?;
                 } else {
                     screen.data(&text(&report, screen))?;

@@ -4,7 +4,9 @@ pub(crate) mod ask;
 pub(crate) mod chat;
 pub(crate) mod completions;
 pub(crate) mod doctor;
+pub(crate) mod forget;
 pub(crate) mod index;
+pub(crate) mod map;
 pub(crate) mod models;
 pub(crate) mod pull;
 pub(crate) mod search;
@@ -12,6 +14,7 @@ pub(crate) mod serve;
 pub(crate) mod status;
 pub(crate) mod stop;
 
+mod fresh;
 mod table;
 
 use crate::args::Command;
@@ -34,6 +37,8 @@ pub(crate) fn run(command: Command, context: Context) -> Outcome {
         Command::Ask(args) => interruptible(ask::run(args, context)),
         Command::Search(args) => interruptible(search::run(args, context)),
         Command::Index(args) => interruptible(index::run(args, context)),
+        Command::Map(args) => interruptible(map::run(args, context)),
+        Command::Forget(args) => interruptible(forget::run(args, context)),
         Command::Pull(args) => interruptible(pull::run(args, context)),
         Command::Models(args) => interruptible(models::run(args, context)),
         Command::Doctor(args) => interruptible(doctor::run(args, context)),

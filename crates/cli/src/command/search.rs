@@ -1,5 +1,7 @@
 //! `freehold search`
 
+use super::fresh;
+use super::map::label;
 use super::{map_or_folder, note};
 use crate::Context;
 use crate::ending::{Ending, Outcome};
@@ -7,6 +9,7 @@ use crate::flow::wrapped;
 use crate::link::Link;
 use crate::screen::{Screen, clean};
 use crate::words::{cut, file_uri, plural, short_path, span};
+use base::Label;
 use runtime::view::{SEARCH_LIMIT_MAX, SearchHit, SearchReply, SearchRequest};
 use std::path::Path;
 
@@ -34,6 +37,9 @@ pub(crate) struct Args {
     /// Most passages to show
     #[arg(long, short = 'n', default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=i64::from(SEARCH_LIMIT_MAX)))]
     limit: u32,
+    /// Only maps that are at least this open
+    #[arg(long, value_name = "LABEL", value_parser = label, default_value = "private", hide_default_value = true)]
+    label: Label,
     /// By words alone: no vectors, no embedding model
     #[arg(long)]
     words: bool,
@@ -45,7 +51,13 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, context: Context) -> Outcome {
     let screen = &context.screen;
     let map = args.folder.as_deref().map(map_or_folder).transpose()?;
-    let request = SearchRequest { query: args.query.join(" "), map, limit: args.limit, lexical_only: args.words };
+    let request = SearchRequest {
+        query: args.query.join(" "),
+        map,
+        limit: args.limit,
+        lexical_only: args.words,
+        label: args.label,
+    };
     let link = Link::open(&context).await?;
     let reply: SearchReply = link.post("search", &request).await?;
     if args.json {
@@ -61,6 +73,7 @@ pub(crate) async fn run(args: Args, context: Context) -> Outcome {
         }
         let found = plural(reply.hits.len() as u64, "passage");
         screen.talk(&screen.err.dim(&format!("\n{found} · {} · {}", reply.arms, span(reply.took_us))))?;
+        fresh::say(&reply.freshness, screen)?;
     }
     if reply.hits.is_empty() { Err(Ending::Nothing) } else { Ok(()) }
 }

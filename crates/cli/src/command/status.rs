@@ -1,5 +1,6 @@
 //! `freehold status`
 
+use super::fresh;
 use super::table::columns;
 use crate::Context;
 use crate::ending::Outcome;
@@ -125,6 +126,7 @@ fn model_lines(model: &LoadedModel, width: usize) -> Vec<String> {
     };
     let facts = [
         format!("{}{features}", model.devices.join(", ")),
+        model.placement.clone(),
         plural(u64::from(model.threads), "thread"),
         format!(
             "window of up to {} tokens ({} in memory)",
@@ -137,6 +139,7 @@ fn model_lines(model: &LoadedModel, width: usize) -> Vec<String> {
         format!("loaded in {}", ms(model.load_ms)),
         if model.pinned { format!("{state}, pinned") } else { state },
     ];
+    let facts: Vec<String> = facts.into_iter().filter(|fact| !fact.is_empty()).collect();
     let mut lines = vec![format!("  {}", clean(&model.name)), block(&facts, width, "    ")];
     let none = ["none".to_string()];
     let protection = if model.protection.is_empty() { &none[..] } else { &model.protection };
@@ -153,12 +156,18 @@ fn headed(head: &str, items: &[String]) -> Vec<String> {
 }
 
 fn map_lines(map: &MapSummary, width: usize) -> Vec<String> {
-    let facts = [
+    let mut facts = vec![
         plural(map.documents, "document"),
         plural(map.passages, "passage"),
         format!("{} with vectors", count(map.embedded)),
         format!("{} on disk", map.bytes_on_disk),
         map.indexed_at.as_deref().map_or_else(|| "not yet complete".to_string(), |at| format!("indexed {at}")),
     ];
-    vec![format!("  {}  {}", clean(&map.name), clean(&map.folder)), block(&facts, width, "    ")]
+    facts.push(map.label.to_string());
+    facts.extend(fresh::parts(&map.freshness));
+    let more = match map.sources.len() {
+        0 | 1 => String::new(),
+        sources => format!(" and {} more", sources - 1),
+    };
+    vec![format!("  {}  {}{more}", clean(&map.name), clean(&map.folder)), block(&facts, width, "    ")]
 }

@@ -2,8 +2,21 @@
 
 use crate::home::Home;
 
-const COMMANDS: [&str; 11] =
-    ["ask", "search", "index", "chat", "pull", "models", "doctor", "status", "stop", "serve", "completions"];
+const COMMANDS: [&str; 13] = [
+    "ask",
+    "search",
+    "index",
+    "map",
+    "forget",
+    "chat",
+    "pull",
+    "models",
+    "doctor",
+    "status",
+    "stop",
+    "serve",
+    "completions",
+];
 
 #[test]
 fn help_names_every_command_and_teaches_each() {

@@ -7,6 +7,7 @@ mod chat;
 mod guard;
 mod help;
 mod life;
+mod maps;
 mod openai;
 mod own_files;
 mod terminal;

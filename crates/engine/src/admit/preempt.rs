@@ -45,6 +45,8 @@ pub(super) struct Run {
     cells: u32,
     /// When it began, or went on.
     since: u64,
+    /// How often it has stepped back for others.
+    turns: u32,
     /// An aged batch ask isn't asked to step back before.
     safe_until: u64,
     /// It can't be parked, or its state was lost when it was: only a reader's slowness parks it (again).
@@ -278,7 +280,7 @@ impl<T> Admission<T> {
         }
         let Entry { need, size, .. } = live.entry;
         let cells = size.map_or(0, Size::cells);
-        let run = Run { need, stage: Stage::Active, cells, since: now, safe_until, stays: size.is_none() };
+        let run = Run { need, stage: Stage::Active, cells, since: now, turns: 0, safe_until, stays: size.is_none() };
         model.running.insert(ask, run);
         // `expire` ran before: what is left is more than nothing.
         let deadline_left_ms = live.deadline.map(|at| at.saturating_sub(now).max(1));
@@ -297,7 +299,8 @@ impl<T> Admission<T> {
         }
         let found = model.queue.heads().into_iter().find_map(|ask| {
             let live = self.asks.get(&ask)?;
-            let claim = Claim { now, quantum_ms, live, cells: wanted(live, model.running.get(&ask)) };
+            let before = model.running.get(&ask);
+            let claim = Claim { now, quantum_ms, live, before, cells: wanted(live, before) };
             Some((ask, claim.victims(room, &model.running, &self.asks)?))
         });
         let Some((ask, victims)) = found else { return model.claim.take().is_none() };
@@ -305,6 +308,7 @@ impl<T> Admission<T> {
         for victim in victims {
             if let Some(run) = model.running.get_mut(&victim) {
                 run.stage = Stage::Leaving;
+                run.turns = run.turns.saturating_add(1);
                 self.actions.push(Action::Hold { worker, ask: victim });
             }
         }
@@ -317,18 +321,22 @@ impl<T> Admission<T> {
         let ready = self.models.values().filter(|model| matches!(model.phase, Phase::Ready { .. }));
         let pairs = ready.flat_map(move |model| {
             let waits = model.queue.heads().into_iter().filter_map(|ask| self.asks.get(&ask));
-            waits.flat_map(move |live| model.running.iter().map(move |(ask, run)| (live, *ask, run)))
+            let waits = waits.map(|live| (live, model.running.get(&live.entry.ask)));
+            waits.flat_map(move |waits| model.running.iter().map(move |(ask, run)| (waits, *ask, run)))
         });
-        pairs.filter_map(move |(live, ask, run)| {
+        let times = pairs.filter_map(move |((live, before), ask, run)| {
             let other = &self.asks.get(&ask)?.entry;
             let may_yield = run.stage == Stage::Active && !run.stays;
+            let turn = |even| run.safe_until.max(turn_end(quantum_ms, live, before, run, even));
+            // Which of the two ends counts depends on who else runs by then.
             let at = match stake(&live.entry, other) {
                 Stake::None => return None,
-                Stake::Class => run.safe_until,
-                Stake::Share => run.safe_until.max(live.since.max(run.since).saturating_add(quantum_ms)),
+                Stake::Class => [run.safe_until; 2],
+                Stake::Share => [turn(false), turn(true)],
             };
-            (may_yield && at > now).then_some(at)
-        })
+            may_yield.then_some(at)
+        });
+        times.flatten().filter(move |at| *at > now)
     }
 }
 
@@ -351,6 +359,22 @@ fn stake(waits: &Entry, runs: &Entry) -> Stake {
     }
 }
 
+/// How often a turn is doubled at most.
+const DOUBLINGS_MAX: u32 = 4;
+
+/// So many quanta long is a turn that is taken for an app which has only one less: most asks end within it, and
+/// to have all of them take turns would make every one of them late.
+const EVEN_QUANTA: u64 = 5;
+
+/// When one who runs has had its turn, and one who waits has waited for long enough. A newcomer waits for one
+/// turn; those who have both stepped back before change places ever less often. `even`: the two would only
+/// change places.
+fn turn_end(quantum_ms: u64, waits: &Live, before: Option<&Run>, runs: &Run, even: bool) -> u64 {
+    let turns = before.map_or(0, |before| before.turns).min(runs.turns).min(DOUBLINGS_MAX);
+    let quanta = if even { EVEN_QUANTA } else { 1 };
+    waits.since.max(runs.since).saturating_add((quantum_ms * quanta) << turns)
+}
+
 fn wanted(live: &Live, run: Option<&Run>) -> u32 {
     run.map_or_else(|| live.entry.size.map_or(0, Size::cells), |run| run.cells)
 }
@@ -360,6 +384,8 @@ struct Claim<'a> {
     now: u64,
     quantum_ms: u64,
     live: &'a Live,
+    /// When it has begun before.
+    before: Option<&'a Run>,
     cells: u32,
 }
 
@@ -376,11 +402,12 @@ impl Claim<'_> {
         let share = |app: &AppId| shares.get(app).copied().unwrap_or(0);
         let waits = &self.live.entry;
         let may = |run: &Run, entry: &Entry| {
-            let turn_over = self.now >= self.live.since.max(run.since).saturating_add(self.quantum_ms);
+            let (has, lacks) = (share(&entry.app), share(&waits.app));
+            let turn_over = self.now >= turn_end(self.quantum_ms, self.live, self.before, run, has <= lacks + 1);
             let yields = match stake(waits, entry) {
                 Stake::None => false,
                 Stake::Class => true,
-                Stake::Share => turn_over && share(&entry.app) > share(&waits.app),
+                Stake::Share => turn_over && has > lacks,
             };
             yields && !run.stays && self.now >= run.safe_until
         };

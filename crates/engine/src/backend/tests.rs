@@ -11,7 +11,13 @@ fn reply(device: &str, products: &[(&str, &str, bool, f64)]) -> Outcome {
     });
     Outcome::Reply(SelfTest {
         backend: String::new(),
-        devices: vec![device.into()],
+        devices: vec![wire::WireDevice {
+            name: device.into(),
+            description: device.into(),
+            kind: wire::WireDeviceKind::Discrete,
+            free_bytes: 1,
+            total_bytes: 1,
+        }],
         features: vec!["AVX2".into()],
         products: products.collect(),
     })
@@ -174,4 +180,12 @@ fn when_none_passes_the_fault_says_how_each_failed() {
     let _ = check(&[("libggml-cuda.so", gpu)], None, &[]);
     let empty = check(&[], None, &[]).expect_err("checked");
     assert!(empty.message.contains("/b") && !empty.hints.is_empty());
+}
+
+#[test]
+fn a_backend_without_a_device_is_no_failure() {
+    let nothing = SelfTest { backend: String::new(), devices: vec![], features: vec![], products: vec![] };
+    let tried = judge("libggml-vulkan.so", &Outcome::Reply(nothing));
+    assert_eq!(tried.verdict, Verdict::NoDevice);
+    assert!(tried.detail.contains("no device"), "{tried:?}");
 }

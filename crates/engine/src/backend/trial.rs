@@ -16,7 +16,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
-use wire::SelfTest;
+use wire::{SelfTest, WireDevice};
 
 /// A reply of a few hundred bytes per product; more is nobody's reply.
 const REPLY_BYTES_MAX: u64 = 1 << 20;
@@ -157,9 +157,24 @@ impl Backends {
     }
 
     fn test(&self, backend: &Path) -> Result<Outcome, Fault> {
+        self.ask("selftest", backend)
+    }
+
+    /// The devices of a backend, with what is free on them at this moment.
+    pub(crate) fn devices(&self, backend: &Path) -> Result<Vec<WireDevice>, Fault> {
+        let said = match self.ask("devices", backend)? {
+            Outcome::Reply(reply) => return Ok(reply.devices),
+            Outcome::Died(how) => how,
+            Outcome::Hung { limit_ms } => format!("no answer within {limit_ms} ms"),
+        };
+        let file = backend.display();
+        Err(Fault::new(Code::BackendFailed, format!("the devices of `{file}` can't be listed")).cause(said))
+    }
+
+    fn ask(&self, verb: &str, backend: &Path) -> Result<Outcome, Fault> {
         let cpu_seconds = Some(self.limit.as_secs().saturating_mul(64).max(60));
         let child = Command::new(&self.worker)
-            .arg("selftest")
+            .arg(verb)
             .arg(backend)
             .stdout(Io::Pipe)
             .stderr(Io::Pipe)

@@ -1,7 +1,7 @@
 //! One worker process from start to end, in two threads: one starts it and then reads what it says,
 //! the other writes. Text goes straight to the ask that waits for it; the owner thread hears of ends only.
 
-use super::{Finished, Job, Message, News, fault};
+use super::{Finished, Job, Message, News, fault, share};
 use crate::admit::{WorkerKey, late_answer};
 use crate::answer::{Pace, Sink};
 use crate::backend::{BackendChoice, Backends};
@@ -9,7 +9,7 @@ use crate::handle::{Door, EngineConfig, ModelSource};
 use crate::plan::Plan;
 use crate::render::Renderer;
 use crate::template::Moment;
-use crate::{backend, locked, machine};
+use crate::{backend, locked};
 use base::answer::Progress;
 use base::{AskId, Code, Fault, Message as Turn, Modality, Sampling};
 use jail::{Command, Io, JailError};
@@ -35,6 +35,8 @@ pub(super) struct Process {
     pub(super) pid: AtomicU32,
     /// Frames received: any is a sign of life.
     pub(super) frames: AtomicU32,
+    /// What lies on which device, in words.
+    pub(super) placement: Mutex<String>,
     sinks: Mutex<HashMap<AskId, Given>>,
 }
 
@@ -242,6 +244,8 @@ impl Life {
     fn load(&self, choice: &BackendChoice) -> Result<Load, Fault> {
         let facts = &self.source.facts;
         let plan = self.plan;
+        let share = share::decide(self.config.threads, &self.backends, choice, facts, &plan)?;
+        *locked(&self.process.placement) = share.placement;
         // Names only: the worker looks beside itself, and knows that place by another path when it was
         // started through a link.
         let mut backends = vec![&choice.chosen, &choice.cpu];
@@ -254,9 +258,10 @@ impl Life {
             context_max: plan.limit_tokens,
             sequences_max: plan.sequences_max,
             batch_tokens: plan.batch_tokens,
-            threads: self.config.threads.unwrap_or_else(|| machine::processors().threads()),
-            // Every layer and the output.
-            gpu_layers: if choice.gpu { facts.layers.saturating_add(1) } else { 0 },
+            threads: share.threads,
+            prompt_threads: share.prompt_threads,
+            quota_milli: share.quota_milli,
+            offload: share.offload,
             park_bytes: self.park_bytes,
             confine: self.config.confine_required,
         })

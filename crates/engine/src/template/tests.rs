@@ -17,6 +17,8 @@ fn facts(template: Option<&str>, special: &[&str]) -> ModelFacts {
         forward_length: 0,
         copied_bytes: 0,
         weights_bytes: 1,
+        layer_runs: Vec::new(),
+        output_bytes: 0,
         vocab_tokens: 1,
         chat_template: template.map(str::to_owned),
         bos: Some(TokenText { id: 1, text: "<s>".into() }),

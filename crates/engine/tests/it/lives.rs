@@ -33,6 +33,21 @@ fn what_is_loaded_is_described() {
 }
 
 #[test]
+fn what_lies_on_a_graphics_device_is_told() {
+    let gpu = SelfTestScript::Right { device: "CUDA0".into(), features: vec![], f32_gops: 900.0, int8_gops: 9000.0 };
+    let bench = Bench::with(|config, _| gpu.write(&config.backends_dir.join("libggml-cuda.so")));
+    let model = bench.chat("m", &Script::default());
+    bench.say(&model, "hello").is_well(DEFAULT);
+    let placement = bench.engine.loaded().remove(0).placement;
+    // One layer and the output.
+    assert!(placement.starts_with("2 of 2 layers on CUDA0"), "{placement}");
+    let on_processor = Bench::new();
+    let model = on_processor.chat("m", &Script::default());
+    on_processor.say(&model, "hello").is_well(DEFAULT);
+    assert_eq!(on_processor.engine.loaded().remove(0).placement, "");
+}
+
+#[test]
 fn an_idle_model_is_let_go_and_comes_back() {
     let bench = Bench::with(|config, _| config.idle_unload_ms = 60);
     let model = bench.chat("m", &Script::default().logged(&bench.log()));

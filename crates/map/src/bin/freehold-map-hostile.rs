@@ -66,6 +66,7 @@ fn honest(file: &[u8]) -> Document {
         origin: Origin::Source { encoding: Encoding::Utf8, runs: vec![run] },
         names: Vec::new(),
         spots: Vec::new(),
+        notes: Vec::new(),
     }
 }
 

@@ -1,10 +1,11 @@
 //! The map alone, without a daemon: what this crate's tests and evaluations start as a process of its own.
 //!
 //! `extract` is the confined reader; `index MAP FOLDER` indexes and prints a line for each step that is safe on disk;
+//! `vectors MAP FOLDER` makes vectors as well, by a stand-in for a model;
 //! `search MAP WORDS` prints what is found and how long that took.
 
 use base::Fault;
-use freehold_map::{self as map, IndexStep, Map, Query, Reader, Stage};
+use freehold_map::{self as map, Embed, IndexStep, Map, Query, Reader, Stage};
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
@@ -15,10 +16,11 @@ fn main() -> ExitCode {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["extract"] => map::run_extractor(),
-        ["index", dir, folder] => ended(index(Path::new(dir), Path::new(folder))),
+        ["index", dir, folder] => ended(index(Path::new(dir), Path::new(folder), None)),
+        ["vectors", dir, folder] => ended(index(Path::new(dir), Path::new(folder), Some(&Letters))),
         ["search", dir, query] => ended(search(Path::new(dir), query)),
         _ => {
-            say("usage: freehold-map-probe extract | index MAP FOLDER | search MAP WORDS");
+            say("usage: freehold-map-probe extract | index MAP FOLDER | vectors MAP FOLDER | search MAP WORDS");
             ExitCode::FAILURE
         }
     }
@@ -60,14 +62,34 @@ fn search(dir: &Path, words: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-fn index(dir: &Path, folder: &Path) -> Result<(), Fault> {
+/// A stand-in for a model: how often each letter stands in a text. Equal texts have equal vectors.
+struct Letters;
+
+impl Embed for Letters {
+    fn model(&self) -> String {
+        "letters".into()
+    }
+
+    fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, Fault> {
+        let vector = |text: &String| {
+            let mut vector = vec![0.01f32; 32];
+            text.bytes().for_each(|byte| vector[usize::from(byte % 32)] += 1.0);
+            let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
+            vector.iter_mut().for_each(|value| *value /= length);
+            vector
+        };
+        Ok(texts.iter().map(vector).collect())
+    }
+}
+
+fn index(dir: &Path, folder: &Path, embed: Option<&dyn Embed>) -> Result<(), Fault> {
     let map = open(dir)?;
     let mut on = |step| {
         if let IndexStep::Progress { stage: Stage::Commit, done, .. } = step {
             say(&format!("committed {done}"));
         }
     };
-    let report = map.index(folder, None, &mut on, &AtomicBool::new(false))?;
+    let report = map.index(folder, embed, &mut on, &AtomicBool::new(false))?;
     say(&format!("documents {} passages {}", report.documents, report.passages));
     Ok(())
 }

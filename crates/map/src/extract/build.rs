@@ -24,6 +24,7 @@ pub(crate) struct Builder {
     encoding: Encoding,
     names: Vec<String>,
     spots: Vec<Spot>,
+    notes: Vec<String>,
 }
 
 impl Builder {
@@ -38,6 +39,7 @@ impl Builder {
             encoding,
             names: Vec::new(),
             spots: Vec::new(),
+            notes: Vec::new(),
         }
     }
 
@@ -103,6 +105,11 @@ impl Builder {
     pub(crate) fn name(&mut self, name: &str) -> u32 {
         self.names.push(name.to_owned());
         self.names.len() as u32
+    }
+
+    /// Says of a part of the file that it can't be read.
+    pub(crate) fn note(&mut self, note: String) {
+        self.notes.push(note);
     }
 
     /// Begins another part of the file, with its name. Returns the name's number.
@@ -220,15 +227,15 @@ impl Builder {
     /// A document whose citations name source lines.
     pub(crate) fn into_source(mut self, format: Format, title: Option<String>) -> Document {
         self.finish();
-        let Self { text, runs, blocks, encoding, names, spots, .. } = self;
-        Document { title, format, text, blocks, origin: Origin::Source { encoding, runs }, names, spots }
+        let Self { text, runs, blocks, encoding, names, spots, notes, .. } = self;
+        Document { title, format, text, blocks, origin: Origin::Source { encoding, runs }, names, spots, notes }
     }
 
     /// A document whose citations name parts: pages, paragraphs, cells and so on.
     pub(crate) fn into_parts(mut self, format: Format, title: Option<String>) -> Document {
         self.finish();
-        let Self { text, blocks, names, spots, .. } = self;
-        Document { title, format, text, blocks, origin: Origin::Parts, names, spots }
+        let Self { text, blocks, names, spots, notes, .. } = self;
+        Document { title, format, text, blocks, origin: Origin::Parts, names, spots, notes }
     }
 }
 

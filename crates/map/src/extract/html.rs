@@ -1,6 +1,7 @@
 //! HTML: readable text without scripts, styles and navigation, each word with its place in the source.
 //!
-//! A token stream, no tree: nesting of any depth costs one counter.
+//! A token stream, no tree: nesting of any depth costs one counter. What stands beside the readable part (footers,
+//! side bars, cookie banners) comes behind it, in passages of its own: it can be found, and is mixed with nothing.
 
 use super::build::Builder;
 use crate::document::{BlockKind, Document, Format};
@@ -10,16 +11,97 @@ use html5gum::{State, Token, Tokenizer};
 
 pub(crate) fn read(decoded: &Decoded) -> Document {
     let mut builder = Builder::new(decoded.encoding);
-    let title = read_into(&mut builder, &decoded.text, &|at| decoded.source(at));
+    let source = |at: usize| decoded.source(at);
+    let mut measure = Builder::new(decoded.encoding);
+    let (mut readable, mut beside) = (0, 0);
+    pass(&mut measure, &decoded.text, &source, Pass::Measure { readable: &mut readable, beside: &mut beside });
+    // A page that is nearly all furniture only looks so.
+    if beside == 0 || readable < beside / READABLE_SHARE {
+        let title = read_into(&mut builder, &decoded.text, &source);
+        return builder.into_source(Format::Html, title);
+    }
+    let title = pass(&mut builder, &decoded.text, &source, Pass::Readable);
+    builder.part("");
+    pass(&mut builder, &decoded.text, &source, Pass::Beside);
     builder.into_source(Format::Html, title)
+}
+
+/// The readable part has at least this share (one in so many) of the words beside it.
+const READABLE_SHARE: usize = 3;
+
+/// Which words of a page are taken.
+enum Pass<'a> {
+    All,
+    Readable,
+    Beside,
+    /// None; they are counted, in bytes.
+    Measure {
+        readable: &'a mut usize,
+        beside: &'a mut usize,
+    },
+}
+
+/// Elements that stand beside the text by what they are.
+const BESIDE: [&[u8]; 3] = [b"footer", b"aside", b"header"];
+/// Elements that hold the text, whatever they are called.
+const HOLDS: [&[u8]; 5] = [b"html", b"body", b"main", b"article", b"h1"];
+/// Words in an element's class or id that say that it stands beside the text.
+const BESIDE_WORDS: [&str; 18] = [
+    "cookie",
+    "cookies",
+    "consent",
+    "gdpr",
+    "banner",
+    "navbar",
+    "navigation",
+    "sidebar",
+    "breadcrumb",
+    "breadcrumbs",
+    "share",
+    "social",
+    "newsletter",
+    "subscribe",
+    "footer",
+    "advert",
+    "advertisement",
+    "popup",
+];
+const BESIDE_ROLES: [&[u8]; 5] = [b"navigation", b"banner", b"contentinfo", b"complementary", b"dialog"];
+
+fn is_beside(name: &[u8], attribute: &dyn Fn(&[u8]) -> Option<Vec<u8>>) -> bool {
+    let said = |key: &[u8]| {
+        attribute(key).is_some_and(|value| {
+            let value = String::from_utf8_lossy(&value).to_ascii_lowercase();
+            value.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| BESIDE_WORDS.contains(&word))
+        })
+    };
+    !HOLDS.contains(&name)
+        && (BESIDE.contains(&name)
+            || attribute(b"role").is_some_and(|role| BESIDE_ROLES.contains(&role.as_slice()))
+            || said(b"class")
+            || said(b"id"))
 }
 
 /// Appends the readable text of `html`; `source` turns an offset in it into one in the file.
 /// Returns the document's title.
 pub(crate) fn read_into(builder: &mut Builder, html: &str, source: &dyn Fn(usize) -> usize) -> Option<String> {
+    pass(builder, html, source, Pass::All)
+}
+
+fn pass(builder: &mut Builder, html: &str, source: &dyn Fn(usize) -> usize, pass: Pass<'_>) -> Option<String> {
     let mut emitter = DefaultEmitter::<usize>::new_with_span();
     emitter.naively_switch_states(true);
-    let mut page = Page { builder, html, source, dropped: Vec::new(), pre: 0, block: BlockKind::Text, title: None };
+    let mut page = Page {
+        builder,
+        html,
+        source,
+        dropped: Vec::new(),
+        pre: 0,
+        block: BlockKind::Text,
+        title: None,
+        pass,
+        beside: None,
+    };
     let mut tokens = Tokenizer::new_with_emitter(html, emitter);
     while let Some(token) = tokens.next() {
         let Ok(token) = token;
@@ -32,9 +114,14 @@ pub(crate) fn read_into(builder: &mut Builder, html: &str, source: &dyn Fn(usize
                 if tag.self_closing {
                     tokens.set_state(State::Data);
                 }
+                let attribute = |name: &[u8]| tag.attributes.get(name).map(|value| value.value.to_vec());
+                page.enter(&tag.name, tag.self_closing, &attribute);
                 page.open(&tag.name, tag.self_closing);
             }
-            Token::EndTag(tag) => page.close(&tag.name),
+            Token::EndTag(tag) => {
+                page.close(&tag.name);
+                page.leave(&tag.name);
+            }
             Token::String(text) => page.text(text.span.start, text.span.end),
             Token::Comment(_) | Token::Doctype(_) | Token::Error(_) => {}
         }
@@ -110,6 +197,9 @@ struct Page<'a> {
     pre: u32,
     block: BlockKind,
     title: Option<String>,
+    pass: Pass<'a>,
+    /// The outermost element around this place that stands beside the text, and how many of its name are open.
+    beside: Option<(Vec<u8>, usize)>,
 }
 
 fn heading(name: &[u8]) -> Option<u8> {
@@ -120,6 +210,44 @@ fn heading(name: &[u8]) -> Option<u8> {
 }
 
 impl Page<'_> {
+    fn enter(&mut self, name: &[u8], self_closing: bool, attribute: &dyn Fn(&[u8]) -> Option<Vec<u8>>) {
+        // Where the text surely is, whatever was left open before.
+        if self.beside.is_some() && SURE.contains(&name) {
+            self.end_block();
+            self.beside = None;
+        } else if self_closing || matches!(name, b"br" | b"hr" | b"img" | b"input" | b"link" | b"meta") {
+        } else if let Some((outer, depth)) = &mut self.beside {
+            *depth += usize::from(outer == name);
+        } else if self.dropped.is_empty() && is_beside(name, attribute) {
+            self.end_block();
+            self.beside = Some((name.to_vec(), 1));
+        }
+    }
+
+    fn leave(&mut self, name: &[u8]) {
+        let Some((outer, depth)) = &mut self.beside else { return };
+        if outer == name {
+            *depth -= 1;
+            if *depth == 0 {
+                self.end_block();
+                self.beside = None;
+            }
+        }
+    }
+
+    /// Whether words at this place are taken.
+    fn takes(&mut self, bytes: usize) -> bool {
+        match &mut self.pass {
+            Pass::All => true,
+            Pass::Readable => self.beside.is_none(),
+            Pass::Beside => self.beside.is_some(),
+            Pass::Measure { readable, beside } => {
+                **(if self.beside.is_some() { beside } else { readable }) += bytes;
+                false
+            }
+        }
+    }
+
     fn open(&mut self, name: &[u8], self_closing: bool) {
         if SURE.contains(&name) {
             self.dropped.clear();
@@ -192,7 +320,11 @@ impl Page<'_> {
                 self.title = (!title.is_empty()).then_some(title);
             }
             Some(_) => {}
-            None => self.words(raw, start),
+            None => {
+                if self.takes(raw.trim().len()) {
+                    self.words(raw, start);
+                }
+            }
         }
     }
 
@@ -292,6 +424,43 @@ mod tests {
                 (BlockKind::Text, "tail"),
             ]
         );
+    }
+
+    #[test]
+    fn what_stands_beside_the_text_comes_behind_it_and_apart() {
+        let text = "<body class='has-sidebar'><header>Acme</header><div id=cookie-banner><div>We use cookies.</div> OK</div>\
+                    <main><h1>Shed</h1><p>The roof was tarred in May.</p><aside>See <i>also</i>: tar.</aside><p>It holds.</p></main>\
+                    <footer><p>Imprint</p></footer></body>";
+        let document = document(text);
+        let words: Vec<&str> = document.blocks.iter().map(|block| document.block_text(block)).collect();
+        assert_eq!(
+            words,
+            [
+                "Shed",
+                "The roof was tarred in May.",
+                "It holds.",
+                "",
+                "Acme",
+                "We use cookies.",
+                "OK",
+                "See also: tar.",
+                "Imprint"
+            ]
+        );
+        assert_eq!(document.blocks[3].kind, BlockKind::Part);
+        let (_, rows) = crate::index::passages(&document, text.as_bytes());
+        let shape: Vec<_> = rows.iter().map(|row| (row.heading.as_str(), row.text.lines().next())).collect();
+        assert_eq!(shape, [("Shed", Some("Shed")), ("", Some("Acme"))]);
+    }
+
+    #[test]
+    fn a_page_that_only_looks_like_furniture_is_read_as_it_stands() {
+        let text = "<div class=sidebar><p>The whole text stands in an oddly named element.</p></div><p>End.</p>";
+        let document = document(text);
+        assert_eq!(document.blocks.len(), 2);
+        assert!(document.text.starts_with("The whole text"));
+        let unclosed = "<div class=cookie-banner>Cookies!<h1>Shed</h1><p>The roof was tarred in May of that year.</p>";
+        assert!(self::document(unclosed).text.starts_with("Shed"));
     }
 
     #[test]

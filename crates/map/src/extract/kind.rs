@@ -40,11 +40,11 @@ fn extension(name: &str) -> String {
     name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase()).unwrap_or_default()
 }
 
+/// What a picture is said to be.
+pub(crate) const PICTURE: &str = "a picture";
+
 const FOREIGN: [(&str, &[&str]); 9] = [
-    (
-        "a picture",
-        &["png", "jpg", "jpeg", "gif", "webp", "bmp", "tif", "tiff", "heic", "avif", "ico", "psd", "raw", "xcf"],
-    ),
+    (PICTURE, &["png", "jpg", "jpeg", "gif", "webp", "bmp", "tif", "tiff", "heic", "avif", "ico", "psd", "raw", "xcf"]),
     ("sound or video", &["mp3", "mp4", "m4a", "wav", "flac", "ogg", "opus", "mkv", "mov", "avi", "webm", "aac"]),
     ("an archive", &["zip", "gz", "tgz", "bz2", "xz", "zst", "7z", "rar", "tar", "jar", "iso", "dmg", "deb", "rpm"]),
     ("a program or library", &["exe", "dll", "so", "dylib", "o", "a", "rlib", "class", "pyc", "wasm", "bin", "img"]),

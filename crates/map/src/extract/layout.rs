@@ -132,9 +132,12 @@ impl Layout {
                 way == upright && (base - above).abs() <= size * PARAGRAPH_STEP && (base >= above - size * LINE_STEP)
             });
             let beside = last.is_some_and(|(above, _)| (base - above).abs() <= size * LINE_STEP);
+            // A column that ends in the middle of a sentence goes on at the top of the next one.
+            let rises = last.is_some_and(|(above, way)| way == upright && base < above - size * LINE_STEP);
+            let flows = rises && found.last().is_some_and(|before| goes_on(before, &words));
             last = Some((base, upright));
             match found.last_mut() {
-                Some(paragraph) if near => match paragraph.last_mut() {
+                Some(paragraph) if near || flows => match paragraph.last_mut() {
                     Some(row) if beside => row.extend(words),
                     _ => paragraph.push(words),
                 },
@@ -143,6 +146,13 @@ impl Layout {
         }
         found
     }
+}
+
+/// Whether a sentence seems to go on from the end of a paragraph into these words.
+fn goes_on(before: &[Vec<Word>], words: &[Word]) -> bool {
+    let ended = before.last().and_then(|line| line.last()).is_none_or(|word| word.text.ends_with(['.', '!', '?', ':']));
+    let begins = words.first().and_then(|word| word.text.chars().next());
+    !ended && begins.is_some_and(|c| c.is_lowercase() || c.is_ascii_digit())
 }
 
 /// Running text has at least so many letters in half of a column's lines, and so many lines.

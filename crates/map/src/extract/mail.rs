@@ -8,6 +8,7 @@ use super::build::Builder;
 use super::{Refused, html, text};
 use crate::document::{Block, BlockKind, Document, Format, Unit};
 use crate::source::{Decoded, Encoding};
+use crate::walk;
 use mail_parser::{
     Encoding as Transfer, Header, HeaderName, Message, MessageParser, MessagePart, MimeHeaders, PartType,
 };
@@ -309,6 +310,8 @@ impl Reading<'_> {
             }
         }
         if self.depth >= DEPTH_MAX {
+            self.builder
+                .note(format!("what is attached to `{path}` isn't read: it lies more than {DEPTH_MAX} messages deep"));
             return Ok(());
         }
         let (range, before) = (place(part, base, self.bytes.len()), if path.is_empty() { "" } else { " > " });
@@ -322,9 +325,23 @@ impl Reading<'_> {
             return read;
         }
         let Some(name) = part.attachment_name() else { return Ok(()) };
-        // What can't be read by itself is named by its header all the same.
-        let Ok(document) = super::read_within(name, part.contents(), self.depth + 1) else { return Ok(()) };
         let path = format!("{path}{before}{name}");
+        let contents = part.contents();
+        // What can't be read by itself is named by its header all the same.
+        let read = if walk::is_secret(name) || walk::is_private_key(contents) {
+            Err("it holds keys or secrets, which are never indexed".to_owned())
+        } else if let Some(what) = super::unreadable(name) {
+            Err(format!("it is {what}"))
+        } else {
+            super::read_within(name, contents, self.depth + 1).map_err(|refused| refused.message)
+        };
+        let document = match read {
+            Ok(document) => document,
+            Err(why) => {
+                self.builder.note(format!("the attached `{path}` isn't read: {why}"));
+                return Ok(());
+            }
+        };
         self.builder.part(&path);
         self.copy(&document, &range, &path);
         Ok(())
@@ -368,7 +385,7 @@ pub(crate) fn unquote(slice: &[u8]) -> (Vec<u8>, Vec<Range<usize>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::document::Origin;
+    use crate::document::{NOTE_CHARS_MAX, NOTES_MAX, Origin};
 
     fn document(message: &str) -> Document {
         let document = read(message.as_bytes(), 0).expect("a message");
@@ -433,6 +450,33 @@ mod tests {
         assert!(document.text.contains("filename=\"bill.pdf\""), "what can't be read is named");
         assert_eq!(source(&document, &message, "brass\t35"), "dGFwLHByaWNlCmJyYXNzLDM1Cg==");
         assert_eq!(names(&document), ["taps.csv"]);
+        assert_eq!(document.told().len(), 1);
+        assert!(
+            document.told()[0].starts_with("the attached `bill.pdf` isn't read: it is not a PDF"),
+            "{:?}",
+            document.notes
+        );
+    }
+
+    #[test]
+    fn keys_are_never_read_from_a_mail_and_notes_steer_no_terminal() {
+        let attach = |name: &str, words: &str| {
+            format!(
+                "--zz\r\nContent-Type: text/plain\r\nContent-Disposition: attachment; filename=\"{name}\"\r\n\r\n{words}\r\n"
+            )
+        };
+        let message = format!(
+            "{HEAD}Content-Type: multipart/mixed; boundary=zz\r\n\r\n--zz\r\n\r\nHere they are.\r\n{}{}{}--zz--\r\n",
+            attach("id_ed25519", "the key itself"),
+            attach("notes.txt", "-----BEGIN OPENSSH PRIVATE KEY-----\r\nb3Blbn"),
+            attach("a\u{1b}[2J.gif", "GIF89a"),
+        );
+        let document = document(&message);
+        assert!(!document.text.contains("the key itself") && !document.text.contains("b3Blbn"), "{}", document.text);
+        assert_eq!(document.notes.len(), 3, "{:?}", document.notes);
+        assert!(document.told().iter().all(|note| !note.contains('\u{1b}')));
+        let many = Document { notes: vec!["x".repeat(9999); 999], ..document };
+        assert_eq!((many.told().len(), many.told()[0].len()), (NOTES_MAX, NOTE_CHARS_MAX));
     }
 
     #[test]
@@ -466,6 +510,7 @@ mod tests {
         let document = document(&message);
         assert_eq!(source(&document, &message, "Words of level 3."), "Words of level 3.");
         assert!(document.text.contains("Words of level 4.") && !document.text.contains("Words of level 5."));
+        assert!(document.told()[0].contains("more than 4 messages deep"), "{:?}", document.notes);
         assert_eq!(document.names.last().map(String::as_str), Some("level 1 > level 2 > level 3 > level 4"));
     }
 

@@ -1,14 +1,20 @@
 //! Plain text, data and source code: the text is the file, verbatim; only its blocks are found.
 
 use super::build::Builder;
+use super::code;
 use crate::document::{Block, BlockKind, Document, Format, Origin};
 use crate::source::{Decoded, Encoding, Run};
 use std::ops::Range;
 
 pub(crate) fn read(decoded: &Decoded, format: Format, name: &str) -> Document {
     let text = &decoded.text;
+    let mut names = Vec::new();
     let blocks = match format {
-        Format::Code => code_blocks(text),
+        Format::Code => {
+            let (blocks, found) = code::blocks(text, name);
+            names = found;
+            blocks
+        }
         Format::Data | Format::Csv | Format::Json | Format::Calendar => data_blocks(text, name),
         _ => paragraphs(text).into_iter().map(|range| block(range, BlockKind::Text)).collect(),
     };
@@ -18,8 +24,9 @@ pub(crate) fn read(decoded: &Decoded, format: Format, name: &str) -> Document {
         text: text.clone(),
         blocks,
         origin: origin(decoded),
-        names: Vec::new(),
+        names,
         spots: Vec::new(),
+        notes: Vec::new(),
     }
 }
 
@@ -151,7 +158,7 @@ fn introduces(line: &str) -> bool {
     ["//", "/*", " *", "#[", "#", "@", "--", "\"\"\""].iter().any(|mark| line.starts_with(mark))
 }
 
-fn code_blocks(text: &str) -> Vec<Block> {
+pub(super) fn code_blocks(text: &str) -> Vec<Block> {
     let mut blocks = Vec::new();
     for range in paragraphs(text) {
         let (mut start, mut kind, mut intro) = (range.start, BlockKind::Code, None);
@@ -218,7 +225,7 @@ mod tests {
     #[test]
     fn code_splits_where_something_is_defined() {
         let text = "use std::fs;\n/// Adds.\n#[must_use]\npub fn add() {\n    1\n\n    + 2\n}\nimpl<T> Thing<T> {\n}\n";
-        let document = document(text, Format::Code, "a.rs");
+        let document = document(text, Format::Code, "a.zig");
         assert_eq!(
             shape(&document),
             [

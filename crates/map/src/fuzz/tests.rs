@@ -101,7 +101,7 @@ const TEXTS: [(&str, &str); 9] = [
     ),
     (
         "a.html",
-        "<html><head><title>T &eacute;</title></head><body><nav>menu</nav><h1>One</h1><p>Words&nbsp;of <b>a</b> page.<pre>a\n b</pre><table><tr><td>1<td>2</table>",
+        "<html><head><title>T &eacute;</title></head><body><nav>menu</nav><aside>see <b>also</b></aside><h1>One</h1><p>Words&nbsp;of <b>a</b> page.<pre>a\n b</pre><table><tr><td>1<td>2</table>",
     ),
     ("a.csv", "name,price,note\nsoap,2,\"say \"\"hands\"\", twice\"\nrice,3,\"two\nlines\"\n"),
     (

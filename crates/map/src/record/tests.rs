@@ -1,6 +1,11 @@
 //! The record on its own: transactions, generations, and what becomes of errors.
 
 use super::*;
+use crate::scope::Scope;
+
+fn under(path: &str) -> Scope {
+    Scope::default().only([path.into()])
+}
 
 fn row(path: &str, words: &str) -> Change {
     let passage = Passage { span: 0..words.len(), heading: vec!["A".into(), "B".into()], parts: (0, 0) };
@@ -57,8 +62,10 @@ fn what_goes_in_comes_out_and_generations_count() {
     assert_eq!(stored.len(), 1);
     assert_eq!(stored[&id].passage.place, Place::Lines { first: 1, last: 1, byte_start: 0, byte_end: 5 });
     assert_eq!(stored[&id].passage.runs.len(), 1);
-    assert_eq!(record.known(Path::new("/a")).expect("read").len(), 2);
-    assert_eq!(record.known(Path::new("/b")).expect("read").len(), 0);
+    assert_eq!(record.known_in(&under("/a")).expect("read").len(), 2);
+    for (path, count) in [("/b", 0), ("/a/x.txt", 1), ("/a/x", 0), ("/", 2), ("/a/x.txt/y", 0)] {
+        assert_eq!(record.known_in(&under(path)).expect("read").len(), count, "{path}");
+    }
     drop(record);
     assert_eq!(Record::open(dir.path()).expect("again").generation().expect("read"), 2);
 }
@@ -67,17 +74,17 @@ fn what_goes_in_comes_out_and_generations_count() {
 fn equal_words_need_one_vector_and_unused_ones_go() {
     let (_dir, mut record) = record();
     record.apply(&[row("/a", "same"), row("/b", "same"), row("/c", "other")]).expect("applied");
-    let missing = record.unembedded("m", 10).expect("read");
-    assert_eq!((missing.len(), record.unembedded_count("m").expect("read")), (2, 2));
+    let missing = record.unembedded("m", 0, 10).expect("read");
+    assert_eq!((missing.len(), record.unembedded_count("m", 0).expect("read")), (2, 2));
     let vectors: Vec<_> = missing.iter().map(|missing| (missing.key, Some(vec![0.6, 0.8]))).collect();
     record.put_vectors("m", &vectors).expect("stored");
-    assert_eq!(record.unembedded_count("m").expect("read"), 0);
-    assert_eq!(record.unembedded_count("other model").expect("read"), 2);
+    assert_eq!(record.unembedded_count("m", 0).expect("read"), 0);
+    assert_eq!(record.unembedded_count("other model", 0).expect("read"), 2);
     let mut seen = Vec::new();
     record.each_vector("m", &mut |id, vector| seen.push((id, vector.len()))).expect("read");
     assert_eq!(seen, [(1, 2), (2, 2), (3, 2)]);
     assert_eq!(record.summary().expect("read").embedded, 3);
-    let known = record.known(Path::new("/")).expect("read");
+    let known = record.known_in(&Scope::default()).expect("read");
     record.apply(&[Change::Remove { id: known[Path::new("/c")].id }]).expect("applied");
     record.sweep(record.generation().expect("read")).expect("swept");
     assert_eq!(record.get("SELECT COUNT(*) FROM vector").expect("read"), 1);

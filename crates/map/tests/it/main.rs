@@ -2,11 +2,14 @@
 
 mod bad;
 mod crash;
+mod edit;
 mod embedding;
+mod erase;
 mod fresh;
 mod hostile;
 mod library;
 mod proof;
+mod sources;
 
 use base::Fault;
 use freehold_map::{Embed, Found, IndexStep, Map, Query, Reader, Report, words};

@@ -1,6 +1,6 @@
 //! Citations: the quotation stands in the file at that place now, or there is no citation.
 
-use super::bad::pdf;
+use super::bad::{pdf, pdf_of};
 use super::{Place, index, search};
 use base::Place as Where;
 use freehold_map::verify::{cite, verify};
@@ -269,7 +269,8 @@ fn mailboxes_are_read_message_by_message_with_what_is_attached() {
         "From ann@example.org Mon Jan  6 10:00:00 2025\nFrom: ann@example.org\nSubject: Chimney\n\nThe sweep comes on the ninth.\n\n\
          From bob@example.org Mon Jan  6 11:00:00 2025\nFrom: bob@example.org\nSubject: Offer\nMIME-Version: 1.0\n\
          Content-Type: multipart/mixed; boundary=zz\n\n--zz\n\nSee the table.\n--zz\nContent-Type: application/octet-stream\n\
-         Content-Disposition: attachment; filename=\"offer.xlsx\"\nContent-Transfer-Encoding: base64\n\n{encoded}\n--zz--\n"
+         Content-Disposition: attachment; filename=\"offer.xlsx\"\nContent-Transfer-Encoding: base64\n\n{encoded}\n--zz\nContent-Type: image/png\n\
+         Content-Disposition: attachment; filename=\"roof.png\"\n\nAAAA\n--zz--\n"
     );
     place.write("Mail/Inbox", &mbox);
     for folder in [".Sent/cur", ".Sent/new", ".Sent/tmp", ".cache"] {
@@ -280,6 +281,8 @@ fn mailboxes_are_read_message_by_message_with_what_is_attached() {
     let map = place.map();
     let ran = index(&map, &place.files(), None);
     assert_eq!(ran.report().documents, 2, "{:?}", ran.report().skipped);
+    let told = ran.notices().iter().any(|notice| notice.contains("Inbox") && notice.contains("roof.png` isn't read"));
+    assert!(told, "{:?}", ran.notices());
     for (question, quote, heading, bytes) in [
         ("when does the sweep come", "The sweep comes on the ninth.", "Chimney", "The sweep comes on the ninth."),
         ("how much is the lightning rod", "Lightning rod: 740 euros", "Offer > offer.xlsx > Offer", encoded.trim()),
@@ -308,6 +311,106 @@ fn base64(bytes: &[u8]) -> String {
         }
     }
     text
+}
+
+/// One page in Courier, 12 points: each letter is 7.2 points wide. `draw` writes the page's contents.
+fn courier(draw: &str, form: &str) -> Vec<u8> {
+    let stream = |head: &str, body: &str| format!("<< {head} /Length {} >>\nstream\n{body}\nendstream", body.len());
+    let fonts = "/Font << /F1 << /Type /Font /Subtype /Type1 /BaseFont /Courier /Encoding /WinAnsiEncoding >> >>";
+    pdf_of(&[
+        "<< /Type /Catalog /Pages 2 0 R >>".into(),
+        "<< /Type /Pages /Count 1 /Kids [3 0 R] >>".into(),
+        format!(
+            "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Contents 4 0 R /Resources << {fonts} /XObject << /X 5 0 R >> >> >>"
+        ),
+        stream("", draw),
+        stream(&format!("/Type /XObject /Subtype /Form /BBox [0 0 595 842] /Resources << {fonts} >>"), form),
+    ])
+}
+
+/// Words in lines of at most so many letters.
+fn wrapped(text: &str, letters: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let last = lines.len() - 1;
+        if lines[last].len() + word.len() + 1 > letters {
+            lines.push(word.to_owned());
+        } else {
+            lines[last] = format!("{} {word}", lines[last]).trim().to_owned();
+        }
+    }
+    lines
+}
+
+fn line(x: f64, row: usize, words: &str) -> String {
+    format!("BT /F1 12 Tf {x} {} Td ({words}) Tj ET\n", 780 - row * 14)
+}
+
+#[test]
+fn sentences_of_a_pdf_stand_in_it_however_it_was_drawn() {
+    const NOUNS: [&str; 8] = ["orchard", "boiler", "harbour", "attic", "engine", "meadow", "ladder", "chimney"];
+    let sentence = |file: usize, i: usize| {
+        let noun = |k: usize| NOUNS[k % NOUNS.len()];
+        format!(
+            "The {} numbered {} stands behind the {} since {}.",
+            noun(i),
+            file * 100 + i,
+            noun(i * 3 + file),
+            1900 + i
+        )
+    };
+    const SENTENCES: usize = 12;
+    let text = |file| (0..SENTENCES).map(|i| sentence(file, i)).collect::<Vec<_>>().join(" ");
+    let place = Place::new();
+    // As lines; in kerned pieces; word by word; in two columns, row by row; within a form.
+    let lines: String = wrapped(&text(0), 60).iter().enumerate().map(|(row, words)| line(50.0, row, words)).collect();
+    place.write("0.pdf", courier(&lines, ""));
+    let kerned = |words: &str| {
+        let pieces: Vec<String> =
+            words.as_bytes().chunks(4).map(|four| format!("({}) 15", String::from_utf8_lossy(four))).collect();
+        format!("[{}] TJ T*", pieces.join(" "))
+    };
+    let pieces: Vec<String> = wrapped(&text(1), 60).iter().map(|words| kerned(words)).collect();
+    place.write("1.pdf", courier(&format!("BT /F1 12 Tf 14 TL 50 780 Td {} ET", pieces.join("\n")), ""));
+    let mut words = String::new();
+    for (row, one) in wrapped(&text(2), 60).iter().enumerate() {
+        let mut x = 50.0;
+        for word in one.split(' ') {
+            words += &line(x, row, word);
+            x += (word.len() + 1) as f64 * 7.2;
+        }
+    }
+    place.write("2.pdf", courier(&words, ""));
+    let column = wrapped(&text(3), 30);
+    let (left, right) = column.split_at(column.len().div_ceil(2));
+    let rows: String = (0..left.len())
+        .map(|row| {
+            line(50.0, row, &left[row]) + &right.get(row).map(|words| line(320.0, row, words)).unwrap_or_default()
+        })
+        .collect();
+    place.write("3.pdf", courier(&rows, ""));
+    let lines: String = wrapped(&text(4), 60).iter().enumerate().map(|(row, words)| line(50.0, row, words)).collect();
+    place.write("4.pdf", courier("/X Do", &lines));
+    let map = place.map();
+    assert_eq!(index(&map, &place.files(), None).report().documents, 5);
+    let mut missing = Vec::new();
+    for (file, i) in (0..5).flat_map(|file| (0..SENTENCES).map(move |i| (file, i))) {
+        let wanted = sentence(file, i);
+        let hits = search(&map, &wanted).hits;
+        let hit = hits.iter().find(|hit| hit.path.ends_with(format!("{file}.pdf")) && hit.text.contains(&wanted));
+        let Some(hit) = hit else {
+            missing.push(wanted);
+            continue;
+        };
+        let at = hit.text.find(&wanted).expect("there");
+        let Ok(Where::Page { boxes, .. }) = verify(hit, at..at + wanted.len()) else { panic!("{wanted}: a page") };
+        // The rectangles are as long as the letters in them, within the rounding and the spaces at the ends of lines.
+        let long: u32 = boxes.iter().map(|line| line.right - line.left).sum();
+        let least = (wanted.len() - boxes.len()) as f64 * 7.2;
+        assert!((least - 12.0..least + 24.0).contains(&f64::from(long)), "{wanted}: {long} for {least}: {boxes:?}");
+        assert!(boxes.iter().all(|line| (12..=15).contains(&(line.bottom - line.top))), "{boxes:?}");
+    }
+    assert!(missing.is_empty(), "{} of {}: {missing:#?}", missing.len(), 5 * SENTENCES);
 }
 
 #[test]

@@ -225,3 +225,33 @@ proptest! {
         let _ = facts_in(&bytes);
     }
 }
+
+#[test]
+fn weights_are_known_by_their_layers_and_experts() {
+    let mut weights = Weights::default();
+    for (name, bytes) in [
+        ("token_embd.weight", 1000),
+        ("output_norm.weight", 8),
+        ("output.weight", 900),
+        ("blk.0.attn_q.weight", 50),
+        ("blk.0.ffn_up.weight", 70),
+        ("blk.1.attn_q.weight", 50),
+        ("blk.1.ffn_up_exps.weight", 400),
+        ("blk.1.ffn_up_shexp.weight", 20),
+        ("blk.2.attn_q.weight", 50),
+        ("blk.2.ffn_up_exps.weight", 400),
+        ("blk.2.ffn_up_shexp.weight", 20),
+        ("blk.99.attn_q.weight", 5),
+        ("rope_freqs.weight", 3),
+    ] {
+        weights.place(name, bytes);
+    }
+    let run = |layers, bytes, expert_bytes| LayerRun { layers, bytes, expert_bytes, kv_bytes_per_token: 16 };
+    assert_eq!(weights.layer_runs(&[16; 3]), [run(1, 120, 0), run(2, 470, 400)]);
+    assert_eq!(weights.output_bytes(), 908);
+    // One tensor for both ends.
+    let mut tied = Weights::default();
+    tied.place("token_embd.weight", 1000);
+    tied.place("output_norm.weight", 8);
+    assert_eq!((tied.output_bytes(), tied.layer_runs(&[16; 3])), (1008, vec![]));
+}

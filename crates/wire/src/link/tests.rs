@@ -12,7 +12,9 @@ fn load() -> Load {
         sequences_max: 4,
         batch_tokens: 512,
         threads: 2,
-        gpu_layers: 0,
+        prompt_threads: 4,
+        quota_milli: 1500,
+        offload: crate::Offload::default(),
         park_bytes: 1 << 20,
         confine: true,
     }

@@ -4,6 +4,7 @@ use super::{sys, text};
 use std::ffi::{CString, c_void};
 use std::path::Path;
 use std::ptr::NonNull;
+use wire::{WireDevice, WireDeviceKind};
 
 /// A loaded backend file. Never unloaded: models and contexts point into it.
 #[derive(Debug, Clone, Copy)]
@@ -83,9 +84,46 @@ impl Device {
     }
 
     pub(crate) fn is_gpu(self) -> bool {
+        matches!(self.kind(), WireDeviceKind::Discrete | WireDeviceKind::Integrated | WireDeviceKind::Software)
+    }
+
+    fn kind(self) -> WireDeviceKind {
         // SAFETY: as in `name`.
-        let kind = unsafe { sys::ggml_backend_dev_type(self.dev.as_ptr()) };
-        kind == sys::GGML_BACKEND_DEVICE_TYPE_GPU || kind == sys::GGML_BACKEND_DEVICE_TYPE_IGPU
+        match unsafe { sys::ggml_backend_dev_type(self.dev.as_ptr()) } {
+            sys::GGML_BACKEND_DEVICE_TYPE_CPU => WireDeviceKind::Cpu,
+            // ggml has no word for a processor that plays one; its drivers have names.
+            sys::GGML_BACKEND_DEVICE_TYPE_GPU | sys::GGML_BACKEND_DEVICE_TYPE_IGPU if self.is_software() => {
+                WireDeviceKind::Software
+            }
+            sys::GGML_BACKEND_DEVICE_TYPE_GPU => WireDeviceKind::Discrete,
+            sys::GGML_BACKEND_DEVICE_TYPE_IGPU => WireDeviceKind::Integrated,
+            _ => WireDeviceKind::Accelerator,
+        }
+    }
+
+    fn is_software(self) -> bool {
+        let name = self.description().to_lowercase();
+        ["llvmpipe", "lavapipe", "swiftshader", "softpipe", "basic render"].iter().any(|word| name.contains(word))
+    }
+
+    fn description(self) -> String {
+        // SAFETY: as in `name`.
+        text(unsafe { sys::ggml_backend_dev_description(self.dev.as_ptr()) })
+    }
+
+    /// What the device says of itself; its free memory is that of this moment.
+    pub(crate) fn describe(self) -> WireDevice {
+        let (mut free, mut total) = (0_usize, 0_usize);
+        // SAFETY: as in `name`; both numbers are ours to write.
+        unsafe { sys::ggml_backend_dev_memory(self.dev.as_ptr(), &raw mut free, &raw mut total) };
+        let bytes = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        WireDevice {
+            name: self.name(),
+            description: self.description(),
+            kind: self.kind(),
+            free_bytes: bytes(free),
+            total_bytes: bytes(total),
+        }
     }
 
     pub(crate) fn backend(self) -> Option<Backend> {

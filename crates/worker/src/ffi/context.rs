@@ -12,6 +12,8 @@ pub(crate) struct ContextOptions {
     pub(crate) sequences_max: u32,
     pub(crate) batch_tokens: u32,
     pub(crate) threads: u32,
+    /// Keys and values lie beside their layers; else with the processor.
+    pub(crate) kv_on_gpu: bool,
     /// For vectors instead of text.
     pub(crate) embed: Option<Pooling>,
 }
@@ -80,6 +82,7 @@ impl Context {
         params.n_threads = threads;
         params.n_threads_batch = threads;
         params.no_perf = true;
+        params.offload_kqv = options.kv_on_gpu;
         params.kv_unified = true;
         params.flash_attn_type = sys::LLAMA_FLASH_ATTN_TYPE_AUTO;
         match options.embed {

@@ -1,6 +1,6 @@
 //! A model in memory, loaded from descriptors, and its vocabulary.
 
-use super::{drain_log, sys};
+use super::{Device, drain_log, sys};
 use std::ffi::{CString, c_void};
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::ptr::NonNull;
@@ -22,7 +22,12 @@ unsafe impl Sync for Model {}
 
 /// How to load.
 pub(crate) struct ModelOptions<'a> {
-    pub(crate) gpu_layers: u32,
+    /// Devices for layers, with how many each gets; the last layers and the output.
+    pub(crate) split: &'a [(Device, u32)],
+    /// Layers whose experts stay with the processor.
+    pub(crate) cpu_experts: &'a [u32],
+    /// The processor, which takes everything else.
+    pub(crate) cpu: Device,
     /// Weights may be rearranged for faster products (costs memory: they are copied).
     pub(crate) rearrange: bool,
     /// Told from 0 to 1; `false` ends the loading.
@@ -32,7 +37,8 @@ pub(crate) struct ModelOptions<'a> {
 impl std::fmt::Debug for ModelOptions<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ModelOptions")
-            .field("gpu_layers", &self.gpu_layers)
+            .field("split", &self.split)
+            .field("cpu_experts", &self.cpu_experts)
             .field("rearrange", &self.rearrange)
             .finish()
     }
@@ -54,10 +60,11 @@ impl Model {
     /// # Errors
     /// With llama.cpp's reason.
     pub(crate) fn load(parts: Vec<OwnedFd>, options: ModelOptions<'_>) -> Result<Self, String> {
+        let placement = Placement::new(&options)?;
         let mut progress = Progress(options.progress);
         // SAFETY: returns plain values.
         let mut params = unsafe { sys::llama_model_default_params() };
-        params.n_gpu_layers = i32::try_from(options.gpu_layers).unwrap_or(i32::MAX);
+        placement.enter(&mut params);
         params.use_extra_bufts = options.rearrange;
         params.load_mode = sys::LLAMA_LOAD_MODE_MMAP;
         params.progress_callback = Some(on_progress);
@@ -188,6 +195,54 @@ impl Model {
             }
             room = &mut large;
         }
+    }
+}
+
+/// Which device takes what, in the form that llama.cpp reads while it loads.
+struct Placement {
+    layers: i32,
+    /// Ends with null.
+    devices: Vec<sys::ggml_backend_dev_t>,
+    shares: Vec<f32>,
+    /// What `overrides` points to.
+    _patterns: Vec<CString>,
+    /// Ends with a null pattern.
+    overrides: Vec<sys::llama_model_tensor_buft_override>,
+}
+
+impl Placement {
+    fn new(options: &ModelOptions<'_>) -> Result<Self, String> {
+        let used: Vec<(Device, u32)> = options.split.iter().copied().filter(|(_, layers)| *layers > 0).collect();
+        let layers: u32 = used.iter().map(|(_, layers)| layers).sum();
+        let mut devices: Vec<_> = used.iter().map(|(device, _)| device.dev.as_ptr()).collect();
+        devices.push(std::ptr::null_mut());
+        #[expect(clippy::cast_precision_loss, reason = "numbers of layers are far below 2^24")]
+        let mut shares: Vec<f32> = used.iter().map(|(_, layers)| *layers as f32).collect();
+        // SAFETY: takes nothing and returns a number: llama.cpp reads so many shares.
+        let most = unsafe { sys::llama_max_devices() };
+        if shares.len() > most {
+            return Err(format!("the model is divided between {} devices; llama.cpp takes {most}", shares.len()));
+        }
+        shares.resize(most, 0.0);
+        let pattern = |layer: &u32| CString::new(format!(r"^blk\.{layer}\.ffn_.*_exps"));
+        let patterns: Result<Vec<CString>, _> = options.cpu_experts.iter().map(pattern).collect();
+        let patterns = patterns.map_err(|_| "a pattern has a zero byte".to_owned())?;
+        // SAFETY: the processor's device is alive, as all are.
+        let buft = unsafe { sys::ggml_backend_dev_buffer_type(options.cpu.dev.as_ptr()) };
+        let to_cpu = |pattern| sys::llama_model_tensor_buft_override { pattern, buft };
+        let mut overrides: Vec<_> = patterns.iter().map(|pattern| to_cpu(pattern.as_ptr())).collect();
+        overrides.push(to_cpu(std::ptr::null()));
+        let layers = i32::try_from(layers).map_err(|_| format!("{layers} layers are too many"))?;
+        Ok(Self { layers, devices, shares, _patterns: patterns, overrides })
+    }
+
+    /// The parameters point into `self` from now on, which must outlive the loading.
+    fn enter(&self, params: &mut sys::llama_model_params) {
+        params.n_gpu_layers = self.layers;
+        params.devices = self.devices.as_ptr().cast_mut();
+        params.split_mode = sys::LLAMA_SPLIT_MODE_LAYER;
+        params.tensor_split = self.shares.as_ptr();
+        params.tensor_buft_overrides = self.overrides.as_ptr();
     }
 }
 

@@ -17,7 +17,7 @@ fn counting(from: u32) -> String {
 
 #[test]
 fn a_greedy_answer_is_the_same_every_time_and_beside_others() {
-    let (mut worker, ready) = Worker::with(&wire::Load { threads: 2, ..load() }, &model());
+    let (mut worker, ready) = Worker::with(&wire::Load { threads: 2, prompt_threads: 2, ..load() }, &model());
     assert_eq!(ready.threads, 2);
     let alone = worker.generate(begin(1, &counting(1), 30)).unwrap();
     assert!(alone.text.contains("13, 14, 15"), "{alone:?}");

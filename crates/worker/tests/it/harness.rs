@@ -86,7 +86,9 @@ pub(crate) fn load() -> Load {
         batch_tokens: 512,
         // Tests run side by side, and threads that wait for each other suffer most from company.
         threads: 1,
-        gpu_layers: 0,
+        prompt_threads: 1,
+        quota_milli: 0,
+        offload: wire::Offload::default(),
         park_bytes: 256 << 20,
         confine: true,
     }
@@ -134,8 +136,16 @@ pub(crate) fn long_prompt(words: usize) -> String {
 impl Worker {
     /// A process that has said Hello and nothing more.
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same, with variables that the daemon never sets.
+    pub(crate) fn start_with(env: &[(&str, &str)]) -> Self {
         let (ours, theirs) = wire::pair().unwrap();
-        let child = jail::Command::new(&native().join("freehold-worker"))
+        let command = jail::Command::new(&native().join("freehold-worker"));
+        let child = env
+            .iter()
+            .fold(command, |command, (name, value)| command.env(*name, *value))
             .arg("serve")
             .fd(theirs.into_fd(), wire::WORKER_FD)
             .spawn()

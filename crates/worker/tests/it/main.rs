@@ -9,6 +9,7 @@
 mod confinement;
 mod embed;
 mod generate;
+mod gpu;
 mod grow;
 mod harness;
 mod life;

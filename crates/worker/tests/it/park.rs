@@ -195,7 +195,7 @@ fn hundreds_of_short_jobs_end_with_the_right_words() {
     const FROM: [u32; 4] = [1, 20, 40, 60];
     let small = wire::Load { context_tokens: 512, park_bytes: 2 << 20, ..load() };
     let (mut worker, _) = Worker::with(&small, &model());
-    let known = FROM.map(|from| worker.generate(begin(1000 + JobId::from(from), &counting(from), 12)).unwrap().text);
+    let known = FROM.map(|from| worker.generate(begin(1000 + JobId::from(from), &counting(from), 8)).unwrap().text);
     let which = |job: JobId| usize::try_from(job % 4).unwrap();
     let mut dice = 7;
     let (mut next, mut ended) = (1, BTreeSet::new());
@@ -203,7 +203,7 @@ fn hundreds_of_short_jobs_end_with_the_right_words() {
     let (mut cancelled, mut well, mut parked) = (0, 0, 0);
     while ended.len() as u64 != JOBS {
         while next <= JOBS && next - (ended.len() as u64) <= 8 {
-            worker.begin(begin(next, &counting(FROM[which(next)]), 12));
+            worker.begin(begin(next, &counting(FROM[which(next)]), 8));
             next += 1;
         }
         match worker.receive().expect("the worker lives") {

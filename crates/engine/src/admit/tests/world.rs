@@ -435,7 +435,7 @@ impl Worker {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
     #[test]
     fn no_ask_is_lost_whatever_happens(ops in prop::collection::vec(op(), 0..160)) {
         let mut world = World::new();

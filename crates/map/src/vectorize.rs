@@ -1,0 +1,161 @@
+//! Vectors for passages that have none: in a run that indexes, and in the background beside everything else.
+//!
+//! Words never wait for this. A model that fails costs vectors only, and another model takes over from the one
+//! that serves when it has a vector for every passage, not earlier.
+
+use crate::embedding::{self, Embedded};
+use crate::index::{IndexStep, Stage, count};
+use crate::map::{Embed, Map, locked};
+use crate::record::Unembedded;
+use base::{Code, Fault};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const EMBED_TEXTS: usize = 32;
+const EMBED_FETCH: u32 = 2048;
+
+/// One round of making vectors.
+struct Embedding<'a> {
+    map: &'a Map,
+    embed: &'a dyn Embed,
+    model: String,
+    on: &'a mut dyn FnMut(IndexStep),
+    done: u64,
+    total: u64,
+    made: u64,
+    shortened: u64,
+    refused: Vec<Fault>,
+}
+
+impl Map {
+    /// Makes the vectors that are missing in files that changed after generation `since` (0: in all of them).
+    /// Returns how many were made. Reading, searching and forgetting go on meanwhile.
+    ///
+    /// # Errors
+    /// [`Code::Cancelled`] and faults of the disk. A failing model is a notice, and no error.
+    pub fn embed(
+        &self,
+        embed: &dyn Embed,
+        since: u64,
+        on: &mut dyn FnMut(IndexStep),
+        cancel: &AtomicBool,
+    ) -> Result<u64, Fault> {
+        let _one_at_a_time = locked(&self.embedding);
+        let model = embed.model();
+        let total = locked(&self.record).unembedded_count(&model, since)?;
+        let mut round =
+            Embedding { map: self, embed, model, on, done: 0, total, made: 0, shortened: 0, refused: Vec::new() };
+        round.all(since, cancel)?;
+        round.tell();
+        let (made, model) = (round.made, round.model);
+        if self.serving()?.as_deref() != Some(model.as_str()) {
+            let mut record = locked(&self.record);
+            if record.unembedded_count(&model, 0)? == 0 && record.has_vectors(&model)? {
+                record.serve(&model)?;
+            }
+        }
+        Ok(made)
+    }
+
+    /// The model whose vectors answer, once a first one has been through all passages. Another takes its place
+    /// when it is through them too.
+    ///
+    /// # Errors
+    /// When the record can't be read.
+    pub fn serving(&self) -> Result<Option<String>, Fault> {
+        locked(&self.reading).serving()
+    }
+
+    /// Passages that wait for a vector of `model`.
+    ///
+    /// # Errors
+    /// When the record can't be read.
+    pub fn without_vector(&self, model: &str) -> Result<u64, Fault> {
+        locked(&self.reading).unembedded_count(model, 0)
+    }
+
+    /// Counts changes of the record; what changed after it is what [`Map::embed`] may be asked for.
+    ///
+    /// # Errors
+    /// When the record can't be read.
+    pub fn generation(&self) -> Result<u64, Fault> {
+        locked(&self.reading).generation()
+    }
+}
+
+impl Embedding<'_> {
+    fn all(&mut self, since: u64, cancel: &AtomicBool) -> Result<(), Fault> {
+        while self.done < self.total {
+            let mut waiting = locked(&self.map.record).unembedded(&self.model, since, EMBED_FETCH)?;
+            if waiting.is_empty() {
+                break;
+            }
+            // Texts of one length fill a batch without padding.
+            waiting.sort_by_key(|waiting| waiting.text.len());
+            for batch in waiting.chunks(EMBED_TEXTS) {
+                if cancel.load(Ordering::Relaxed) {
+                    let (done, total) = (self.done, self.total);
+                    return Err(Fault::new(
+                        Code::Cancelled,
+                        format!("indexing was stopped after {done} of {total} vectors"),
+                    )
+                    .hint("all words are indexed; index again to make the other vectors"));
+                }
+                if !self.batch(batch)? {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// False when the model can't be run, so that going on would be in vain.
+    fn batch(&mut self, batch: &[Unembedded]) -> Result<bool, Fault> {
+        let texts: Vec<String> = batch.iter().map(embedding::text).collect();
+        let outcomes = match embedding::batch(self.embed, &texts) {
+            Ok(outcomes) => outcomes,
+            Err(fault) => {
+                let left = self.total - self.made;
+                (self.on)(IndexStep::Notice(format!(
+                    "{left} passages have no vectors, because the embedding model failed ({fault}); they are found by their words"
+                )));
+                return Ok(false);
+            }
+        };
+        let mut rows = Vec::with_capacity(outcomes.len());
+        for (waiting, outcome) in batch.iter().zip(outcomes) {
+            let vector = match outcome {
+                Embedded::Whole(vector) => Some(vector),
+                Embedded::Beginning(vector) => {
+                    self.shortened += 1;
+                    Some(vector)
+                }
+                Embedded::Refused(fault) => {
+                    self.refused.push(fault);
+                    None
+                }
+            };
+            self.made += u64::from(vector.is_some());
+            rows.push((waiting.key, vector));
+        }
+        locked(&self.map.record).put_vectors(&self.model, &rows)?;
+        self.done += batch.len() as u64;
+        (self.on)(IndexStep::Progress { stage: Stage::Embed, done: self.done, total: self.total, path: None });
+        Ok(true)
+    }
+
+    fn tell(&mut self) {
+        let model = &self.model;
+        if self.shortened > 0 {
+            (self.on)(IndexStep::Notice(format!(
+                "{} longer than `{model}` can take; vectors were made from their beginnings",
+                count(self.shortened, "passage is", "passages are")
+            )));
+        }
+        if let Some(fault) = self.refused.first() {
+            (self.on)(IndexStep::Notice(format!(
+                "{} no vector, because `{model}` refuses them ({fault}); they are found by their words",
+                count(self.refused.len() as u64, "passage has", "passages have")
+            )));
+        }
+    }
+}
