@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
 Examples:
-  freehold models                  what there is; * marks the defaults, ^ what is pinned
+  freehold models                  what there is; * default, ^ pinned
   freehold models add ~/models     every model in a folder, used where it lies
   freehold models add big.gguf     one file; nothing is copied
   freehold models default big      take this one when none is named
