@@ -93,6 +93,13 @@ pub struct NameRequest {
     pub name: String,
 }
 
+/// Body of `models/pin`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PinRequest {
+    pub name: String,
+    pub pinned: bool,
+}
+
 /// Reply of `models`, `models/add`, `models/remove` and `models/default`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Models {
@@ -159,6 +166,11 @@ pub(crate) async fn remove_model(State(runtime): State<Runtime>, request: Reques
 pub(crate) async fn default_model(State(runtime): State<Runtime>, request: Request<Body>) -> Reply {
     let NameRequest { name } = body::shape(request).await?;
     Ok(json(&Models::of(vec![blocking(move || runtime.set_default_model(&name)).await?])))
+}
+
+pub(crate) async fn pin_model(State(runtime): State<Runtime>, request: Request<Body>) -> Reply {
+    let PinRequest { name, pinned } = body::shape(request).await?;
+    Ok(json(&Models::of(vec![blocking(move || runtime.pin_model(&name, pinned)).await?])))
 }
 
 pub(crate) async fn pull(State(runtime): State<Runtime>, request: Request<Body>) -> Reply {

@@ -57,6 +57,12 @@ pub struct ModelFacts {
     /// Bytes of 16-bit keys and values that one token takes; 0 when the header doesn't say.
     pub kv_bytes_per_token: u64,
     pub weights_bytes: u64,
+    /// Width of the feed-forward part, of all experts together that a token takes; 0 when the header doesn't say.
+    #[serde(default)]
+    pub forward_length: u32,
+    /// Of the weights, what a processor's backend may copy to rearrange it.
+    #[serde(default)]
+    pub copied_bytes: u64,
     /// Layers in their order, equal neighbours together; empty when the header's names aren't understood.
     #[serde(default)]
     pub layer_runs: Vec<LayerRun>,

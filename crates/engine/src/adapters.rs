@@ -33,14 +33,13 @@ pub(crate) fn known_after(
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) name: ModelName,
-    pub(crate) bytes: u64,
     pub(crate) file: File,
 }
 
 /// One that can't be opened is left out: it must not cost the asks that don't want it.
 pub(crate) fn open(adapters: &[AdapterSource]) -> Vec<Opened> {
     let open = |adapter: &AdapterSource| match File::open(&adapter.path) {
-        Ok(file) => Some(Opened { name: adapter.name.clone(), bytes: adapter.bytes, file }),
+        Ok(file) => Some(Opened { name: adapter.name.clone(), file }),
         Err(error) => {
             tracing::warn!(path = %adapter.path.display(), %error, "an adapter can't be opened");
             None

@@ -10,10 +10,14 @@
 //! have killed or met a dead worker before; the end of an ask that runs, and its stepping back, frees its
 //! slot only when the worker has said so, or is gone; an ask that has stepped back goes on or ends.
 
+mod memory;
 mod preempt;
 mod queue;
 
+pub(crate) use memory::Needs;
+
 use base::{AppId, AskId, Code, Fault, Millis, Priority};
+use memory::{Rest, Share};
 use preempt::Run;
 pub(crate) use preempt::{Counts, Size};
 use queue::Queue;
@@ -109,6 +113,23 @@ pub(crate) enum Event<T> {
         fault: Fault,
         unheard: BTreeSet<AskId>,
     },
+    /// What the model needs of the memory; said before its first ask, and again when it is known better.
+    Know(ModelKey, Needs),
+    /// Whether it is kept in memory.
+    Pin(ModelKey, bool),
+    /// A job needs a larger pool: at least, and for a while.
+    Wants {
+        worker: WorkerKey,
+        least: u32,
+        wanted: u32,
+    },
+    /// The answer to `Resize` and `Rest`: the pool as it is now, or will be after the rest.
+    Resized {
+        worker: WorkerKey,
+        tokens: u32,
+        resting: bool,
+        fault: Option<Fault>,
+    },
     /// Let the model go as soon as nothing runs on it.
     Unload(ModelKey),
     Shutdown,
@@ -142,6 +163,13 @@ pub(crate) enum Action<T> {
         ask: AskId,
     },
     Ping(WorkerKey),
+    /// Have a pool of so many tokens; what it has already: there is no more.
+    Resize {
+        worker: WorkerKey,
+        context_tokens: u32,
+    },
+    /// Give back everything but the weights.
+    Rest(WorkerKey),
     /// Ask it to end.
     Stop(WorkerKey),
     /// End it.
@@ -172,7 +200,9 @@ pub(crate) struct Bounds {
     /// Asks of one app that wait.
     pub(crate) app_queue_max: usize,
     pub(crate) load_timeout_ms: u64,
-    /// 0: never.
+    /// Idle for so long, a model gives back cache and room to compute; 0: never.
+    pub(crate) idle_rest_ms: u64,
+    /// Idle for so long, it is let go; 0: never.
     pub(crate) idle_unload_ms: u64,
     /// Silence with work outstanding before the worker is asked whether it lives.
     pub(crate) ping_after_ms: u64,
@@ -189,6 +219,11 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
+    /// When a model that is idle since then rests.
+    fn rest_at(&self, idle_since: Option<u64>) -> Option<u64> {
+        idle_since.filter(|_| self.idle_rest_ms > 0).map(|since| since + self.idle_rest_ms)
+    }
+
     /// When a model that is idle since then is let go.
     fn unload_at(&self, idle_since: Option<u64>) -> Option<u64> {
         idle_since.filter(|_| self.idle_unload_ms > 0).map(|since| since + self.idle_unload_ms)
@@ -203,6 +238,10 @@ pub(crate) struct Admission<T> {
     asks: BTreeMap<AskId, Live>,
     workers_made: u64,
     closing: bool,
+    /// Bytes for all models together, by the last measurement; `None`: not known.
+    budget: Option<u64>,
+    /// Handed out to models that need memory, so that the first is served first.
+    tickets: u64,
     /// When it was last asked.
     now: u64,
     actions: Vec<Action<T>>,
@@ -234,6 +273,16 @@ struct Model {
     leave: bool,
     /// Start only when this worker, which was let go to make room, is gone.
     after: Option<WorkerKey>,
+    share: Share,
+}
+
+impl Model {
+    /// When it rests or is let go, if nothing happens before.
+    fn idle_end(&self, bounds: &Bounds, idle_since: Option<u64>) -> Option<u64> {
+        let rest_at = bounds.rest_at(idle_since).filter(|_| self.share.rest == Rest::Awake);
+        let unload_at = bounds.unload_at(idle_since).filter(|_| !self.share.is_pinned());
+        rest_at.into_iter().chain(unload_at).min()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -286,6 +335,8 @@ impl<T> Admission<T> {
             asks: BTreeMap::new(),
             workers_made: 0,
             closing: false,
+            budget: None,
+            tickets: 0,
             now: 0,
             actions: Vec::new(),
         }
@@ -298,7 +349,7 @@ impl<T> Admission<T> {
             Event::Submit(entry) => self.submit(now, entry),
             Event::Dropped(ask) => self.abandon(now, ask, Ending::Dropped),
             Event::Loading { worker, percent } => self.loading(worker, percent),
-            Event::Ready { worker, slots, cells } => self.ready(worker, slots, cells),
+            Event::Ready { worker, slots, cells } => self.ready(now, worker, slots, cells),
             Event::Accepted { .. }
             | Event::Parked { .. }
             | Event::Resumed { .. }
@@ -308,6 +359,16 @@ impl<T> Admission<T> {
             Event::Ended { worker, ask, result } => self.ended(now, worker, ask, result),
             Event::Seen(workers) => workers.into_iter().for_each(|worker| self.seen(now, worker)),
             Event::Gone { worker, fault, unheard } => self.gone(now, worker, &fault, &unheard),
+            Event::Know(model, needs) => self.know(model, needs),
+            Event::Pin(model, pinned) => self.pin(model, pinned),
+            Event::Wants { worker, least, wanted } => {
+                self.seen(now, worker);
+                self.wants(worker, least, wanted);
+            }
+            Event::Resized { worker, tokens, resting, fault } => {
+                self.seen(now, worker);
+                self.resized(now, worker, tokens, resting, fault.as_ref());
+            }
             Event::Unload(model) => {
                 if let Some(model) = self.models.get_mut(&model) {
                     model.leave = true;
@@ -331,7 +392,7 @@ impl<T> Admission<T> {
             Phase::Absent => None,
             Phase::Starting { until, .. } | Phase::Ending { until, .. } => Some(until),
             Phase::Ready { watch: Some(Watch::Quiet { ping_at: at } | Watch::Asked { dead_at: at }), .. } => Some(at),
-            Phase::Ready { watch: None, idle_since, .. } => self.bounds.unload_at(idle_since),
+            Phase::Ready { watch: None, idle_since, .. } => model.idle_end(&self.bounds, idle_since),
         });
         let asks = self.asks.values().flat_map(|live| [live.deadline, live.slow_until]).flatten();
         phases.chain(asks).chain(self.next_turns(now)).min()
@@ -356,6 +417,7 @@ impl<T> Admission<T> {
         let deadline = entry.deadline_ms.map(|left| now.saturating_add(left));
         let place = self.models.entry(model).or_default();
         place.leave = false;
+        place.share.note_use(now);
         place.queue.push(now, &entry);
         self.asks.insert(ask, Live { entry, deadline, since: now, slow_until: None, again: false });
     }
@@ -411,11 +473,12 @@ impl<T> Admission<T> {
         self.actions.extend(waiting.into_iter().map(tell));
     }
 
-    fn ready(&mut self, worker: WorkerKey, slots: u32, cells: u32) {
+    fn ready(&mut self, now: u64, worker: WorkerKey, slots: u32, cells: u32) {
         let Some(model) = self.model_of(worker) else { return };
         if matches!(model.phase, Phase::Starting { .. }) {
             let slots = usize::try_from(slots).unwrap_or(usize::MAX).max(1);
             model.phase = Phase::Ready { worker, slots, cells, watch: None, idle_since: None };
+            model.share.note_ready(now);
         }
     }
 
@@ -439,7 +502,10 @@ impl<T> Admission<T> {
 
     /// Lets the model go that has been idle for longest; whoever needs its memory starts after it.
     fn make_room(&mut self, until: u64) -> Option<WorkerKey> {
-        let idle = self.models.values_mut().filter(|model| model.running.is_empty() && model.queue.is_empty());
+        let idle = self
+            .models
+            .values_mut()
+            .filter(|model| model.running.is_empty() && model.queue.is_empty() && !model.share.is_pinned());
         let by_age = idle.filter_map(|model| match model.phase {
             Phase::Ready { worker, idle_since: Some(since), .. } => Some((since, worker, model)),
             _ => None,
@@ -479,6 +545,7 @@ impl<T> Admission<T> {
         };
         let Some(model) = self.models.get_mut(&key) else { return };
         let before = std::mem::take(&mut model.phase);
+        model.share.clear();
         model.claim = None;
         let mut lost: Vec<AskId> = std::mem::take(&mut model.running).into_keys().collect();
         if matches!(before, Phase::Ready { .. }) {
@@ -582,6 +649,7 @@ impl<T> Admission<T> {
                 if *killed {
                     // The system keeps what it can't end; the model must not wait for it for ever.
                     model.phase = Phase::Absent;
+                    model.share.clear();
                 } else {
                     (*killed, *until) = (true, now + stop_ms);
                     let worker = *worker;
@@ -611,12 +679,17 @@ impl<T> Admission<T> {
                 Watch::Quiet { .. } | Watch::Asked { .. } => {}
             },
             Phase::Ready { worker, watch: None, idle_since, .. }
-                if bounds.unload_at(*idle_since).is_some_and(|at| at <= now) =>
+                if !model.share.is_pinned() && bounds.unload_at(*idle_since).is_some_and(|at| at <= now) =>
             {
                 let worker = *worker;
                 model.phase = Phase::Ending { worker, until: now + stop_ms, killed: false };
                 model.leave = false;
                 self.actions.push(Action::Stop(worker));
+            }
+            Phase::Ready { watch: None, idle_since, .. }
+                if model.share.rest == Rest::Awake && bounds.rest_at(*idle_since).is_some_and(|at| at <= now) =>
+            {
+                self.lie_down(key);
             }
             Phase::Absent | Phase::Starting { .. } | Phase::Ready { .. } | Phase::Ending { .. } => {}
         }
@@ -626,11 +699,18 @@ impl<T> Admission<T> {
     fn settle(&mut self, now: u64) {
         self.now = now;
         let bounds = self.bounds;
+        self.share_memory(now);
         let alive: BTreeSet<WorkerKey> = self.models.values().filter_map(|model| model.phase.worker()).collect();
         for (key, model) in &mut self.models {
             let waits = model.after.is_some_and(|worker| alive.contains(&worker));
-            if matches!(model.phase, Phase::Absent) && !model.queue.is_empty() && !self.closing && !waits {
+            if matches!(model.phase, Phase::Absent)
+                && !model.queue.is_empty()
+                && !self.closing
+                && !waits
+                && model.share.go
+            {
                 model.after = None;
+                model.share.note_start(now);
                 self.workers_made += 1;
                 let worker = WorkerKey(self.workers_made);
                 model.phase = Phase::Starting { worker, until: now + bounds.load_timeout_ms, percent: 0 };
@@ -644,9 +724,16 @@ impl<T> Admission<T> {
             let Phase::Ready { worker, .. } = model.phase else { continue };
             let busy = model.running.values().any(Run::is_busy);
             let idle = model.running.is_empty() && model.queue.is_empty();
+            model.share.served |= busy;
             let Phase::Ready { watch, idle_since, .. } = &mut model.phase else { continue };
             if busy {
                 *idle_since = None;
+                watch.get_or_insert(Watch::Quiet { ping_at: now + bounds.ping_after_ms });
+                continue;
+            }
+            // One that was told to rest or to wake has something to do, too.
+            if model.share.is_moving() {
+                idle_since.get_or_insert(now);
                 watch.get_or_insert(Watch::Quiet { ping_at: now + bounds.ping_after_ms });
                 continue;
             }

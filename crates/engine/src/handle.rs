@@ -1,11 +1,14 @@
 //! The engine as its callers hold it: a handle that sends bounded messages to the thread that owns all.
 
+use crate::admit::ModelKey;
 use crate::answer::{Answer, Item, Promise, Reader, Sink, wait_for};
 use crate::backend::{BackendChoice, Backends};
 use crate::compacting::Compacting;
+use crate::plan::{Plan, Wish};
+use crate::residency::{self, Holding};
 use crate::supervise::{self, Job, Message, Submission};
 use crate::{locked, machine};
-use base::{AppId, Ask, AskId, Code, Fault, Modality, ModelFacts, ModelName, Overflow, Priority};
+use base::{AppId, Ask, AskId, Bytes, Code, Fault, Modality, ModelFacts, ModelName, Overflow, Priority};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -31,6 +34,10 @@ pub struct EngineConfig {
     pub sequences_max: u32,
     /// How contexts are kept while text is generated.
     pub kv_cache: KvCache,
+    /// Bytes for all models together; `None`: what this machine can give.
+    pub memory_max: Option<Bytes>,
+    /// A model unused for so long gives back cache and room to compute; 0: never.
+    pub idle_rest_ms: u64,
     /// A model unused for so long is let go; 0: never.
     pub idle_unload_ms: u64,
     pub load_timeout_ms: u64,
@@ -83,6 +90,8 @@ pub struct ModelSource {
     /// The files of a split model in order; one for most.
     pub parts: Vec<PathBuf>,
     pub facts: Arc<ModelFacts>,
+    /// Kept in memory once it is there.
+    pub pinned: bool,
     /// What an ask wants the model changed by.
     pub adapters: Vec<AdapterSource>,
 }
@@ -108,10 +117,17 @@ pub struct Loaded {
     pub placement: String,
     pub features: Vec<String>,
     pub threads: u32,
+    /// The largest window that an ask could have now.
     pub context_tokens: u32,
+    pub context_trained: u32,
     pub sequences_max: u32,
     /// How its context is kept.
     pub kv_cache: KvCache,
+    pub pinned: bool,
+    /// What the worker has, and the bytes of it by its own account.
+    pub room: wire::Room,
+    /// What it is counted with in the budget.
+    pub held_bytes: u64,
     pub running: u32,
     pub queued: u32,
     /// Made to wait after they had begun, for others or for their readers.
@@ -127,14 +143,16 @@ pub struct Loaded {
 /// Runs models. Cheap to clone; when the last clone goes, the workers end.
 #[derive(Debug, Clone)]
 pub struct Engine {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    door: Arc<Door>,
+pub(crate) struct Shared {
+    pub(crate) door: Arc<Door>,
     backends: Arc<Backends>,
     program: PathBuf,
+    pub(crate) wish: Wish,
+    pub(crate) memory_max: Option<Bytes>,
     stop_ms: u64,
 }
 
@@ -148,7 +166,7 @@ pub(crate) struct Door {
     paces: Mutex<Vec<AskId>>,
     closing: AtomicBool,
     next_id: AtomicU64,
-    loaded: Mutex<Vec<Row>>,
+    pub(crate) loaded: Mutex<Vec<Row>>,
     ended: Mutex<bool>,
     ended_now: Condvar,
 }
@@ -158,6 +176,8 @@ pub(crate) struct Door {
 pub(crate) struct Row {
     pub(crate) loaded: Loaded,
     pub(crate) idle_since: Option<Instant>,
+    pub(crate) plan: Plan,
+    pub(crate) holding: Holding<ModelKey>,
 }
 
 /// LIMIT: news and asks that the owner thread has not looked at yet. Senders but readers never block.
@@ -287,8 +307,11 @@ impl Engine {
             Duration::from_millis(tuning.self_test_ms),
         ));
         let program = config.program.clone();
+        let memory_max = config.memory_max;
+        let EngineConfig { context_tokens, sequences_max, kv_cache, .. } = config;
+        let wish = Wish { context_tokens, sequences_max, kv_cache, adapter_bytes: 0 };
         supervise::start(config, tuning, Arc::clone(&door), Arc::clone(&backends), messages)?;
-        Ok(Self { shared: Arc::new(Shared { door, backends, program, stop_ms: tuning.stop_ms }) })
+        Ok(Self { shared: Arc::new(Shared { door, backends, program, wish, memory_max, stop_ms: tuning.stop_ms }) })
     }
 
     /// Asks a chat model. Returns at once: waiting and loading come as progress, faults in the stream.
@@ -332,9 +355,12 @@ impl Engine {
     /// Models in memory now.
     pub fn loaded(&self) -> Vec<Loaded> {
         let rows = locked(&self.shared.door.loaded).clone();
+        let budget = self.budget(&rows);
+        let holdings: Vec<Holding<ModelKey>> = rows.iter().map(|row| row.holding).collect();
         let fresh = |row: Row| {
             let idle = row.idle_since.map_or(0, |since| since.elapsed().as_millis());
             let mut loaded = row.loaded;
+            loaded.context_tokens = residency::largest(budget, &holdings, row.holding.key, &row.plan);
             loaded.idle_ms = u64::try_from(idle).unwrap_or(u64::MAX);
             loaded.resident_bytes = machine::resident(loaded.pid).unwrap_or(loaded.resident_bytes);
             loaded
@@ -357,6 +383,12 @@ impl Engine {
     /// [`Code::ConfinementFailed`] when it doesn't start.
     pub fn template_protection(&self) -> Result<jail::Protection, Fault> {
         crate::render::protection(&self.shared.program)
+    }
+
+    /// Keeps a model in memory once it is there, or no longer.
+    pub fn pin(&self, name: &str, pinned: bool) {
+        // A full inbox means asks without end, and each brings the mark along.
+        let _ = self.shared.door.inbox.try_send(Message::Pin(name.to_owned(), pinned));
     }
 
     /// Lets a model go as soon as nothing runs on it.

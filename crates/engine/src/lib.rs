@@ -2,7 +2,7 @@
 //!
 //! Start with [`Engine`]. What is decided without touching anything lies in `admit` (which ask runs
 //! when, which worker lives), [`template`] (messages to prompt), [`compact`] (what a conversation that is
-//! too long goes without), [`plan`] (window and memory), [`offload`] (what goes to a GPU) and
+//! too long goes without), `plan` and `residency` (windows and memory), [`offload`] (what goes to a GPU) and
 //! [`backend`] (which backend to trust); `supervise` carries it out, one thread owning all state and
 //! two per worker moving frames. A token's way is: worker, its reader thread, the ask's [`Answer`].
 
@@ -12,7 +12,7 @@ pub mod compact;
 pub mod machine;
 pub mod offload;
 mod park;
-pub mod plan;
+mod plan;
 pub mod template;
 
 mod adapters;
@@ -20,16 +20,19 @@ mod answer;
 mod compacting;
 mod handle;
 mod render;
+mod residency;
 mod supervise;
 mod vectors;
+mod window;
 
 pub use answer::Answer;
 pub use backend::{BackendChoice, Tried, Verdict};
 pub use handle::{AdapterSource, Engine, EngineConfig, Loaded, ModelSource, Tuning};
 pub use render::run_renderer;
 pub use vectors::{EmbedOptions, Embedded, Ranked};
+pub use window::{MemoryShare, Window};
 pub use wire::WirePooling as Pooling;
-pub use wire::{Attempt, KvCache};
+pub use wire::{Attempt, KvCache, Room};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -73,6 +73,12 @@ pub(crate) fn resident(pid: u32) -> Option<u64> {
     kib_line(&text, "VmRSS:").map(|kib| kib * 1024)
 }
 
+/// Of that what isn't a file's pages: the system can't take it back by dropping it.
+pub(crate) fn anonymous(pid: u32) -> Option<u64> {
+    let text = read(Path::new(&format!("/proc/{pid}/status")))?;
+    kib_line(&text, "RssAnon:").map(|kib| kib * 1024)
+}
+
 fn read(path: &Path) -> Option<String> {
     std::fs::read_to_string(path).ok()
 }
@@ -353,7 +359,11 @@ mod tests {
         };
         let free = all("max\n", "5\n", "");
         assert_eq!((free.available, free.bound_by_group), (Bytes(8_000_000 * 1024), false));
-        let tight = all("4000000000\n", "1500000000\n", "anon 1\ninactive_file 500000000\n");
+        let tight = all(
+            "4000000000\n",
+            "1500000000\n",
+            "anon 1\ninactive_file 300000000\nactive_file 200000000\ninactive_anon 9\n",
+        );
         assert_eq!((tight.available, tight.bound_by_group), (Bytes(3_000_000_000), true));
         let over = all("1000\n", "5000\n", "");
         assert_eq!(over.available, Bytes(0));

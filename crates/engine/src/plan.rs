@@ -1,133 +1,178 @@
-//! How much of the machine a model gets: window, sequences, and the memory that this takes. Pure.
+//! How much of the machine a model gets: pool, window, sequences, and the memory that this takes. Pure.
 
 use crate::machine::Memory;
+use crate::residency::Cost;
 use base::{Bytes, Code, Fault, Modality, ModelFacts};
-use wire::KvCache;
+use wire::{KvCache, Room};
 
 /// What one load asks of a worker, and what it is expected to cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Plan {
-    /// The whole pool: one ask may use all of it.
-    pub context_tokens: u32,
-    pub sequences_max: u32,
-    pub batch_tokens: u32,
-    /// Weights, keys and values, and room to compute.
-    pub need: Bytes,
+pub(crate) struct Plan {
+    /// The pool to begin with.
+    pub(crate) first_tokens: u32,
+    /// The least to begin with: with less a model is of little use.
+    pub(crate) least_tokens: u32,
+    /// What the pool may grow to, memory permitting: the window of one ask.
+    pub(crate) limit_tokens: u32,
+    pub(crate) sequences_max: u32,
+    pub(crate) batch_tokens: u32,
+    /// Adapters, which are read into memory whole.
+    pub(crate) adapter_bytes: u64,
+    pub(crate) cost: Cost,
 }
 
 /// What the person, or the configuration, wants.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Wish {
-    /// `None`: what the model and the memory allow, up to [`CONTEXT_DEFAULT_MAX`].
-    pub context_tokens: Option<u32>,
-    pub sequences_max: u32,
-    pub kv_cache: KvCache,
+pub(crate) struct Wish {
+    /// The largest window; `None`: what the model was trained for.
+    pub(crate) context_tokens: Option<u32>,
+    pub(crate) sequences_max: u32,
+    pub(crate) kv_cache: KvCache,
+    pub(crate) adapter_bytes: u64,
 }
 
-/// The window that is taken when nobody asks for one; a larger one costs memory that most asks never use.
-pub const CONTEXT_DEFAULT_MAX: u32 = 8192;
+/// A pool begins with no more than this; most asks never need more, and all of a pool is resident.
+const FIRST_TOKENS: u32 = 8192;
 /// Below this a window is of little use: sooner say that memory is short.
-const CONTEXT_MIN: u32 = 2048;
+const LEAST_TOKENS: u32 = 2048;
 /// Tokens worked through in one step.
 const BATCH_TOKENS: u32 = 512;
-/// A worker that has loaded nothing: program, libraries, thread stacks.
-const WORKER_BYTES: u64 = 64 << 20;
+/// A worker without a model: program, libraries, thread stacks.
+const PROGRAM_BYTES: u64 = 10 << 20;
+/// Tables of the vocabulary and its merges, for each token.
+const VOCABULARY_BYTES: u64 = 272;
+/// Each row of a step is masked against each cell of the pool.
+const MASK_BYTES: u64 = 2;
+/// LIMIT: left to the rest of the system, and to what this account doesn't know of.
+const MARGIN_BYTES: u64 = 192 << 20;
 
-/// Chooses the window and checks that the model fits what is available (`None`: not known).
-///
-/// # Errors
-/// [`Code::MemoryShort`] with what is needed and what there is.
-pub fn fit(name: &str, facts: &ModelFacts, wish: Wish, memory: Option<Memory>) -> Result<Plan, Fault> {
-    let of = |context_tokens: u32| Plan {
-        context_tokens,
-        sequences_max: wish.sequences_max.max(1),
-        batch_tokens: batch_tokens(facts),
-        need: need(facts, context_tokens, wish.sequences_max.max(1), wish.kv_cache),
-    };
-    let largest = match wish.context_tokens {
-        Some(wanted) => wanted.min(known_max(facts)).max(1),
-        None => CONTEXT_DEFAULT_MAX.min(known_max(facts)),
-    };
-    let Some(memory) = memory else { return Ok(of(largest)) };
-    let available = memory.available;
-    let full = of(largest);
-    if full.need <= available {
-        return Ok(full);
+/// Sizes and cost of a model, as far as its header tells.
+pub(crate) fn plan(facts: &ModelFacts, wish: Wish) -> Plan {
+    let trained = known_max(facts);
+    let limit_tokens = wish.context_tokens.unwrap_or(trained).min(trained).max(1);
+    let first_tokens = FIRST_TOKENS.min(limit_tokens);
+    let sequences_max = wish.sequences_max.max(1);
+    let batch_tokens = batch_tokens(facts);
+    Plan {
+        first_tokens,
+        least_tokens: LEAST_TOKENS.min(first_tokens),
+        limit_tokens,
+        sequences_max,
+        batch_tokens,
+        adapter_bytes: wish.adapter_bytes,
+        cost: Cost {
+            weights: facts
+                .weights_bytes
+                .saturating_add(facts.copied_bytes)
+                .saturating_add(wish.adapter_bytes)
+                .saturating_add(overhead(facts)),
+            compute: compute_bytes(facts, batch_tokens, sequences_max),
+            per_token: per_token(facts, batch_tokens, wish.kv_cache),
+        },
     }
-    // A window that was asked for is given whole or not at all.
-    let least = if wish.context_tokens.is_some() { largest } else { CONTEXT_MIN.min(largest) };
-    let smallest = of(least);
-    if smallest.need > available {
-        return Err(short(name, facts, smallest, memory));
-    }
-    let per_token = kv_bytes_per_token(facts).max(1);
-    let spare = (available.0 - smallest.need.0) / per_token;
-    let context_tokens = least.saturating_add(u32::try_from(spare).unwrap_or(u32::MAX)).min(largest);
-    // Whole blocks of 256 tokens, as the cache is laid out; never below what was found to fit.
-    Ok(of((context_tokens / 256 * 256).max(least)))
 }
 
-fn short(name: &str, facts: &ModelFacts, plan: Plan, memory: Memory) -> Fault {
-    let whose = if memory.bound_by_group { "its control group" } else { "this machine" };
-    let Plan { context_tokens, need, .. } = plan;
-    let weights = Bytes(facts.weights_bytes);
-    let rest = Bytes(need.0.saturating_sub(facts.weights_bytes));
+/// The same with what the worker has said of itself, which is exact.
+pub(crate) fn measured(plan: &Plan, facts: &ModelFacts, room: &Room) -> Plan {
+    if room.buffers_bytes() == 0 || room.resting {
+        return *plan;
+    }
+    let tokens = u64::from(room.context_tokens.max(1));
+    let mask = if facts.modality == Modality::Chat { MASK_BYTES * u64::from(plan.batch_tokens) } else { 0 };
+    // From the header again, not from `plan`, which may hold an earlier measurement.
+    let adapters = plan.adapter_bytes;
+    let weights =
+        overhead(facts).saturating_add(adapters).saturating_add(room.mapped_bytes).saturating_add(room.copied_bytes);
+    let least = compute_bytes(facts, plan.batch_tokens, plan.sequences_max) / 2;
+    let cost = Cost {
+        weights,
+        compute: room.compute_bytes.saturating_sub(mask * tokens).max(least),
+        per_token: room.cache_bytes.div_ceil(tokens).saturating_add(mask),
+    };
+    // An embedder computes in more than llama.cpp's account holds: what was planned stands.
+    let cost = if facts.modality == Modality::Chat { cost } else { Cost { weights, ..plan.cost } };
+    Plan { cost, ..*plan }
+}
+
+/// Bytes for all models together: what is free, and what they hold of it now, up to a bound of the person's.
+/// The page cache counts as free, so `held` is only what a worker has beside its mapped file.
+pub(crate) fn budget(memory: Option<Memory>, held: u64, bound: Option<Bytes>) -> Option<u64> {
+    let there = memory.map(|memory| memory.available.0.saturating_add(held).saturating_sub(MARGIN_BYTES));
+    match (there, bound) {
+        (Some(there), Some(bound)) => Some(there.min(bound.0)),
+        (there, bound) => there.or(bound.map(|bound| bound.0)),
+    }
+}
+
+/// The fault of a model that finds no room. `pool`: the least that it could do with.
+pub(crate) fn short(name: &str, cost: Cost, pool: u32, available: Bytes) -> Fault {
+    let (need, weights) = (Bytes(cost.of(pool)), Bytes(cost.weights));
+    let rest = Bytes(need.0.saturating_sub(weights.0));
     Fault::new(
         Code::MemoryShort,
         format!(
-            "`{name}` needs {need} (weights {weights}, window of {context_tokens} tokens and room to compute {rest}); \
-             {whose} can give {}",
-            memory.available
+            "`{name}` needs {need} (weights {weights}, window of {pool} tokens and room to compute {rest}); \
+             {available} can be had for it"
         ),
     )
     .hint("take a smaller quantization of it, a smaller model, or a smaller window with FREEHOLD_CONTEXT")
-    .hint("close programs that hold much memory, then ask again")
+    .hint("close programs that hold much memory, then ask again; `freehold status` shows what models hold")
+}
+
+/// Beside the weights: the worker itself, and its vocabulary.
+fn overhead(facts: &ModelFacts) -> u64 {
+    PROGRAM_BYTES.saturating_add(VOCABULARY_BYTES.saturating_mul(u64::from(facts.vocab_tokens)))
 }
 
 fn known_max(facts: &ModelFacts) -> u32 {
     // A header may say nothing; then the least useful window is the honest guess.
-    if facts.context_max == 0 { CONTEXT_MIN } else { facts.context_max }
+    if facts.context_max == 0 { LEAST_TOKENS } else { facts.context_max }
 }
 
 fn batch_tokens(facts: &ModelFacts) -> u32 {
     match facts.modality {
         Modality::Chat => BATCH_TOKENS,
         // An encoder sees a text in one step or not at all.
-        Modality::Embed | Modality::Rerank | Modality::Adapter => {
-            BATCH_TOKENS.max(known_max(facts).min(CONTEXT_DEFAULT_MAX))
-        }
+        Modality::Embed | Modality::Rerank | Modality::Adapter => BATCH_TOKENS.max(known_max(facts).min(FIRST_TOKENS)),
     }
+}
+
+fn per_token(facts: &ModelFacts, batch_tokens: u32, kv_cache: KvCache) -> u64 {
+    match facts.modality {
+        Modality::Chat => {
+            packed(kv_bytes_per_token(facts), kv_cache).saturating_add(MASK_BYTES * u64::from(batch_tokens))
+        }
+        // Vectors are made without a cache.
+        Modality::Embed | Modality::Rerank | Modality::Adapter => 0,
+    }
+}
+
+/// What 16-bit keys and values take when they are kept in a packed type.
+fn packed(bytes: u64, kv_cache: KvCache) -> u64 {
+    bytes.div_ceil(KvCache::F16.block_bytes()).saturating_mul(kv_cache.block_bytes())
 }
 
 fn kv_bytes_per_token(facts: &ModelFacts) -> u64 {
     if facts.kv_bytes_per_token > 0 {
         return facts.kv_bytes_per_token;
     }
+    // Without head counts in the header: as if no head were shared, which is the most it can be.
+    u64::from(facts.layers).saturating_mul(u64::from(facts.embedding_length)).saturating_mul(4)
+}
+
+/// A step's widest moments: five rows as wide as the model and three as wide as its feed-forward part, of 32
+/// bits, for each token; and rows of scores, one for each sequence.
+fn compute_bytes(facts: &ModelFacts, batch_tokens: u32, sequences_max: u32) -> u64 {
+    let width = u64::from(facts.embedding_length);
+    // Where the header doesn't say: wider than most.
+    let forward = if facts.forward_length == 0 { width.saturating_mul(4) } else { u64::from(facts.forward_length) };
+    let row = width.saturating_mul(5).saturating_add(forward.saturating_mul(3)).saturating_mul(4);
+    let activations = row.saturating_mul(u64::from(batch_tokens));
     match facts.modality {
-        // Without head counts in the header: as if no head were shared, which is the most it can be.
-        Modality::Chat => u64::from(facts.layers).saturating_mul(u64::from(facts.embedding_length)).saturating_mul(4),
-        Modality::Embed | Modality::Rerank | Modality::Adapter => 0,
+        Modality::Chat => activations.saturating_add(u64::from(sequences_max) * 4 * u64::from(facts.vocab_tokens)),
+        // Rows of several layers live side by side where every token looks at every other.
+        Modality::Embed | Modality::Rerank | Modality::Adapter => activations.saturating_mul(4),
     }
-}
-
-/// What 16-bit keys and values take when they are kept in a packed type; vectors are always made with 16 bits.
-fn packed(bytes: u64, facts: &ModelFacts, kv_cache: KvCache) -> u64 {
-    let kv_cache = if facts.modality == Modality::Chat { kv_cache } else { KvCache::F16 };
-    bytes.div_ceil(KvCache::F16.block_bytes()).saturating_mul(kv_cache.block_bytes())
-}
-
-fn need(facts: &ModelFacts, context_tokens: u32, sequences_max: u32, kv_cache: KvCache) -> Bytes {
-    let (batch, sequences) = (u64::from(batch_tokens(facts)), u64::from(sequences_max));
-    // A step's activations, a few of them at a time and the feed-forward ones the widest; and one row of
-    // logits for each sequence.
-    let activations = batch * 4 * 16 * u64::from(facts.embedding_length);
-    let logits = match facts.modality {
-        Modality::Chat => sequences * 4 * u64::from(facts.vocab_tokens),
-        Modality::Embed | Modality::Rerank | Modality::Adapter => 0,
-    };
-    let kv = packed(kv_bytes_per_token(facts), facts, kv_cache).saturating_mul(u64::from(context_tokens));
-    let compute = activations.saturating_add(logits).saturating_add(WORKER_BYTES);
-    Bytes(facts.weights_bytes.saturating_add(kv).saturating_add(compute))
 }
 
 #[cfg(test)]
@@ -142,6 +187,7 @@ mod tests {
         ModelFacts {
             layers: 32,
             embedding_length: 4096,
+            forward_length: 14_336,
             context_max: 131_072,
             kv_bytes_per_token: 32 * 8 * 128 * 2 * 2,
             weights_bytes: 5 * GIB,
@@ -150,67 +196,110 @@ mod tests {
         }
     }
 
-    fn memory(available: u64) -> Option<Memory> {
-        Some(Memory { total: Bytes(64 * GIB), available: Bytes(available), bound_by_group: false })
-    }
-
-    fn window(wanted: Option<u32>, available: Option<Memory>) -> Result<u32, Fault> {
-        let wish = Wish { context_tokens: wanted, sequences_max: 4, ..Wish::default() };
-        fit("m", &facts(), wish, available).map(|plan| plan.context_tokens)
+    fn sizes(wanted: Option<u32>, trained: u32) -> (u32, u32, u32) {
+        let facts = ModelFacts { context_max: trained, ..facts() };
+        let plan = plan(&facts, Wish { context_tokens: wanted, sequences_max: 4, ..Wish::default() });
+        (plan.least_tokens, plan.first_tokens, plan.limit_tokens)
     }
 
     #[test]
-    fn the_window_is_what_model_memory_and_wish_allow() {
-        assert_eq!(window(None, None), Ok(8192));
-        assert_eq!(window(None, memory(32 * GIB)), Ok(8192));
-        assert_eq!(window(Some(32_768), memory(32 * GIB)), Ok(32_768));
-        assert_eq!(window(Some(1_000_000), memory(64 * GIB)), Ok(131_072));
-        let tight = window(None, memory(6 * GIB)).expect("a smaller window fits");
-        assert!((2048..8192).contains(&tight) && tight.is_multiple_of(256), "{tight}");
-        let plan = fit("m", &facts(), Wish::default(), memory(6 * GIB)).expect("fits");
-        assert!(plan.need <= Bytes(6 * GIB), "{plan:?}");
-        assert_eq!(plan.sequences_max, 1);
+    fn a_pool_begins_small_and_may_grow_to_what_was_trained_or_wished() {
+        assert_eq!(sizes(None, 131_072), (2048, 8192, 131_072));
+        assert_eq!(sizes(Some(32_768), 131_072), (2048, 8192, 32_768));
+        assert_eq!(sizes(Some(1_000_000), 131_072), (2048, 8192, 131_072));
+        assert_eq!(sizes(Some(1024), 131_072), (1024, 1024, 1024));
+        assert_eq!(sizes(None, 4096), (2048, 4096, 4096));
+        assert_eq!(sizes(None, 0), (2048, 2048, 2048));
+    }
+
+    /// Peaks of the starter model's worker (`VmHWM` after reading a prompt that fills the step).
+    #[test]
+    fn the_prediction_is_near_the_measured_peak() {
+        let facts = ModelFacts {
+            layers: 30,
+            embedding_length: 576,
+            forward_length: 1536,
+            context_max: 8192,
+            kv_bytes_per_token: 23_040,
+            weights_bytes: 96_573_849,
+            vocab_tokens: 49_152,
+            ..facts()
+        };
+        let cost = plan(&facts, Wish { sequences_max: 4, ..Wish::default() }).cost;
+        for (tokens, peak_kib) in [(1024, 155_824), (2048, 179_036), (8192, 317_380), (32_768, 871_496)] {
+            let peak = peak_kib * 1024;
+            let off = cost.of(tokens).abs_diff(peak) * 100 / peak;
+            assert!(off < 5, "{tokens}: {} for {peak}, {off} %", cost.of(tokens));
+        }
+    }
+
+    #[test]
+    fn what_the_worker_says_takes_the_place_of_what_was_thought() {
+        let facts = facts();
+        let before = plan(&facts, Wish { sequences_max: 4, ..Wish::default() });
+        let room = Room {
+            context_tokens: 8192,
+            mapped_bytes: 5 * GIB,
+            copied_bytes: GIB,
+            // A quarter of what a header without windows promises.
+            cache_bytes: 8192 * 32_768,
+            compute_bytes: before.cost.compute + 8192 * 1024,
+            ..Room::default()
+        };
+        let after = measured(&before, &facts, &room);
+        assert_eq!(after.cost.weights, before.cost.weights + GIB);
+        assert_eq!((after.cost.compute, after.cost.per_token), (before.cost.compute, 32_768 + 1024));
+        assert_eq!(measured(&after, &facts, &room), after, "a second word changes nothing");
+        assert_eq!(measured(&after, &facts, &Room { resting: true, ..room }), after);
+    }
+
+    #[test]
+    fn a_budget_is_what_is_free_and_what_models_hold_up_to_a_bound() {
+        let memory =
+            |available| Some(Memory { total: Bytes(64 * GIB), available: Bytes(available), bound_by_group: false });
+        assert_eq!(budget(memory(10 * GIB), GIB, None), Some(11 * GIB - MARGIN_BYTES));
+        assert_eq!(budget(memory(10 * GIB), 0, Some(Bytes(GIB))), Some(GIB));
+        assert_eq!(budget(memory(1), 0, Some(Bytes(GIB))), Some(0));
+        assert_eq!((budget(None, 0, None), budget(None, 0, Some(Bytes(7)))), (None, Some(7)));
     }
 
     #[test]
     fn a_model_that_does_not_fit_is_refused_with_both_numbers() {
-        let fault = window(None, memory(3 * GIB)).expect_err("5 GiB of weights in 3");
+        let cost = plan(&facts(), Wish::default()).cost;
+        let fault = short("m", cost, 2048, Bytes(3 * GIB));
         assert_eq!(fault.code, Code::MemoryShort);
-        assert!(fault.message.contains("5.4 GiB") && fault.message.contains("can give 3.0 GiB"), "{fault}");
+        assert!(fault.message.contains("5.4 GiB") && fault.message.contains("3.0 GiB can be had"), "{fault}");
         assert!(!fault.hints.is_empty());
-        // A window that was asked for isn't cut down in silence.
-        let fault = window(Some(100_000), memory(8 * GIB)).expect_err("12 GiB of cache");
-        assert!(fault.message.contains("100000 tokens"), "{fault}");
     }
 
     #[test]
-    fn a_packed_cache_is_counted_with_its_own_bytes() {
-        let need = |kv_cache, facts: &ModelFacts| {
-            let wish = Wish { context_tokens: Some(65_536), sequences_max: 4, kv_cache };
-            fit("m", facts, wish, None).expect("memory isn't known").need.0
+    fn packed_caches_and_adapters_are_counted_with_their_own_bytes() {
+        let cost = |kv_cache, adapter_bytes, facts: &ModelFacts| {
+            plan(facts, Wish { context_tokens: None, sequences_max: 4, kv_cache, adapter_bytes }).cost
         };
-        let cache = facts().kv_bytes_per_token * 65_536;
-        let whole = need(KvCache::F16, &facts());
-        assert_eq!(whole - need(KvCache::Q8_0, &facts()), cache - cache / 64 * 34);
-        assert_eq!(whole - need(KvCache::Q4_0, &facts()), cache - cache / 64 * 18);
-        // What doesn't fit with 16 bits may fit with fewer.
-        let tight = Wish { context_tokens: Some(65_536), sequences_max: 4, kv_cache: KvCache::F16 };
-        assert!(fit("m", &facts(), tight, memory(11 * GIB)).is_err());
-        assert!(fit("m", &facts(), Wish { kv_cache: KvCache::Q8_0, ..tight }, memory(11 * GIB)).is_ok());
+        let (tokens, chat) = (65_536, facts());
+        let cache = chat.kv_bytes_per_token * u64::from(tokens);
+        let whole = cost(KvCache::F16, 0, &chat).of(tokens);
+        assert_eq!(whole - cost(KvCache::Q8_0, 0, &chat).of(tokens), cache - cache / 64 * 34);
+        assert_eq!(whole - cost(KvCache::Q4_0, 0, &chat).of(tokens), cache - cache / 64 * 18);
+        assert_eq!(cost(KvCache::F16, 77, &chat).of(tokens), whole + 77);
         let embedder = ModelFacts { modality: Modality::Embed, ..facts() };
-        assert_eq!(need(KvCache::Q4_0, &embedder), need(KvCache::F16, &embedder));
+        assert_eq!(cost(KvCache::Q4_0, 0, &embedder), cost(KvCache::F16, 0, &embedder));
+        let plan = plan(&chat, Wish { sequences_max: 4, adapter_bytes: 77, ..Wish::default() });
+        let room = Room { context_tokens: 8192, mapped_bytes: 5 * GIB, cache_bytes: 1, ..Room::default() };
+        assert_eq!(measured(&plan, &chat, &room).cost.weights, plan.cost.weights, "adapters stay counted");
     }
 
     #[test]
-    fn absurd_headers_neither_overflow_nor_pass() {
+    fn absurd_headers_do_not_overflow() {
         let absurd = ModelFacts {
             layers: u32::MAX,
             embedding_length: u32::MAX,
+            forward_length: u32::MAX,
             kv_bytes_per_token: 0,
             weights_bytes: u64::MAX,
             ..facts()
         };
-        let fault = fit("m", &absurd, Wish::default(), memory(64 * GIB)).expect_err("nothing holds that");
-        assert_eq!(fault.code, Code::MemoryShort);
+        assert_eq!(plan(&absurd, Wish::default()).cost.of(8192), u64::MAX);
     }
 }

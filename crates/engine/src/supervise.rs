@@ -8,21 +8,23 @@ mod life;
 mod share;
 
 use crate::adapters;
-use crate::admit::{Action, Admission, Bounds, Counts, Ending, Entry, Event, ModelKey, Need, Size, WorkerKey};
+use crate::admit::{Action, Admission, Bounds, Counts, Ending, Entry, Event, ModelKey, Need, Needs, Size, WorkerKey};
 use crate::answer::{Item, Promise};
 use crate::backend::Backends;
 use crate::handle::{Door, EngineConfig, Loaded, ModelSource, Row, Tuning};
-use crate::locked;
+use crate::plan::{self, Plan, Wish};
 use crate::vectors::Embedded;
+use crate::{locked, machine, residency};
 use base::answer::Progress;
 use base::{AppId, AskId, Code, Delta, Fault, Finish, Message as Turn, Modality, ModelName, Priority, Sampling, Usage};
 use life::{Life, Order, Process, Task};
+use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
-use wire::{Attempt, EmbedHow, KvCache, Ready, Spent};
+use wire::{Attempt, EmbedHow, KvCache, Ready, Room, Spent};
 
 /// What reaches the owner thread.
 #[derive(Debug)]
@@ -31,6 +33,7 @@ pub(crate) enum Message {
     /// Look at the lists that can't get lost.
     Nudge,
     Unload(String),
+    Pin(String, bool),
     News(WorkerKey, News),
 }
 
@@ -40,10 +43,33 @@ pub(crate) enum News {
     Loading(u8),
     Ready(Box<Ready>),
     LoadFailed(Fault),
-    Accepted { ask: AskId, prompt_tokens: u32, tokens_max: u32 },
-    Parked { ask: AskId, held: bool, tokens: u32, saved: bool },
-    Resumed { ask: AskId },
-    Ended { ask: AskId, result: Result<Finished, Fault> },
+    /// A job needs a larger pool.
+    Wants {
+        least: u32,
+        wanted: u32,
+    },
+    Resized {
+        room: Room,
+        fault: Option<Fault>,
+    },
+    Accepted {
+        ask: AskId,
+        prompt_tokens: u32,
+        tokens_max: u32,
+    },
+    Parked {
+        ask: AskId,
+        held: bool,
+        tokens: u32,
+        saved: bool,
+    },
+    Resumed {
+        ask: AskId,
+    },
+    Ended {
+        ask: AskId,
+        result: Result<Finished, Fault>,
+    },
     Gone(Fault),
 }
 
@@ -114,6 +140,9 @@ const ORDERS_MAX: usize = 512;
 /// when it ends one. All others wait here, where the interactive ones come first and apps take turns.
 const EMBED_SLOTS: u32 = 2;
 
+/// A window that is told to a caller may be worked out with memory as it was so long ago.
+const MEASURED_FOR: Duration = Duration::from_secs(1);
+
 pub(crate) fn start(
     config: EngineConfig,
     tuning: Tuning,
@@ -125,6 +154,7 @@ pub(crate) fn start(
         queue_max: tuning.queue_max,
         app_queue_max: tuning.app_queue_max,
         load_timeout_ms: config.load_timeout_ms,
+        idle_rest_ms: config.idle_rest_ms,
         idle_unload_ms: config.idle_unload_ms,
         ping_after_ms: tuning.ping_after_ms,
         hang_ms: tuning.hang_ms,
@@ -140,6 +170,8 @@ pub(crate) fn start(
         clock: Instant::now(),
         admission: Admission::new(bounds),
         models: Vec::new(),
+        plans: Vec::new(),
+        measured: Cell::new(None),
         asks: HashMap::new(),
         workers: HashMap::new(),
         events: VecDeque::new(),
@@ -157,6 +189,10 @@ struct Owner {
     admission: Admission<Finished>,
     /// Every model that was ever asked for; the place is its key.
     models: Vec<ModelSource>,
+    /// What each is expected to take of the memory, or was found to take.
+    plans: Vec<Plan>,
+    /// The last measurement of the budget.
+    measured: Cell<Option<(Instant, Option<u64>)>>,
     asks: HashMap<AskId, Pending>,
     workers: HashMap<WorkerKey, Worker>,
     /// What actions bring about, for the next step.
@@ -237,13 +273,23 @@ impl Owner {
             Message::Submit(submission) => self.submit(*submission),
             Message::Nudge => {}
             Message::Unload(name) => {
-                let named = (0_u32..).zip(&self.models).filter(|(_, model)| model.name.0 == name);
-                for key in named.map(|(key, _)| ModelKey(key)).collect::<Vec<_>>() {
+                for key in self.keys_of(&name) {
                     self.step(Event::Unload(key));
+                }
+            }
+            Message::Pin(name, pinned) => {
+                for key in self.keys_of(&name) {
+                    self.models[key.0 as usize].pinned = pinned;
+                    self.step(Event::Pin(key, pinned));
                 }
             }
             Message::News(worker, news) => self.hear(worker, news),
         }
+    }
+
+    fn keys_of(&self, name: &str) -> Vec<ModelKey> {
+        let named = (0_u32..).zip(&self.models).filter(|(_, model)| model.name.0 == name);
+        named.map(|(key, _)| ModelKey(key)).collect()
     }
 
     fn submit(&mut self, submission: Submission) {
@@ -269,18 +315,72 @@ impl Owner {
         match (latest, adapters::known_after(known, &model.adapters, model.parts.len())) {
             (Some(place), None) => {
                 let adapters = std::mem::take(&mut self.models[place].adapters);
-                self.models[place] = ModelSource { adapters, ..model };
+                let pinned = model.pinned;
+                let before = std::mem::replace(&mut self.models[place], ModelSource { adapters, ..model });
+                if before.pinned != pinned {
+                    self.step(Event::Pin(key(place), pinned));
+                }
                 key(place)
             }
             (latest, known) => {
-                self.models.push(ModelSource { adapters: known.unwrap_or_default(), ..model });
+                let EngineConfig { context_tokens, sequences_max, kv_cache, .. } = *self.config;
+                let adapters = known.unwrap_or_default();
+                let adapter_bytes = adapters.iter().fold(0, |sum: u64, adapter| sum.saturating_add(adapter.bytes));
+                let wish = Wish { context_tokens, sequences_max, kv_cache, adapter_bytes };
+                self.plans.push(plan::plan(&model.facts, wish));
+                self.models.push(ModelSource { adapters, ..model });
+                let new = key(self.models.len() - 1);
+                self.tell_needs(new);
                 // Its asks are ended by the worker that has them; all others go to the next one.
                 if let Some(outgrown) = latest {
                     self.step(Event::Unload(key(outgrown)));
                 }
-                key(self.models.len() - 1)
+                new
             }
         }
+    }
+
+    fn tell_needs(&mut self, key: ModelKey) {
+        let place = key.0 as usize;
+        let (Some(model), Some(plan)) = (self.models.get(place), self.plans.get(place)) else { return };
+        let needs = Needs { name: model.name.0.clone(), plan: *plan, pinned: model.pinned };
+        self.step(Event::Know(key, needs));
+    }
+
+    /// Takes what the worker says of itself in place of what was thought of it.
+    fn learn_room(&mut self, worker: WorkerKey, room: Room) {
+        let Some(worker) = self.workers.get_mut(&worker) else { return };
+        let key = worker.model;
+        if let Some((ready, _)) = &mut worker.ready {
+            ready.room = room;
+        }
+        let place = key.0 as usize;
+        let (Some(model), Some(plan)) = (self.models.get(place), self.plans.get_mut(place)) else { return };
+        *plan = plan::measured(plan, &model.facts, &room);
+        self.tell_needs(key);
+    }
+
+    /// Bytes for all models together.
+    fn measure(&self) -> Option<u64> {
+        let pids = self.workers.values().map(|worker| worker.process.pid.load(Ordering::Relaxed));
+        let held = pids.filter(|pid| *pid != 0).filter_map(machine::anonymous).sum();
+        let budget = plan::budget(machine::memory(), held, self.config.memory_max);
+        self.measured.set(Some((Instant::now(), budget)));
+        budget
+    }
+
+    /// The same, of a moment ago where that will do.
+    fn recent_budget(&self) -> Option<u64> {
+        match self.measured.get() {
+            Some((at, budget)) if at.elapsed() < MEASURED_FOR => budget,
+            _ => self.measure(),
+        }
+    }
+
+    /// The largest window that an ask could have now.
+    fn window(&self, key: ModelKey) -> u32 {
+        let Some(plan) = self.plans.get(key.0 as usize) else { return 0 };
+        residency::largest(self.recent_budget(), &self.admission.holdings(self.now()), key, plan)
     }
 
     fn hear(&mut self, key: WorkerKey, news: News) {
@@ -293,12 +393,19 @@ impl Owner {
                     if model.is_some_and(|model| model.facts.modality != Modality::Chat) {
                         slots = EMBED_SLOTS;
                     }
-                    worker.ready = Some((*ready, Instant::now()));
+                    worker.ready = Some(((*ready).clone(), Instant::now()));
                     worker.idle_since = Some(Instant::now());
                 }
+                self.learn_room(key, ready.room);
                 Event::Ready { worker: key, slots, cells }
             }
             News::LoadFailed(fault) => Event::LoadFailed { worker: key, fault: self.with_busy(key, fault) },
+            News::Wants { least, wanted } => Event::Wants { worker: key, least, wanted },
+            News::Resized { room, fault } => {
+                self.learn_room(key, room);
+                let Room { context_tokens: tokens, resting, .. } = room;
+                Event::Resized { worker: key, tokens, resting, fault }
+            }
             News::Accepted { ask, prompt_tokens, tokens_max } => {
                 Event::Accepted { worker: key, ask, prompt_tokens, tokens_max }
             }
@@ -350,6 +457,10 @@ impl Owner {
     fn step(&mut self, event: Event<Finished>) {
         self.events.push_back(event);
         while let Some(event) = self.events.pop_front() {
+            if self.admission.minds_memory(&event) {
+                let budget = self.measure();
+                self.admission.set_budget(budget);
+            }
             for action in self.admission.step(self.now(), event) {
                 self.perform(action);
             }
@@ -369,6 +480,8 @@ impl Owner {
             Action::Hold { worker, ask } => self.order(worker, Order::Hold(ask)),
             Action::Resume { worker, ask } => self.order(worker, Order::Resume(ask)),
             Action::Ping(worker) => self.order(worker, Order::Ping),
+            Action::Resize { worker, context_tokens } => self.order(worker, Order::Resize(context_tokens)),
+            Action::Rest(worker) => self.order(worker, Order::Rest),
             Action::Stop(worker) => self.order(worker, Order::Shutdown),
             Action::Kill(worker) => {
                 if let Some(worker) = self.workers.get(&worker) {
@@ -391,12 +504,17 @@ impl Owner {
     }
 
     fn start_worker(&mut self, model: ModelKey, key: WorkerKey) {
-        let Some(source) = self.models.get(model.0 as usize).cloned() else { return };
+        let place = model.0 as usize;
+        let (Some(source), Some(plan)) = (self.models.get(place).cloned(), self.plans.get(place)) else { return };
+        let plan = Plan { first_tokens: self.admission.granted(model), ..*plan };
+        let park_bytes = self.admission.park_bytes(model);
         let (orders, inbox) = sync_channel(ORDERS_MAX);
         let process = Arc::new(Process::new());
         let life = Life {
             key,
             source,
+            plan,
+            park_bytes,
             config: Arc::clone(&self.config),
             backends: Arc::clone(&self.backends),
             process: Arc::clone(&process),
@@ -453,8 +571,6 @@ impl Owner {
 
     fn usage(&self, pending: &Pending, spent: Spent) -> Usage {
         let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
-        let of_model = |worker: &&Worker| worker.model == pending.model;
-        let ready = self.workers.values().filter(of_model).find_map(|worker| worker.ready.as_ref());
         Usage {
             prompt_tokens: spent.prompt_tokens,
             cached_tokens: spent.cached_tokens,
@@ -463,7 +579,7 @@ impl Owner {
             load_us: micros(pending.waited.load),
             prefill_us: spent.prefill_us,
             decode_us: spent.decode_us,
-            context_tokens: ready.map_or(0, |(ready, _)| ready.context_tokens),
+            context_tokens: self.window(pending.model),
             model: self
                 .models
                 .get(pending.model.0 as usize)
@@ -474,9 +590,12 @@ impl Owner {
     /// Puts up what `Engine::loaded` reads.
     fn show(&mut self) {
         let mut rows = Vec::new();
+        let holdings = self.admission.holdings(self.now());
         for worker in self.workers.values_mut() {
             let Some((ready, since)) = &worker.ready else { continue };
-            let Some(source) = self.models.get(worker.model.0 as usize) else { continue };
+            let place = worker.model.0 as usize;
+            let (Some(source), Some(plan)) = (self.models.get(place), self.plans.get(place)) else { continue };
+            let Some(holding) = holdings.iter().find(|holding| holding.key == worker.model) else { continue };
             let Counts { running, waiting, parked } = self.admission.load_of(worker.model);
             if running + parked > 0 {
                 worker.idle_since = None;
@@ -491,21 +610,26 @@ impl Owner {
                 placement: locked(&worker.process.placement).clone(),
                 features: ready.features.clone(),
                 threads: ready.threads,
-                context_tokens: ready.context_tokens,
+                // Worked out when it is read.
+                context_tokens: 0,
+                context_trained: ready.context_trained,
                 sequences_max: ready.sequences_max,
                 kv_cache: match source.facts.modality {
                     Modality::Chat => self.config.kv_cache,
                     Modality::Embed | Modality::Rerank | Modality::Adapter => KvCache::F16,
                 },
+                pinned: source.pinned,
+                room: ready.room,
+                held_bytes: holding.bytes,
                 running: count(running),
                 queued: count(waiting),
                 parked: count(parked),
-                resident_bytes: ready.resident_bytes,
+                resident_bytes: ready.room.resident_bytes,
                 load_us: u64::try_from(since.saturating_duration_since(worker.started).as_micros()).unwrap_or(u64::MAX),
                 idle_ms: 0,
                 protection: fault::protection(&ready.protection),
             };
-            rows.push(Row { loaded, idle_since: worker.idle_since });
+            rows.push(Row { loaded, idle_since: worker.idle_since, plan: *plan, holding: *holding });
         }
         rows.sort_by(|a, b| a.loaded.name.cmp(&b.loaded.name));
         self.door.show_loaded(rows);

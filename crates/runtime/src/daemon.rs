@@ -3,7 +3,7 @@
 use crate::Inner;
 use crate::settings::Settings;
 use crate::stream::EventSender;
-use crate::view::{LoadedModel, ModelRow, PullEvent};
+use crate::view::{Buffers, LoadedModel, MemoryUse, ModelRow, PullEvent};
 use base::{Bytes, Millis, Modality};
 use engine::Loaded;
 use gateway::{GivenBy, MirrorEnv, Policy, Secret, Timeouts};
@@ -29,11 +29,12 @@ pub(crate) fn model_rows(inner: &Inner, entries: &[Entry]) -> Vec<ModelRow> {
     let defaults =
         [Modality::Chat, Modality::Embed, Modality::Rerank].map(|modality| inner.store.default_for(modality));
     let is_default = |entry: &Entry| defaults.iter().flatten().any(|default| default.name == entry.name);
-    entries.iter().map(|entry| model_row(entry, is_default(entry))).collect()
+    entries.iter().map(|entry| model_row(inner, entry, is_default(entry))).collect()
 }
 
-pub(crate) fn model_row(entry: &Entry, default: bool) -> ModelRow {
+pub(crate) fn model_row(inner: &Inner, entry: &Entry, default: bool) -> ModelRow {
     let facts = &entry.facts;
+    let source = inner.source_of(entry.clone());
     ModelRow {
         name: entry.name.0.clone(),
         kind: match facts.modality {
@@ -48,6 +49,8 @@ pub(crate) fn model_row(entry: &Entry, default: bool) -> ModelRow {
         parameters: facts.parameters,
         bytes: entry.bytes,
         context_max: facts.context_max,
+        context_tokens: inner.engine.window(&source).now,
+        pinned: source.pinned,
         license: if entry.license.is_empty() { "unknown".into() } else { entry.license.clone() },
         source: entry.source.to_string(),
         path: entry.parts.first().map(|part| part.display().to_string()).unwrap_or_default(),
@@ -57,7 +60,18 @@ pub(crate) fn model_row(entry: &Entry, default: bool) -> ModelRow {
     }
 }
 
+pub(crate) fn memory_use(inner: &Inner) -> MemoryUse {
+    let share = inner.engine.memory_share();
+    MemoryUse { budget_bytes: share.budget, held_bytes: share.held }
+}
+
 pub(crate) fn loaded_row(loaded: Loaded) -> LoadedModel {
+    let room = loaded.room;
+    let state = match loaded.running {
+        0 if room.resting => "resting",
+        0 => "ready",
+        _ => "running",
+    };
     LoadedModel {
         name: loaded.name,
         pid: loaded.pid,
@@ -65,6 +79,17 @@ pub(crate) fn loaded_row(loaded: Loaded) -> LoadedModel {
         placement: loaded.placement,
         features: loaded.features,
         threads: loaded.threads,
+        state: state.into(),
+        pinned: loaded.pinned,
+        context_trained: loaded.context_trained,
+        pool_tokens: room.context_tokens,
+        buffers: Buffers {
+            mapped_bytes: Bytes(room.mapped_bytes),
+            copied_bytes: Bytes(room.copied_bytes),
+            cache_bytes: Bytes(room.cache_bytes),
+            compute_bytes: Bytes(room.compute_bytes),
+        },
+        held_bytes: Bytes(loaded.held_bytes),
         context_tokens: loaded.context_tokens,
         sequences_max: loaded.sequences_max,
         kv_cache: loaded.kv_cache.as_str().into(),

@@ -10,7 +10,7 @@ use wire::{Attempt, WireDeviceKind};
 
 /// Runs on a blocking thread: self-tests and model loads take seconds.
 pub(crate) fn examine(inner: &Inner) -> Doctor {
-    let mut checks = vec![processor(inner), memory()];
+    let mut checks = vec![processor(inner), memory(inner)];
     checks.extend(backends(inner));
     checks.extend(models(inner));
     checks.extend(worker_confinement(inner));
@@ -44,14 +44,20 @@ fn processor(inner: &Inner) -> Check {
     )
 }
 
-fn memory() -> Check {
+fn memory(inner: &Inner) -> Check {
     match engine::machine::memory() {
         None => {
             check("memory", Verdict::Weak, "the system doesn't say how much is free, so nothing is checked against it")
         }
         Some(memory) => {
             let bound = if memory.bound_by_group { " (a control group's limit)" } else { "" };
-            check("memory", Verdict::Good, format!("{} of {} available{bound}", memory.available, memory.total))
+            let share = inner.engine.memory_share();
+            let models = share.budget.map(|budget| {
+                let held = if share.held.0 == 0 { String::new() } else { format!(", {} are held", share.held) };
+                format!("; models may take {budget} together{held}")
+            });
+            let models = models.unwrap_or_default();
+            check("memory", Verdict::Good, format!("{} of {} available{bound}{models}", memory.available, memory.total))
         }
     }
 }

@@ -90,6 +90,8 @@ impl Runtime {
             context_tokens: settings.context_tokens,
             sequences_max: settings.sequences_max,
             kv_cache: settings.kv_cache,
+            memory_max: settings.memory_max,
+            idle_rest_ms: settings.idle_rest_ms,
             idle_unload_ms: settings.idle_unload_ms,
             load_timeout_ms: settings.load_timeout_ms,
             confine_required: settings.confine_required,
@@ -169,9 +171,9 @@ impl Runtime {
         Ok((name, self.inner.engine.rank(source, query, documents, truncate).await?))
     }
 
-    /// The window that an ask to this model gets, when it is known without loading it.
-    pub fn context_tokens(&self, model: &str) -> Option<u32> {
-        self.inner.engine.loaded().into_iter().find(|loaded| loaded.name == model).map(|loaded| loaded.context_tokens)
+    /// Whether a model is in memory now.
+    pub fn is_loaded(&self, model: &str) -> bool {
+        self.inner.engine.loaded().into_iter().any(|loaded| loaded.name == model)
     }
 
     pub fn models(&self) -> Vec<ModelRow> {
@@ -199,7 +201,19 @@ impl Runtime {
         let entry = self.inner.store.find(name)?;
         self.inner.engine.unload(&entry.name.0);
         self.inner.store.remove(&entry.name.0)?;
-        Ok(daemon::model_row(&entry, false))
+        Ok(daemon::model_row(&self.inner, &entry, false))
+    }
+
+    /// Keeps a model in memory once it is there, or no longer: it is not let go for being idle, nor to make
+    /// room for another.
+    ///
+    /// # Errors
+    /// No such model.
+    pub fn pin_model(&self, name: &str, pinned: bool) -> Result<ModelRow, Fault> {
+        let entry = self.inner.store.set_pinned(name, pinned)?;
+        self.inner.engine.pin(&entry.name.0, pinned);
+        let mut rows = daemon::model_rows(&self.inner, &[entry]);
+        Ok(rows.remove(0))
     }
 
     /// Makes a model the one that is taken when none is named.
@@ -210,7 +224,7 @@ impl Runtime {
         let entry = self.inner.store.find(name)?;
         self.inner.store.set_default(&entry.name.0)?;
         self.inner.fresh.models_changed(&self.inner);
-        Ok(daemon::model_row(&entry, true))
+        Ok(daemon::model_row(&self.inner, &entry, true))
     }
 
     pub fn pull(&self, what: String) -> EventStream<PullEvent> {
@@ -318,6 +332,7 @@ impl Runtime {
             resident_bytes: daemon::resident_bytes(),
             asks_running: models.iter().map(|model| model.running + model.queued + model.parked).sum(),
             models,
+            memory: daemon::memory_use(inner),
             maps: mapping::summaries(inner),
             asks_done: inner.asks_done.load(Ordering::Relaxed),
             bytes_sent_total: Bytes(totals.bytes_sent),
@@ -347,7 +362,13 @@ impl Inner {
             return Err(Fault::new(Code::ModelUnfit, format!("`{}` is {is}, not {want}", entry.name.0))
                 .hint(format!("choose {want}: `freehold models`")));
         }
-        Ok(ModelSource { name: entry.name, parts: entry.parts, facts: Arc::new(entry.facts), adapters: Vec::new() })
+        Ok(self.source_of(entry))
+    }
+
+    fn source_of(&self, entry: Entry) -> ModelSource {
+        let pinned = self.store.is_pinned(&entry.name);
+        let adapters = Vec::new();
+        ModelSource { name: entry.name, parts: entry.parts, facts: Arc::new(entry.facts), pinned, adapters }
     }
 
     fn default_model(&self, modality: Modality) -> Result<Entry, Fault> {

@@ -263,6 +263,7 @@ fn daemon_env(settings: &Settings) -> Vec<(String, String)> {
     env.push(("FREEHOLD_MIRROR".into(), if settings.mirror { "1" } else { "0" }.into()));
     env.push(("FREEHOLD_SEQUENCES".into(), settings.sequences_max.to_string()));
     env.push(("FREEHOLD_KV_CACHE".into(), settings.kv_cache.as_str().into()));
+    env.push(("FREEHOLD_IDLE_REST_SECONDS".into(), (settings.idle_rest_ms / 1_000).to_string()));
     env.push(("FREEHOLD_IDLE_UNLOAD_MINUTES".into(), (settings.idle_unload_ms / 60_000).to_string()));
     env.push(("FREEHOLD_LOG".into(), settings.log.clone()));
     if let Some(token) = &settings.hub_token {
@@ -276,6 +277,9 @@ fn daemon_env(settings: &Settings) -> Vec<(String, String)> {
     }
     if let Some(threads) = settings.threads {
         env.push(("FREEHOLD_THREADS".into(), threads.to_string()));
+    }
+    if let Some(memory) = settings.memory_max {
+        env.push(("FREEHOLD_MEMORY".into(), memory.0.to_string()));
     }
     if let Some(context) = settings.context_tokens {
         env.push(("FREEHOLD_CONTEXT".into(), context.to_string()));

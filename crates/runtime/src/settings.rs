@@ -2,7 +2,7 @@
 //!
 //! This is the only place that reads either. Order: environment, file, default.
 
-use base::{Code, Fault};
+use base::{Bytes, Code, Fault};
 use engine::KvCache;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -16,6 +16,11 @@ const SOCKET_PATH_MAX: usize = 100;
 const IDLE_UNLOAD_MINUTES_MAX: u64 = 100 * 366 * 24 * 60;
 /// Answers of one model at a time. They share one pool, so more of them cost next to nothing until they run.
 const SEQUENCES: u32 = 8;
+
+/// A pause in a conversation is shorter; to wake takes less than a second.
+const IDLE_REST_SECONDS: u64 = 300;
+/// No model runs in less.
+const MEMORY_LEAST: Bytes = Bytes(64 << 20);
 
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -46,6 +51,9 @@ pub struct Settings {
     pub sequences_max: u32,
     /// How contexts are kept: fewer bits hold longer ones.
     pub kv_cache: KvCache,
+    /// Bytes for all models together; `None`: what the machine can give.
+    pub memory_max: Option<Bytes>,
+    pub idle_rest_ms: u64,
     pub idle_unload_ms: u64,
     pub load_timeout_ms: u64,
     /// Refuse to start a child that can't be confined.
@@ -65,6 +73,8 @@ struct FileSettings {
     context_tokens: Option<u32>,
     sequences_max: Option<u32>,
     kv_cache: Option<KvCache>,
+    memory: Option<String>,
+    idle_rest_seconds: Option<u64>,
     idle_unload_minutes: Option<u64>,
     confine: Option<ConfineWord>,
     log: Option<String>,
@@ -124,6 +134,12 @@ impl Settings {
             context_tokens: number(var, "FREEHOLD_CONTEXT")?.or(file.context_tokens),
             sequences_max: number(var, "FREEHOLD_SEQUENCES")?.or(file.sequences_max).unwrap_or(SEQUENCES),
             kv_cache: kv_cache(var)?.or(file.kv_cache).unwrap_or_default(),
+            memory_max: memory(var, file.memory.as_deref())?,
+            idle_rest_ms: number::<u64>(var, "FREEHOLD_IDLE_REST_SECONDS")?
+                .or(file.idle_rest_seconds)
+                .unwrap_or(IDLE_REST_SECONDS)
+                .min(IDLE_UNLOAD_MINUTES_MAX * 60)
+                * 1_000,
             idle_unload_ms: number::<u64>(var, "FREEHOLD_IDLE_UNLOAD_MINUTES")?
                 .or(file.idle_unload_minutes)
                 .unwrap_or(30)
@@ -155,6 +171,8 @@ impl Settings {
             ("context_tokens", or_own(self.context_tokens)),
             ("sequences_max", self.sequences_max.to_string()),
             ("kv_cache", self.kv_cache.as_str().to_string()),
+            ("memory", self.memory_max.map_or_else(|| "automatic".to_string(), |bytes| bytes.0.to_string())),
+            ("idle_rest_seconds", (self.idle_rest_ms / 1_000).to_string()),
             ("idle_unload_minutes", (self.idle_unload_ms / 60_000).to_string()),
             ("confine", confine.to_string()),
         ]
@@ -214,6 +232,24 @@ fn number<T: std::str::FromStr>(var: &dyn Fn(&str) -> Option<String>, name: &str
             Fault::new(Code::ConfigInvalid, format!("{name} is `{text}`, which is not a number that fits"))
                 .hint(format!("unset it, or set a whole number: `{name}=8`"))
         }),
+    }
+}
+
+/// The environment's word before the file's.
+fn memory(var: &dyn Fn(&str) -> Option<String>, file: Option<&str>) -> Result<Option<Bytes>, Fault> {
+    let said = var("FREEHOLD_MEMORY").map(|text| ("FREEHOLD_MEMORY", text));
+    let Some((name, text)) = said.or_else(|| file.map(|text| ("`memory` in config.toml", text.to_owned()))) else {
+        return Ok(None);
+    };
+    match text.parse() {
+        Ok(bytes) if bytes >= MEMORY_LEAST => Ok(Some(bytes)),
+        Ok(bytes) => Err(Fault::new(
+            Code::ConfigInvalid,
+            format!("{name} is `{text}`, which is {bytes}; {MEMORY_LEAST} is the least"),
+        )
+        .hint("give it a unit: `6 GiB`")),
+        Err(()) => Err(Fault::new(Code::ConfigInvalid, format!("{name} is `{text}`, which is no size"))
+            .hint("write a number and a unit: `6 GiB`, `800 MB`; unset it to take what the machine can give")),
     }
 }
 
@@ -339,6 +375,20 @@ mod tests {
     }
 
     #[test]
+    fn memory_is_a_size_with_a_unit() {
+        let home = tempfile::tempdir().expect("tempdir");
+        let at = home.path().to_str().expect("utf-8");
+        let with = |text: &str| read(&[("FREEHOLD_HOME", at), ("FREEHOLD_MEMORY", text)]);
+        assert_eq!(with("1.5 GiB").expect("a size").memory_max, Some(Bytes(3 << 29)));
+        for (text, word) in [("6", "6 B"), ("much", "no size"), ("80 %", "no size")] {
+            let fault = with(text).expect_err(text);
+            assert!(fault.message.contains("FREEHOLD_MEMORY") && fault.message.contains(word), "{fault}");
+        }
+        std::fs::write(home.path().join("config.toml"), "memory = \"2 GiB\"\n").expect("write");
+        assert_eq!(read(&[("FREEHOLD_HOME", at)]).expect("settings").memory_max, Some(Bytes(2 << 30)));
+    }
+
+    #[test]
     fn a_huge_time_is_as_good_as_never_and_survives_the_way_to_the_daemon() {
         let home = tempfile::tempdir().expect("tempdir");
         let at = home.path().to_str().expect("utf-8");
@@ -381,6 +431,8 @@ mod tests {
             ("FREEHOLD_SEQUENCES", "9", "sequences_max"),
             ("FREEHOLD_KV_CACHE", "q8_0", "kv_cache"),
             ("FREEHOLD_IDLE_UNLOAD_MINUTES", "9", "idle_unload_minutes"),
+            ("FREEHOLD_IDLE_REST_SECONDS", "9", "idle_rest_seconds"),
+            ("FREEHOLD_MEMORY", "6 GiB", "memory"),
         ] {
             let other = read(&[("FREEHOLD_HOME", at), (name, value)]).expect("settings").effective();
             let differ: Vec<_> = plain.keys().filter(|key| plain[*key] != other[*key]).collect();

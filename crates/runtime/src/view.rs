@@ -29,6 +29,9 @@ pub struct Status {
     pub socket: String,
     pub resident_bytes: Bytes,
     pub models: Vec<LoadedModel>,
+    /// What models may take together, and what those that are loaded are counted with.
+    #[serde(default)]
+    pub memory: MemoryUse,
     pub maps: Vec<MapSummary>,
     pub asks_running: u32,
     pub asks_done: u64,
@@ -50,6 +53,24 @@ pub fn uncounted(crossings: u64) -> String {
     }
 }
 
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryUse {
+    /// By what is free now, and by `memory` in `config.toml`; `None` where neither says.
+    pub budget_bytes: Option<Bytes>,
+    pub held_bytes: Bytes,
+}
+
+/// Buffers of a worker by llama.cpp's own account.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Buffers {
+    /// Weights in the file's own pages.
+    pub mapped_bytes: Bytes,
+    /// Weights that were copied: rearranged, or put on a device.
+    pub copied_bytes: Bytes,
+    pub cache_bytes: Bytes,
+    pub compute_bytes: Bytes,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LoadedModel {
     pub name: String,
@@ -59,7 +80,24 @@ pub struct LoadedModel {
     pub placement: String,
     pub features: Vec<String>,
     pub threads: u32,
+    /// `running`, `ready`, or `resting` (only the weights are in memory).
+    #[serde(default)]
+    pub state: String,
+    #[serde(default)]
+    pub pinned: bool,
+    /// The largest window that an ask could have now; the pool grows to it when one needs it.
     pub context_tokens: u32,
+    /// What the model was trained for.
+    #[serde(default)]
+    pub context_trained: u32,
+    /// What the pool holds now.
+    #[serde(default)]
+    pub pool_tokens: u32,
+    #[serde(default)]
+    pub buffers: Buffers,
+    /// What it counts for in the memory that models share.
+    #[serde(default)]
+    pub held_bytes: Bytes,
     pub sequences_max: u32,
     /// How its context is kept: `f16`, `q8_0` …
     #[serde(default)]
@@ -85,7 +123,14 @@ pub struct ModelRow {
     pub quantization: String,
     pub parameters: u64,
     pub bytes: Bytes,
+    /// What the model was trained for.
     pub context_max: u32,
+    /// The largest window that an ask could have now.
+    #[serde(default)]
+    pub context_tokens: u32,
+    /// Kept in memory once it is there.
+    #[serde(default)]
+    pub pinned: bool,
     pub license: String,
     /// `in place`, or the source that it was pulled from.
     pub source: String,

@@ -129,6 +129,8 @@ pub struct Weights {
     pub parameters: u64,
     pub bytes: u64,
     bytes_by_kind: BTreeMap<TensorKind, u64>,
+    /// Of those that a processor's backend keeps a second time, rearranged.
+    copied: u64,
     /// All weights of a layer, and the experts among them.
     by_layer: BTreeMap<u32, (u64, u64)>,
     output: u64,
@@ -140,6 +142,9 @@ impl Weights {
         for tensor in &header.tensors {
             self.parameters = self.parameters.saturating_add(tensor.elements());
             self.bytes = self.bytes.saturating_add(tensor.bytes);
+            if is_copied(tensor) {
+                self.copied = self.copied.saturating_add(tensor.bytes);
+            }
             let of_kind = self.bytes_by_kind.entry(tensor.kind).or_default();
             *of_kind = of_kind.saturating_add(tensor.bytes);
             self.place(&tensor.name, tensor.bytes);
@@ -190,6 +195,27 @@ impl Weights {
     }
 }
 
+/// Whether llama.cpp copies a tensor to rearrange it for products: by its type, and where whole blocks of rows
+/// can be put side by side. Embeddings are looked up, not multiplied.
+fn is_copied(tensor: &gguf::Tensor) -> bool {
+    const X86: [&str; 4] = ["Q4_0", "Q4_K", "Q2_K", "IQ4_NL"];
+    const ARM: [&str; 5] = ["Q4_0", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL"];
+    let kinds: &[&str] = if cfg!(target_arch = "aarch64") { &ARM } else { &X86 };
+    kinds.contains(&tensor.kind.name())
+        && tensor.shape.get(1).is_some_and(|rows| rows.is_multiple_of(8))
+        && !tensor.name.starts_with("token_embd")
+}
+
+/// Width of the feed-forward part that one token takes: of all its experts, where there are some.
+fn forward_length(header: &Header, arch: &str, layers: u32) -> u32 {
+    let number = |name: &str| header.number::<u32>(&format!("{arch}.{name}")).unwrap_or(0);
+    let dense = header.per_layer(&format!("{arch}.feed_forward_length"), layers);
+    let dense = dense.and_then(|widths| widths.into_iter().max()).unwrap_or(0);
+    let experts = number("expert_feed_forward_length").saturating_mul(number("expert_used_count"));
+    let experts = experts.saturating_add(number("expert_shared_feed_forward_length"));
+    u32::try_from(dense).unwrap_or(u32::MAX).max(experts)
+}
+
 /// Fills the facts from the first part's `header`; `source` is read again for token texts.
 pub fn facts<R: Read + Seek>(
     header: &Header,
@@ -232,6 +258,8 @@ pub fn facts<R: Read + Seek>(
             .as_ref()
             .map_or(0, |each| each.iter().fold(0, |sum: u64, one| sum.saturating_add(*one))),
         weights_bytes: weights.bytes,
+        forward_length: forward_length(header, &arch, layers),
+        copied_bytes: weights.copied,
         layer_runs: weights.layer_runs(&kv_bytes.unwrap_or_else(|| vec![0; layers as usize])),
         output_bytes: weights.output_bytes(),
         vocab_tokens: u32::try_from(tokens.count).unwrap_or(u32::MAX),
@@ -270,6 +298,8 @@ fn adapter(header: &Header, arch: String, weights: &Weights) -> Result<ModelFact
         weights_bytes: weights.bytes,
         layer_runs: Vec::new(),
         output_bytes: 0,
+        forward_length: 0,
+        copied_bytes: 0,
         vocab_tokens: 0,
         chat_template: None,
         bos: None,

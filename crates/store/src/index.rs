@@ -6,6 +6,7 @@ use crate::model::Model;
 use crate::name::{name_of, unique};
 use base::{Code, Fault, Modality, ModelName};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -23,6 +24,9 @@ pub(crate) struct Index {
     #[serde(default)]
     default_rerank: Option<ModelName>,
     last_serial: u64,
+    /// Kept in memory once they are there.
+    #[serde(default)]
+    pinned: BTreeSet<ModelName>,
     pub(crate) entries: Vec<Entry>,
 }
 
@@ -34,6 +38,7 @@ impl Default for Index {
             default_embed: None,
             default_rerank: None,
             last_serial: 0,
+            pinned: BTreeSet::new(),
             entries: Vec::new(),
         }
     }
@@ -124,11 +129,24 @@ impl Index {
         }
     }
 
+    pub(crate) fn pin(&mut self, name: &ModelName, pinned: bool) {
+        if pinned {
+            self.pinned.insert(name.clone());
+        } else {
+            self.pinned.remove(name);
+        }
+    }
+
+    pub(crate) fn is_pinned(&self, name: &ModelName) -> bool {
+        self.pinned.contains(name)
+    }
+
     /// By whole name only: nothing is forgotten by a beginning.
     pub(crate) fn remove(&mut self, name: &str) -> Result<Entry, Fault> {
         let place = self.entries.iter().position(|entry| entry.name.0.eq_ignore_ascii_case(name.trim()));
         let Some(place) = place else { return Err(self.missing(name)) };
         let entry = self.entries.remove(place);
+        self.pinned.remove(&entry.name);
         for chosen in [&mut self.default_chat, &mut self.default_embed, &mut self.default_rerank] {
             chosen.take_if(|chosen| *chosen == entry.name);
         }

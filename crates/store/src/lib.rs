@@ -92,6 +92,19 @@ impl Store {
         })
     }
 
+    /// Marks a model to be kept in memory once it is there, or takes the mark away.
+    pub fn set_pinned(&self, name: &str, pinned: bool) -> Result<Entry, Fault> {
+        let entry = self.find(name)?;
+        self.change(|index| {
+            index.pin(&entry.name, pinned);
+            Ok(entry.clone())
+        })
+    }
+
+    pub fn is_pinned(&self, name: &ModelName) -> bool {
+        self.lock().is_pinned(name)
+    }
+
     /// Adds a file, or every model in a folder, where it lies. Files that aren't models are left out
     /// with a warning in the log; [`Store::add_each`] tells them.
     pub fn add(&self, path: &Path) -> Result<Vec<Entry>, Fault> {

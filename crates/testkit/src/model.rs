@@ -145,6 +145,8 @@ pub fn facts(name: &str, modality: Modality) -> ModelFacts {
         embedding_length: WIDTH,
         context_max: CONTEXT,
         kv_bytes_per_token: u64::from(WIDTH) * 2 * 2,
+        forward_length: 2 * WIDTH,
+        copied_bytes: 0,
         weights_bytes: TOKENS.len() as u64 * u64::from(WIDTH) * 4,
         layer_runs: Vec::new(),
         output_bytes: TOKENS.len() as u64 * u64::from(WIDTH) * 4,

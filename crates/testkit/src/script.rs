@@ -36,6 +36,8 @@ pub struct Load {
     pub context_tokens: u32,
     /// A prompt of more words than the window holds is refused, as a real worker does.
     pub windowed: bool,
+    /// Of every `Resize`, that there is not enough memory for it.
+    pub resize_fails: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -68,6 +70,8 @@ pub enum Step {
     Garbage,
     /// The prompt doesn't fit: requested, available.
     Overflow(u32, u32),
+    /// Asks for a larger pool: at least, and for a while. Goes on without waiting for the answer.
+    Wants(u32, u32),
     /// The ask, or the load, fails with these words.
     Fail(String),
     /// Not enough memory, in these words.

@@ -14,8 +14,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use wire::{
-    Begin, Directive, EmbedHow, Product, Ready, Receiver, Report, SelfTest, WireDevice, WireDeviceKind, WireFault,
-    WireProtection,
+    Begin, Directive, EmbedHow, Product, Ready, Receiver, Report, Room, SelfTest, WireDevice, WireDeviceKind,
+    WireFault, WireProtection,
 };
 
 /// Dimensions of the scripted embeddings.
@@ -65,8 +65,10 @@ fn serve() -> ExitCode {
         }
     };
     let log = Log::open(&script);
-    let wire::Load { embed, context_tokens, threads, backends, .. } = &load;
-    log.line(&format!("load embed={embed} context={context_tokens} threads={threads} backends={backends:?}"));
+    let wire::Load { embed, context_tokens, context_max, threads, backends, .. } = &load;
+    log.line(&format!(
+        "load embed={embed} context={context_tokens} threads={threads} max={context_max} backends={backends:?}"
+    ));
     if !load.adapters.is_empty() {
         log.line(&format!("adapters {:?}", load.adapters));
     }
@@ -83,8 +85,10 @@ fn serve() -> ExitCode {
             return ExitCode::from(1);
         }
     }
-    stage.report(&Report::Ready(Box::new(ready(&script, &load))));
-    attend(&stage, &script, &mut receiver, &log)
+    let ready = ready(&script, &load);
+    let room = ready.room;
+    stage.report(&Report::Ready(Box::new(ready)));
+    attend(&stage, &script, &mut receiver, &log, room)
 }
 
 fn early_hello() -> Hello {
@@ -114,7 +118,12 @@ fn ready(script: &Script, load: &wire::Load) -> Ready {
         features: vec!["NONE".into()],
         threads: load.threads,
         load_us: 1,
-        resident_bytes: 1 << 20,
+        context_trained: load.context_max,
+        room: Room {
+            context_tokens: or(script.load.context_tokens, load.context_tokens),
+            resident_bytes: 1 << 20,
+            ..Room::default()
+        },
         protection: WireProtection {
             missing: vec!["all of it: this is a scripted worker".into()],
             ..Default::default()
@@ -122,7 +131,7 @@ fn ready(script: &Script, load: &wire::Load) -> Ready {
     }
 }
 
-fn attend(stage: &Stage, script: &Script, receiver: &mut Receiver, log: &Log) -> ExitCode {
+fn attend(stage: &Stage, script: &Script, receiver: &mut Receiver, log: &Log, mut room: Room) -> ExitCode {
     loop {
         let Ok((directive, _)) = receiver.recv::<Directive>() else { return ExitCode::SUCCESS };
         log.line(&name_of(&directive));
@@ -141,6 +150,17 @@ fn attend(stage: &Stage, script: &Script, receiver: &mut Receiver, log: &Log) ->
                 stage.report(&Report::Counted { job, tokens });
             }
             Directive::Cancel { job } => stage.cancel(job),
+            Directive::Resize { context_tokens } => {
+                let fault = script.load.resize_fails.then(|| WireFault::MemoryShort("the script says so".into()));
+                if fault.is_none() {
+                    room = Room { context_tokens, resting: false, ..room };
+                }
+                stage.report(&Report::Resized { room, fault });
+            }
+            Directive::Rest => {
+                room.resting = true;
+                stage.report(&Report::Resized { room, fault: None });
+            }
             Directive::Hold { job } => stage.hold(job),
             Directive::Resume { job } => stage.resume(job),
             Directive::Ping { nonce } => stage.report(&Report::Pong { nonce }),
@@ -166,6 +186,8 @@ fn name_of(directive: &Directive) -> String {
         Directive::Hold { job } => format!("hold {job}"),
         Directive::Resume { job } => format!("resume {job}"),
         Directive::Ping { .. } => "ping".into(),
+        Directive::Resize { context_tokens } => format!("resize {context_tokens}"),
+        Directive::Rest => "rest".into(),
         Directive::Probe { job, .. } => format!("probe {job}"),
         Directive::Shutdown => "shutdown".into(),
     }

@@ -31,6 +31,12 @@ pub enum Directive {
     Ping { nonce: u64 },
     /// Attempt something that confinement must refuse, and say how it went. For `doctor` and tests.
     Probe { job: JobId, attempt: Attempt },
+    /// Work with a pool of so many tokens from now on; running answers go on. Answered by `Resized`. Comes
+    /// as the answer to `Wants` (then it may be smaller than what was wanted) or to wake a worker that rests.
+    Resize { context_tokens: u32 },
+    /// Give back cache and room to compute; the weights stay. Answered by `Resized`, with nothing given back
+    /// when something runs.
+    Rest,
     /// End cleanly.
     Shutdown,
 }
@@ -41,8 +47,11 @@ pub struct Load {
     /// worker.
     pub backends: Vec<String>,
     pub embed: bool,
-    /// Context window in tokens for the whole pool; 0: the model's own, bounded by the daemon's plan.
+    /// Tokens of the pool to begin with; 0: the model's own window, bounded by the daemon's plan.
     pub context_tokens: u32,
+    /// The largest window that the worker may want later, for one job that needs it; not above
+    /// `context_tokens`: the pool stays as it is.
+    pub context_max: u32,
     /// Sequences that may run at the same time.
     pub sequences_max: u32,
     /// Most tokens decoded in one step.
@@ -198,6 +207,16 @@ pub enum Report {
         percent: u8,
     },
     Ready(Box<Ready>),
+    /// A job needs a pool of `least` tokens, and one of `wanted` would serve it for a while. Answered by `Resize`.
+    Wants {
+        least: u32,
+        wanted: u32,
+    },
+    /// What came of `Resize` or `Rest`. With a fault the pool is what `room` says, and what ran goes on.
+    Resized {
+        room: Room,
+        fault: Option<WireFault>,
+    },
     /// The prompt fits and waits for its turn. `tokens_max` is what the job may generate at most.
     Accepted {
         job: JobId,
@@ -283,9 +302,35 @@ pub struct Ready {
     pub features: Vec<String>,
     pub threads: u32,
     pub load_us: u64,
-    /// Resident bytes after load.
-    pub resident_bytes: u64,
+    /// The longest window that the model was trained for.
+    pub context_trained: u32,
+    pub room: Room,
     pub protection: WireProtection,
+}
+
+/// What a worker has to work with, and the bytes that this takes by llama.cpp's own account.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Room {
+    /// Tokens of the pool; while it rests, of the one that it had.
+    pub context_tokens: u32,
+    pub resting: bool,
+    /// Weights in the file's own pages.
+    pub mapped_bytes: u64,
+    /// Weights that were copied: rearranged for this processor, or put on a device.
+    pub copied_bytes: u64,
+    pub cache_bytes: u64,
+    /// Intermediate results of the largest step, and its scores.
+    pub compute_bytes: u64,
+    /// Of the whole process, measured.
+    pub resident_bytes: u64,
+}
+
+impl Room {
+    /// What all buffers come to when they are all in use.
+    pub fn buffers_bytes(&self) -> u64 {
+        let Self { mapped_bytes, copied_bytes, cache_bytes, compute_bytes, .. } = *self;
+        [copied_bytes, cache_bytes, compute_bytes].iter().fold(mapped_bytes, |sum, part| sum.saturating_add(*part))
+    }
 }
 
 /// What is really in force in the worker, as it found out itself.

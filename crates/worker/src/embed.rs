@@ -4,6 +4,7 @@ use crate::ffi::{Batch, Context, ContextOptions, Decoded, Model, Pooling};
 use crate::input::{self, Input, Pairs};
 use crate::link::{Event, Inbox, Outbox};
 use crate::load::Loaded;
+use crate::room::Rooms;
 use crate::serve::{self, Ending};
 use crate::threads::Threads;
 use batch::crew::Phase;
@@ -19,8 +20,9 @@ const WAITING_MAX: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Embedder<'a> {
     model: Arc<Model>,
-    /// Made anew when other vectors are asked for than the last time.
+    /// Made anew when other vectors are asked for than the last time, and after a rest.
     context: Option<Context>,
+    rooms: Rooms,
     options: ContextOptions,
     /// What the file says, or what is taken where it says nothing.
     own_pooling: Pooling,
@@ -37,6 +39,8 @@ pub(crate) struct Embedder<'a> {
     sequences_max: usize,
     batch: Batch,
     threads: Threads,
+    /// In the middle of a job.
+    computing: bool,
 }
 
 #[derive(Debug)]
@@ -60,11 +64,12 @@ impl From<WireFault> for Stop {
 
 impl<'a> Embedder<'a> {
     pub(crate) fn new(loaded: Loaded, options: ContextOptions, inbox: &'a Inbox, outbox: &'a Outbox) -> Self {
-        let Loaded { context, ready, batch_tokens, threads, .. } = loaded;
+        let Loaded { context, rooms, ready, batch_tokens, threads, .. } = loaded;
         let own_pooling = context.pooling();
         let mut embedder = Self {
             model: context.shared_model(),
             context: None,
+            rooms,
             options: ContextOptions { embed: Some(own_pooling), ..options },
             own_pooling,
             ranks: context.ranks(),
@@ -76,6 +81,7 @@ impl<'a> Embedder<'a> {
             sequences_max: ready.sequences_max as usize,
             batch: Batch::default(),
             threads,
+            computing: false,
         };
         embedder.take_context(context);
         embedder
@@ -85,6 +91,12 @@ impl<'a> Embedder<'a> {
         let interrupt = self.inbox.interrupt();
         context.set_abort(Arc::new(move || interrupt.is_due()));
         self.context = Some(context);
+        self.rooms.note_context(true);
+    }
+
+    fn drop_context(&mut self) {
+        self.context = None;
+        self.rooms.note_context(false);
     }
 
     /// The context for vectors of this kind. The one before goes first: memory was counted for one.
@@ -92,7 +104,7 @@ impl<'a> Embedder<'a> {
         if self.options.embed == Some(pooling) && self.context.is_some() {
             return Ok(());
         }
-        self.context = None;
+        self.drop_context();
         self.options.embed = Some(pooling);
         let context = Context::new(Arc::clone(&self.model), self.options).map_err(WireFault::MemoryShort)?;
         self.take_context(context);
@@ -134,6 +146,16 @@ impl<'a> Embedder<'a> {
                 self.outbox.send(serve::counted(job, tokens));
             }
             Directive::Cancel { job } => self.drop_waiting(job),
+            Directive::Resize { .. } => {
+                let woken = self.wake();
+                self.report_room(woken.err());
+            }
+            // In the middle of a job it goes on with what it has.
+            Directive::Rest if self.computing || !self.waiting.is_empty() => self.report_room(None),
+            Directive::Rest => {
+                self.drop_context();
+                self.report_room(None);
+            }
             Directive::Begin(begin) => {
                 let words = "this worker makes vectors; text comes from a generating model".to_owned();
                 self.outbox.send(Report::Failed { job: Some(begin.job), fault: WireFault::Unfit(words) });
@@ -158,7 +180,10 @@ impl<'a> Embedder<'a> {
     }
 
     fn work(&mut self, job: JobId, work: &Work) -> Option<Ending> {
-        match self.vectors(job, work) {
+        self.computing = true;
+        let made = self.vectors(job, work);
+        self.computing = false;
+        match made {
             Ok(vectors) => self.outbox.send(vectors),
             Err(Stop::Failed(fault)) => self.outbox.send(Report::Failed { job: Some(job), fault }),
             Err(Stop::Cancelled) => {
@@ -168,6 +193,15 @@ impl<'a> Embedder<'a> {
             Err(Stop::Ending(ending)) => return Some(ending),
         }
         None
+    }
+
+    /// Makes the context anew that a rest has given back.
+    fn wake(&mut self) -> Result<(), WireFault> {
+        self.pool(self.options.embed.unwrap_or(self.own_pooling))
+    }
+
+    fn report_room(&self, fault: Option<WireFault>) {
+        self.outbox.send(Report::Resized { room: self.rooms.report(self.context.as_ref()), fault });
     }
 
     fn vectors(&mut self, job: JobId, work: &Work) -> Result<Report, Stop> {

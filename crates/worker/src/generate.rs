@@ -8,6 +8,7 @@ use crate::job::Job;
 use crate::link::{Event, Inbox, Outbox, micros};
 use crate::load::Loaded;
 use crate::park::Lot;
+use crate::room::Rooms;
 use crate::serve::{self, Ending};
 use crate::threads::Threads;
 use crate::tokens::{self, Errand, Tokenizer};
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wire::{Begin, Directive, JobId, Report, Spent, WireFault, WireFinish, WireSampling};
 
+mod grow;
 mod hold;
 
 /// LIMIT: jobs that wait for a free sequence. The daemon keeps its own queue; this one only bridges gaps.
@@ -34,6 +36,7 @@ const FIRST: u32 = 64;
 #[derive(Debug)]
 pub(crate) struct Generator<'a> {
     context: Context,
+    rooms: Rooms,
     outbox: &'a Outbox,
     inbox: &'a Inbox,
     /// One place for each sequence.
@@ -81,13 +84,14 @@ struct Part {
 
 impl<'a> Generator<'a> {
     pub(crate) fn new(loaded: Loaded, inbox: &'a Inbox, outbox: &'a Outbox) -> Self {
-        let Loaded { mut context, ready, batch_tokens, adapters, threads, park_bytes, .. } = loaded;
+        let Loaded { mut context, rooms, ready, batch_tokens, adapters, threads, park_bytes, .. } = loaded;
         let interrupt = inbox.interrupt();
         context.set_abort(Arc::new(move || interrupt.is_due()));
         let pool = Pool { cells: context.cells() };
         let tokenizer = Tokenizer::new(context.shared_model(), inbox.sender());
         Self {
             context,
+            rooms,
             outbox,
             inbox,
             slots: (0..ready.sequences_max).map(|_| None).collect(),
@@ -114,15 +118,18 @@ impl<'a> Generator<'a> {
 
     /// Works until told to end.
     pub(crate) fn run(&mut self) -> Ending {
+        let mut computed = false;
         loop {
-            while let Some(event) = self.inbox.take(self.is_idle()) {
+            // Who waits for the daemon's word on a larger pool, and has nothing else to do, sleeps too.
+            while let Some(event) = self.inbox.take(self.is_idle() || self.rooms.is_asking() && !computed) {
+                computed = true;
                 if let Some(ending) = self.handle(event) {
                     return ending;
                 }
             }
             self.expire();
             self.admit();
-            self.step();
+            computed = self.step();
         }
     }
 
@@ -152,6 +159,8 @@ impl<'a> Generator<'a> {
             }
             Directive::Cancel { job } => self.end_by_id(job, WireFinish::Cancelled),
             Directive::Count { job, prompt, add_bos } => self.count(job, prompt, add_bos),
+            Directive::Resize { context_tokens } => self.resize(context_tokens),
+            Directive::Rest => self.rest(),
             Directive::Hold { job } => self.hold(job),
             Directive::Resume { job } => self.resume(job),
             Directive::Embed { job, .. } | Directive::Rank { job, .. } => {
@@ -215,12 +224,12 @@ impl<'a> Generator<'a> {
             return Err(WireFault::Invalid("the prompt is empty".into()));
         }
         let count = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
-        let tokens_max = match pool::fit(count, begin.tokens_max, self.context.window()) {
+        let tokens_max = match pool::fit(count, begin.tokens_max, self.rooms.limit_tokens()) {
             Fit::Fits { tokens_max } => tokens_max,
             Fit::Overflow { requested, available } => return Err(WireFault::ContextOverflow { requested, available }),
         };
         // Nothing beyond the window can be looked back at, and llama.cpp sets memory aside for all of it.
-        let penalty_last_n = begin.sampling.penalty_last_n.min(self.context.window());
+        let penalty_last_n = begin.sampling.penalty_last_n.min(self.rooms.limit_tokens());
         let sampling = WireSampling { penalty_last_n, ..begin.sampling.clone() };
         let mut sampler =
             Sampler::new(&sampling, &model.suppressed(), model.vocabulary_size()).map_err(WireFault::Invalid)?;
@@ -252,6 +261,11 @@ impl<'a> Generator<'a> {
     /// Starts waiting jobs in their order, as long as there is a sequence and room.
     fn admit(&mut self) {
         while let (Some(slot), Some(next)) = (self.slots.iter().position(Option::is_none), self.waiting.front()) {
+            let needed = next.pending().saturating_add(1);
+            if !self.has_cells(needed) {
+                return;
+            }
+            let Some(next) = self.waiting.front() else { return };
             let used: u32 = self.slots.iter().flatten().map(|running| running.job.past + running.job.pending()).sum();
             if !self.pool.admits(used, next.pending(), next.tokens_max.saturating_sub(next.generated())) {
                 return;
@@ -261,8 +275,9 @@ impl<'a> Generator<'a> {
         }
     }
 
-    fn step(&mut self) {
-        let Some(shares) = self.compose() else { return };
+    /// Computes what is next; `false` when there is nothing.
+    fn step(&mut self) -> bool {
+        let Some(shares) = self.compose() else { return false };
         let parts = self.fill(&shares);
         if shares.iter().any(|share| share.tokens > 1) {
             // A step that reads a prompt takes longer than text may wait.
@@ -305,6 +320,7 @@ impl<'a> Generator<'a> {
                 }
             }
         }
+        true
     }
 
     fn phase(&self) -> Phase {
@@ -314,13 +330,18 @@ impl<'a> Generator<'a> {
 
     /// The next batch, after making room for it. None: nothing to do.
     fn compose(&mut self) -> Option<Vec<Share>> {
+        self.want_for_running();
         loop {
-            let set = self.turns.next(self.slots.iter().flatten().map(|running| &running.job.adapters));
+            let cells = self.pool.cells;
+            // Who waits for a larger pool takes no turn, or others would wait with it.
+            let able = self.slots.iter().flatten().filter(|running| running.job.cells() <= cells);
+            let set = self.turns.next(able.map(|running| &running.job.adapters));
             let work: Vec<Work> = self
                 .slots
                 .iter()
                 .map(|slot| match slot {
                     None => Work::Idle,
+                    Some(running) if running.job.cells() > cells => Work::Idle,
                     // Another set of adapters has its turn.
                     Some(running) if Some(&running.job.adapters) != set.as_ref() => Work::Idle,
                     Some(running) if running.job.is_running() => Work::Decode,
@@ -368,7 +389,7 @@ impl<'a> Generator<'a> {
         Ok(())
     }
 
-    /// All parts of a step have the same set.
+    /// All parts of a step have the same set. Told before every step: a context that was made anew has none.
     fn use_adapters(&mut self, parts: &[Part]) -> Result<(), String> {
         let running = parts.first().and_then(|part| self.slots[part.slot].as_ref());
         let wanted = running.map_or(&[][..], |running| &running.job.adapters);

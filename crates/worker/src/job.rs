@@ -109,6 +109,11 @@ impl Job {
         u32::try_from(self.tokens.len()).unwrap_or(u32::MAX).saturating_sub(self.past)
     }
 
+    /// Cells that it takes when all its tokens are in the cache.
+    pub(crate) fn cells(&self) -> u32 {
+        u32::try_from(self.tokens.len()).unwrap_or(u32::MAX)
+    }
+
     pub(crate) fn generated(&self) -> u32 {
         u32::try_from(self.tokens.len()).unwrap_or(u32::MAX).saturating_sub(self.prompt_tokens)
     }

@@ -6,10 +6,10 @@
 
 use crate::ffi::{
     Adapter, Backend, Batch, Context, ContextOptions, Decoded, Device, Model, ModelOptions, Pooling, memory_bytes,
-    page_bytes,
 };
 use crate::link::micros;
-use crate::threads::{Meter, Threads};
+use crate::room::{self, Rooms};
+use crate::threads::{self, Threads};
 use batch::crew::Phase;
 use jail::{Filter, Rules};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -37,6 +37,7 @@ const WARM_TOKENS: u32 = 64;
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) context: Context,
+    pub(crate) rooms: Rooms,
     pub(crate) ready: Ready,
     /// Most tokens in one step; of an embedder, in a step of several texts.
     pub(crate) batch_tokens: u32,
@@ -83,14 +84,15 @@ pub(crate) fn load(receiver: &mut Receiver, sender: &mut Sender) -> Result<Loade
     let split = split(&load.offload, &devices)?;
     let gpu = !split.is_empty();
     // Opened now, read later: no path can be opened any more then.
-    let meter = Meter::open();
-    let resident = std::fs::File::open("/proc/self/statm").ok();
+    let (idle, resident) = (threads::Meter::open(), room::Meter::open());
     let first = confine(&first_rules(gpu, &parts), load.confine)?;
     let several = parts.len() > 1;
     let model = load_model(&load, &split, cpu, parts, sender)?;
     let adapters = load_adapters(&load.adapters, adapter_files, &model);
     let sizes = load.embed.then(|| EmbedSizes::of(&load, model.context_trained()));
-    let (mut context, embed) = make_context(&load, sizes, Arc::clone(&model))?;
+    let (mut context, options) = make_context(&load, sizes, Arc::clone(&model))?;
+    let embed = load.embed.then_some(options);
+    let rooms = Rooms::new(options, &context, load.context_max, resident);
     let protection = if gpu || several {
         // A driver makes its programs when they are first used: those for one token, and those for many.
         let many = if gpu { WARM_TOKENS.min(load.batch_tokens) } else { 1 };
@@ -100,7 +102,7 @@ pub(crate) fn load(receiver: &mut Receiver, sender: &mut Sender) -> Result<Loade
     } else {
         first
     };
-    let mut threads = Threads::new(&load, cpu, meter, !gpu);
+    let mut threads = Threads::new(&load, cpu, idle, !gpu);
     threads.begin(&mut context, Phase::Answer).map_err(WireFault::BackendFailed)?;
     warm_up(&mut context, load.embed, 1)?;
     let ready = Ready {
@@ -112,11 +114,12 @@ pub(crate) fn load(receiver: &mut Receiver, sender: &mut Sender) -> Result<Loade
         features: cpu.features(),
         threads: load.threads,
         load_us: micros(start.elapsed()),
-        resident_bytes: resident.map_or(0, resident_bytes),
+        context_trained: model.context_trained(),
+        room: rooms.report(Some(&context)),
         protection,
     };
     let batch_tokens = sizes.map_or(load.batch_tokens, |sizes| sizes.together);
-    Ok(Loaded { context, ready, batch_tokens, embed, adapters, park_bytes: load.park_bytes, threads })
+    Ok(Loaded { context, rooms, ready, batch_tokens, embed, adapters, park_bytes: load.park_bytes, threads })
 }
 
 fn check(load: &Load, parts: &[OwnedFd]) -> Result<(), WireFault> {
@@ -285,7 +288,7 @@ fn make_context(
     load: &Load,
     sizes: Option<EmbedSizes>,
     model: Arc<Model>,
-) -> Result<(Context, Option<ContextOptions>), WireFault> {
+) -> Result<(Context, ContextOptions), WireFault> {
     let failed = |reason: String| memory_or(reason, WireFault::LoadFailed);
     let Some(EmbedSizes { step, .. }) = sizes else {
         let options = ContextOptions {
@@ -303,7 +306,7 @@ fn make_context(
         if !context.has_cache() {
             return Err(WireFault::Unfit("this model makes vectors and can't generate text".into()));
         }
-        return Ok((context, None));
+        return Ok((context, options));
     };
     let options = |pooling| ContextOptions {
         context_tokens: step,
@@ -316,16 +319,16 @@ fn make_context(
     };
     let context = Context::new(Arc::clone(&model), options(Pooling::OfModel)).map_err(failed)?;
     if context.pools_text() {
-        return Ok((context, Some(options(Pooling::OfModel))));
+        return Ok((context, options(Pooling::OfModel)));
     }
     // The file doesn't say how to make one vector of many: their mean.
     drop(context);
     let context = Context::new(model, options(Pooling::Mean)).map_err(failed)?;
-    Ok((context, Some(options(Pooling::Mean))))
+    Ok((context, options(Pooling::Mean)))
 }
 
 /// llama.cpp finds out that a context is far beyond the memory only after it has filled much of it.
-fn check_memory(context_tokens: u32, token_bytes: u64, memory: Option<u64>) -> Result<(), WireFault> {
+pub(crate) fn check_memory(context_tokens: u32, token_bytes: u64, memory: Option<u64>) -> Result<(), WireFault> {
     /// Beyond what windows and recurrent layers save.
     const SPARING: u64 = 16;
     let Some(memory) = memory else { return Ok(()) };
@@ -369,24 +372,13 @@ fn cache_or(reason: String, kv_cache: KvCache) -> WireFault {
 }
 
 /// llama.cpp says in words when memory is short.
-fn memory_or(reason: String, other: impl Fn(String) -> WireFault) -> WireFault {
+pub(crate) fn memory_or(reason: String, other: impl Fn(String) -> WireFault) -> WireFault {
     let short = ["failed to allocate", "unable to allocate", "out of memory", "cannot allocate", "bad_alloc"];
     if short.iter().any(|words| reason.to_lowercase().contains(words)) {
         WireFault::MemoryShort(reason)
     } else {
         other(reason)
     }
-}
-
-/// Pages in memory now, from a file that was opened before the confinement.
-fn resident_bytes(file: std::fs::File) -> u64 {
-    let mut text = [0_u8; 128];
-    let Ok(length) = std::os::unix::fs::FileExt::read_at(&file, &mut text, 0) else { return 0 };
-    let pages = std::str::from_utf8(&text[..length])
-        .ok()
-        .and_then(|text| text.split_ascii_whitespace().nth(1)?.parse::<u64>().ok())
-        .unwrap_or(0);
-    pages * page_bytes()
 }
 
 #[cfg(test)]
@@ -409,6 +401,7 @@ mod tests {
                 backends: Vec::new(),
                 embed: true,
                 context_tokens,
+                context_max: 0,
                 sequences_max: 1,
                 batch_tokens,
                 threads: 1,

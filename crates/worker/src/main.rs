@@ -14,6 +14,7 @@ mod link;
 mod load;
 mod park;
 mod reference;
+mod room;
 mod selftest;
 mod serve;
 mod threads;

@@ -90,7 +90,9 @@ pub(crate) fn answer(directive: Directive, outbox: &Outbox) -> Option<Ending> {
         | Directive::Count { .. }
         | Directive::Cancel { .. }
         | Directive::Hold { .. }
-        | Directive::Resume { .. } => {}
+        | Directive::Resume { .. }
+        | Directive::Resize { .. }
+        | Directive::Rest => {}
     }
     None
 }

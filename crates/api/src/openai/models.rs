@@ -23,7 +23,7 @@ struct Model {
     /// When the file was last changed, in seconds since 1970.
     created: u64,
     owned_by: &'static str,
-    /// Tokens that one request can use: of the loaded model as it runs, else as the file states it.
+    /// Tokens that one request could use now, whether the model is loaded or not.
     context_length: u32,
     freehold: Extra,
 }
@@ -35,7 +35,9 @@ struct Extra {
     quantization: String,
     parameters: u64,
     license: String,
+    /// What the model was trained for.
     context_max: u32,
+    pinned: bool,
     loaded: bool,
     default: bool,
 }
@@ -63,14 +65,14 @@ pub(crate) async fn one(State(runtime): State<Runtime>, Path(id): Path<String>) 
 }
 
 fn model(runtime: &Runtime, row: ModelRow) -> Model {
-    let window = runtime.context_tokens(&row.name);
+    let loaded = runtime.is_loaded(&row.name);
     let changed = std::fs::metadata(&row.path).and_then(|meta| meta.modified()).ok();
     Model {
         created: changed.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map_or(0, |since| since.as_secs()),
         id: row.name,
         object: "model",
         owned_by: "freehold",
-        context_length: window.unwrap_or(row.context_max),
+        context_length: row.context_tokens,
         freehold: Extra {
             kind: row.kind,
             arch: row.arch,
@@ -78,7 +80,8 @@ fn model(runtime: &Runtime, row: ModelRow) -> Model {
             parameters: row.parameters,
             license: row.license,
             context_max: row.context_max,
-            loaded: window.is_some(),
+            pinned: row.pinned,
+            loaded,
             default: row.default,
         },
     }

@@ -14,11 +14,12 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
-Reads Markdown, HTML, text, source code, PDF, office documents (DOCX, XLSX, PPTX,
-ODT, ODS, ODP), EPUB, CSV, JSON, calendars and e-mail with its attachments in a
-confined process. Afterwards the folder is watched: what you save is found a
-second later. Run it again to have it compared at once. Your files stay as they
-are. `freehold map` makes maps of several folders and of single files.
+Reads Markdown, HTML, text, source code, PDF, office documents (DOCX, XLSX,
+PPTX, ODT, ODS, ODP), EPUB, CSV, JSON, calendars and e-mail with its
+attachments in a confined process. Afterwards the folder is watched: what you
+save is found a second later. Run it again to have it compared at once. Your
+files stay as they are. `freehold map` makes maps of several folders and of
+single files.
 
 Examples:
   freehold index ~/Documents

@@ -7,17 +7,19 @@ use crate::ending::Outcome;
 use crate::link::Link;
 use crate::screen::{Screen, clean};
 use crate::words::{count, cut, parameters, plural};
-use api::native::{AddRequest, Models, NameRequest};
+use api::native::{AddRequest, Models, NameRequest, PinRequest};
 use clap::Subcommand;
 use runtime::view::ModelRow;
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
 Examples:
-  freehold models                  what there is; * marks the defaults
+  freehold models                  what there is; * default, ^ pinned
   freehold models add ~/models     every model in a folder, used where it lies
   freehold models add big.gguf     one file; nothing is copied
   freehold models default big      take this one when none is named
+  freehold models pin big          keep it in memory once it is there
+  freehold models unpin big        let it go again when it is idle
   freehold models remove big       forget it; your own files stay
   freehold models --json | jq '.models[].path'";
 
@@ -46,6 +48,16 @@ enum Action {
         /// As it is listed; a beginning that is no other's is enough
         name: String,
     },
+    /// Keep a model in memory once it is there: not let go when idle, nor to make room
+    Pin {
+        /// As it is listed; a beginning that is no other's is enough
+        name: String,
+    },
+    /// Let a pinned model go again like any other
+    Unpin {
+        /// As it is listed; a beginning that is no other's is enough
+        name: String,
+    },
     /// Take this model when none is named
     Default {
         /// As it is listed; a beginning that is no other's is enough
@@ -62,6 +74,12 @@ pub(crate) async fn run(args: Args, context: Context) -> Outcome {
             (Some("added"), link.post("models/add", &AddRequest { path: absolute(&path)? }).await?)
         }
         Some(Action::Remove { name }) => (Some("removed"), link.post("models/remove", &NameRequest { name }).await?),
+        Some(Action::Pin { name }) => {
+            (Some("pinned"), link.post("models/pin", &PinRequest { name, pinned: true }).await?)
+        }
+        Some(Action::Unpin { name }) => {
+            (Some("no longer pinned"), link.post("models/pin", &PinRequest { name, pinned: false }).await?)
+        }
         Some(Action::Default { name }) => {
             (Some("taken from now on"), link.post("models/default", &NameRequest { name }).await?)
         }
@@ -85,13 +103,19 @@ pub(crate) async fn run(args: Args, context: Context) -> Outcome {
     Ok(())
 }
 
+/// `*` for the one that is taken when none is named, `^` for one that is kept in memory.
+fn marks(model: &ModelRow) -> String {
+    let mark = |is: bool, mark: &'static str| if is { mark } else { "" };
+    format!("{}{}", mark(model.default, "*"), mark(model.pinned, "^"))
+}
+
 /// The table that `models` and `pull` print.
 pub(super) fn text(models: &[ModelRow], screen: &Screen) -> String {
     let heads = ["", "NAME", "FOR", "SIZE", "PARAMS", "WINDOW", "LICENCE", "FROM"];
     let mut rows = vec![heads.iter().map(ToString::to_string).collect::<Vec<_>>()];
     for model in models {
         rows.push(vec![
-            if model.default { "*" } else { "" }.to_string(),
+            marks(model),
             clean(&model.name).into_owned(),
             clean(&model.kind).into_owned(),
             model.bytes.to_string(),
@@ -128,6 +152,8 @@ mod tests {
             parameters: 134_515_008,
             bytes: Bytes(98 << 20),
             context_max: 8192,
+            context_tokens: 8192,
+            pinned: name == "b",
             license: "apache-2.0".into(),
             source: "in place".into(),
             path: "/x".into(),
@@ -140,7 +166,7 @@ mod tests {
 \x20  NAME  FOR     SIZE  PARAMS  WINDOW  LICENCE     FROM
 *  a     chat  98 MiB    135M   8,192  apache-2.0  in place
    problem: its file is gone
-   b     chat  98 MiB    135M   8,192  apache-2.0  in place";
+^  b     chat  98 MiB    135M   8,192  apache-2.0  in place";
         assert_eq!(text, expected);
     }
 }

@@ -95,6 +95,9 @@ fn text(status: &Status, screen: &Screen) -> String {
     lines.extend(columns(&rows, &[]));
     lines.push(String::new());
     lines.push(paint.bold("Loaded models"));
+    if let Some(budget) = status.memory.budget_bytes {
+        lines.push(format!("  {} of {budget} that models may take together", status.memory.held_bytes));
+    }
     if status.models.is_empty() {
         lines.push("  none; one is loaded when it is first asked".into());
     }
@@ -116,6 +119,7 @@ fn model_lines(model: &LoadedModel, width: usize) -> Vec<String> {
     let features = if model.features.is_empty() { String::new() } else { format!(" ({})", model.features.join(", ")) };
     let ms = |ms: base::Millis| span(ms.0.saturating_mul(1_000));
     let state = match (model.running, model.queued, model.parked) {
+        (0, 0, 0) if model.state == "resting" => format!("resting, idle for {}", ms(model.idle_ms)),
         (0, 0, 0) => format!("idle for {}", ms(model.idle_ms)),
         (running, queued, 0) => format!("{running} running, {queued} waiting"),
         (running, queued, parked) => format!("{running} running, {queued} waiting, {parked} parked"),
@@ -124,12 +128,17 @@ fn model_lines(model: &LoadedModel, width: usize) -> Vec<String> {
         format!("{}{features}", model.devices.join(", ")),
         model.placement.clone(),
         plural(u64::from(model.threads), "thread"),
-        format!("window of {} tokens{}", count(u64::from(model.context_tokens)), kept_as(&model.kv_cache)),
+        format!(
+            "window of up to {} tokens ({} in memory{})",
+            count(u64::from(model.context_tokens)),
+            count(u64::from(if model.state == "resting" { 0 } else { model.pool_tokens })),
+            kept_as(&model.kv_cache)
+        ),
         format!("{} at a time", plural(u64::from(model.sequences_max), "answer")),
-        model.resident_bytes.to_string(),
+        format!("{} ({} counted)", model.resident_bytes, model.held_bytes),
         format!("process {}", model.pid),
         format!("loaded in {}", ms(model.load_ms)),
-        state,
+        if model.pinned { format!("{state}, pinned") } else { state },
     ];
     let facts: Vec<String> = facts.into_iter().filter(|fact| !fact.is_empty()).collect();
     let mut lines = vec![format!("  {}", clean(&model.name)), block(&facts, width, "    ")];

@@ -247,7 +247,11 @@ impl<T> Admission<T> {
             let Some(model) = self.models.get_mut(&key) else { return };
             let Some(room) = Room::of(model) else { return };
             let (asks, running) = (&self.asks, &model.running);
-            let fits = |ask: AskId| asks.get(&ask).is_some_and(|live| room.fits(wanted(live, running.get(&ask))));
+            // One that gives way lets nobody begin; who has begun goes on, so that it ends.
+            let takes = model.share.takes_asks(now);
+            let may = |ask: &AskId| takes || model.share.is_awake() && running.contains_key(ask);
+            let fits =
+                |ask: AskId| may(&ask) && asks.get(&ask).is_some_and(|live| room.fits(wanted(live, running.get(&ask))));
             let next = match model.claim.and_then(|ask| asks.get(&ask)) {
                 Some(live) if fits(live.entry.ask) => {
                     model.queue.take(now, &live.entry);
@@ -287,7 +291,7 @@ impl<T> Admission<T> {
     /// go on, because a claim has fallen away.
     fn make_way(&mut self, now: u64, key: ModelKey) -> bool {
         let quantum_ms = self.bounds.quantum_ms;
-        let Some(model) = self.models.get_mut(&key) else { return true };
+        let Some(model) = self.models.get_mut(&key).filter(|model| model.share.takes_asks(now)) else { return true };
         let (Some(room), Phase::Ready { worker, .. }) = (Room::of(model), &model.phase) else { return true };
         let worker = *worker;
         if model.running.values().any(|run| matches!(run.stage, Stage::Leaving | Stage::Pressed)) {

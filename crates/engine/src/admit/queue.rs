@@ -126,6 +126,11 @@ impl Queue {
         self.len() == 0
     }
 
+    /// Whether somebody waits for a slot.
+    pub(super) fn has_slotted(&self) -> bool {
+        self.len() > self.ear.len()
+    }
+
     fn turns(&mut self, priority: Priority) -> &mut Turns {
         match priority {
             Priority::Interactive => &mut self.interactive,

@@ -9,6 +9,7 @@ const BOUNDS: Bounds = Bounds {
     queue_max: 12,
     app_queue_max: 8,
     load_timeout_ms: 1000,
+    idle_rest_ms: 0,
     idle_unload_ms: 500,
     ping_after_ms: 50,
     hang_ms: 200,

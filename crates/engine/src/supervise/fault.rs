@@ -12,7 +12,7 @@ pub(super) fn from_wire(name: &str, fault: WireFault) -> Fault {
         )
         .shortage(requested, available)
         .hint("send less text; nothing was cut off and nothing was answered")
-        .hint("FREEHOLD_CONTEXT sets a larger window, where the model and the memory allow it"),
+        .hint("the window grows with the memory that is free, up to what the model was trained for or FREEHOLD_CONTEXT says"),
         WireFault::Protocol(words) => {
             Fault::new(Code::Internal, "worker and daemon misunderstood each other").cause(words)
         }

@@ -7,13 +7,12 @@ use crate::admit::{WorkerKey, late_answer};
 use crate::answer::{Pace, Sink};
 use crate::backend::{BackendChoice, Backends};
 use crate::handle::{Door, EngineConfig, ModelSource};
-use crate::park;
-use crate::plan::{self, Wish};
+use crate::plan::Plan;
 use crate::render::Renderer;
 use crate::template::Moment;
-use crate::{backend, locked, machine, vectors};
+use crate::{backend, locked, vectors};
 use base::answer::Progress;
-use base::{AskId, Code, Fault, Message as Turn, Modality, ModelFacts, ModelName, Sampling};
+use base::{AskId, Code, Fault, Message as Turn, Modality, ModelName, Sampling};
 use jail::{Command, Io, JailError};
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
@@ -58,6 +57,8 @@ pub(super) enum Order {
     Hold(AskId),
     Resume(AskId),
     Ping,
+    Resize(u32),
+    Rest,
     Shutdown,
 }
 
@@ -122,6 +123,9 @@ fn kill(child: Option<&mut jail::Child>) {
 pub(super) struct Life {
     pub(super) key: WorkerKey,
     pub(super) source: ModelSource,
+    pub(super) plan: Plan,
+    /// For states of parked asks.
+    pub(super) park_bytes: u64,
     pub(super) config: Arc<EngineConfig>,
     pub(super) backends: Arc<Backends>,
     pub(super) process: Arc<Process>,
@@ -242,12 +246,7 @@ impl Life {
 
     fn load(&self, choice: &BackendChoice, opened: &[Opened]) -> Result<Load, Fault> {
         let facts = &self.source.facts;
-        let EngineConfig { context_tokens, sequences_max, kv_cache, .. } = *self.config;
-        let wish = Wish { context_tokens, sequences_max, kv_cache };
-        // They are read into memory whole, as weights are.
-        let weights_bytes = opened.iter().fold(facts.weights_bytes, |sum, adapter| sum.saturating_add(adapter.bytes));
-        let whole = ModelFacts { weights_bytes, ..(**facts).clone() };
-        let plan = plan::fit(&self.source.name.0, &whole, wish, machine::memory())?;
+        let plan = self.plan;
         let share = share::decide(self.config.threads, &self.backends, choice, facts, &plan)?;
         *locked(&self.process.placement) = share.placement;
         // Names only: the worker looks beside itself, and knows that place by another path when it was
@@ -258,16 +257,17 @@ impl Life {
         Ok(Load {
             backends: names.map(|name| name.to_string_lossy().into_owned()).collect(),
             embed: facts.modality != Modality::Chat,
-            context_tokens: plan.context_tokens,
+            context_tokens: plan.first_tokens,
+            context_max: plan.limit_tokens,
             sequences_max: plan.sequences_max,
             batch_tokens: plan.batch_tokens,
             threads: share.threads,
             prompt_threads: share.prompt_threads,
             quota_milli: share.quota_milli,
             offload: share.offload,
-            kv_cache,
+            kv_cache: self.config.kv_cache,
             adapters: opened.iter().map(|adapter| adapter.name.0.clone()).collect(),
-            park_bytes: park::budget(facts, &plan, machine::memory()).0,
+            park_bytes: self.park_bytes,
             confine: self.config.confine_required,
         })
     }
@@ -306,6 +306,11 @@ impl Life {
                     return if by_backend { Ended::Backend(fault) } else { Ended::Refused(fault) };
                 }
                 Report::Hello { .. } => return Ended::Garbled("it greeted twice".into()),
+                Report::Wants { least, wanted } => self.tell(News::Wants { least, wanted }),
+                Report::Resized { room, fault } => {
+                    let fault = fault.map(|fault| fault::from_wire(&self.source.name.0, fault));
+                    self.tell(News::Resized { room, fault });
+                }
                 other => self.pass_on(other),
             }
         }
@@ -363,6 +368,8 @@ impl Life {
             | Report::Hello { .. }
             | Report::Loading { .. }
             | Report::Ready(_)
+            | Report::Wants { .. }
+            | Report::Resized { .. }
             | Report::Failed { job: None, .. } => {}
         }
     }
@@ -505,6 +512,8 @@ impl Writer {
                     nonce += 1;
                     (None, Ok(Directive::Ping { nonce }))
                 }
+                Order::Resize(context_tokens) => (None, Ok(Directive::Resize { context_tokens })),
+                Order::Rest => (None, Ok(Directive::Rest)),
                 Order::Shutdown => (None, Ok(Directive::Shutdown)),
             };
             let sent = directive.and_then(|directive| match self.sender.send(&directive) {
@@ -625,5 +634,7 @@ fn name_of(report: &Report) -> &'static str {
         Report::Pong { .. } => "`Pong`",
         Report::Probed { .. } => "`Probed`",
         Report::Failed { .. } => "`Failed`",
+        Report::Wants { .. } => "`Wants`",
+        Report::Resized { .. } => "`Resized`",
     }
 }

@@ -44,7 +44,8 @@ pub(super) fn decide(
         let here: Vec<(WireDevice, Device)> =
             here.into_iter().filter_map(|told| Some((told.clone(), device(told)?))).collect();
         let devices: Vec<Device> = here.iter().map(|(_, device)| device.clone()).collect();
-        let split = offload::split(&offload::sizes(facts, plan.context_tokens, compute_bytes(facts, plan)), &devices);
+        // For the pool that it begins with: a larger one must find its place beside, or is refused.
+        let split = offload::split(&offload::sizes(facts, plan.first_tokens, compute_bytes(facts, plan)), &devices);
         share.placement = placement(facts, &split, &devices);
         share.offload = Offload {
             gpu_layers: split.gpu_layers,

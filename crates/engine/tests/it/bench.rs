@@ -27,6 +27,8 @@ pub(crate) fn config(home: &TempHome) -> EngineConfig {
         context_tokens: None,
         sequences_max: 4,
         kv_cache: engine::KvCache::F16,
+        memory_max: None,
+        idle_rest_ms: 0,
         idle_unload_ms: 0,
         load_timeout_ms: 60_000,
         confine_required: false,
@@ -82,7 +84,13 @@ pub(crate) fn lines(path: &Path) -> Vec<String> {
 }
 
 fn source(model: TestModel) -> ModelSource {
-    ModelSource { name: model.name, parts: vec![model.path], facts: Arc::new(model.facts), adapters: Vec::new() }
+    ModelSource {
+        name: model.name,
+        parts: vec![model.path],
+        facts: Arc::new(model.facts),
+        pinned: false,
+        adapters: Vec::new(),
+    }
 }
 
 pub(crate) fn ask(prompt: &str) -> Ask {

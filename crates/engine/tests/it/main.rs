@@ -10,5 +10,6 @@ mod compaction;
 mod deaths;
 mod embeddings;
 mod lives;
+mod memory;
 mod parking;
 mod soak;

@@ -248,6 +248,7 @@ impl Stage {
             Step::Overflow(requested, available) => {
                 return Err(WireFault::ContextOverflow { requested: *requested, available: *available });
             }
+            Step::Wants(least, wanted) => self.report(&Report::Wants { least: *least, wanted: *wanted }),
             Step::Fail(words) => {
                 return Err(match job {
                     Some(_) => WireFault::DecodeFailed(words.clone()),

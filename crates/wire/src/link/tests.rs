@@ -8,6 +8,7 @@ fn load() -> Load {
         backends: vec!["a".into()],
         embed: false,
         context_tokens: 2048,
+        context_max: 8192,
         sequences_max: 4,
         batch_tokens: 512,
         threads: 2,

@@ -1,6 +1,6 @@
 //! A context: the cache of a model and the place where it computes.
 
-use super::{Adapter, Backend, Model, ThreadPool, Token, drain_log, sys};
+use super::{Adapter, Backend, Buffers, Model, ThreadPool, Token, account, drain_log, sys};
 use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -54,6 +54,7 @@ pub(crate) struct Context {
     threads: u32,
     /// The address of this box is what the abort callback gets.
     abort: Option<Box<Arc<AbortQuestion>>>,
+    buffers: Buffers,
     model: Arc<Model>,
 }
 
@@ -73,6 +74,11 @@ impl Context {
     /// # Errors
     /// With llama.cpp's reason; usually too little memory.
     pub(crate) fn new(model: Arc<Model>, options: ContextOptions) -> Result<Self, String> {
+        let context = Self::make(&model, options)?;
+        Ok(Self { context, pools: Vec::new(), threads: 0, abort: None, buffers: account::buffers(), model })
+    }
+
+    fn make(model: &Model, options: ContextOptions) -> Result<NonNull<sys::llama_context>, String> {
         // SAFETY: returns plain values.
         let mut params = unsafe { sys::llama_context_default_params() };
         let threads = i32::try_from(options.threads).unwrap_or(1);
@@ -105,10 +111,34 @@ impl Context {
                 };
             }
         }
-        // SAFETY: the model is alive and stays so through the `Arc`.
+        account::begin_context();
+        // SAFETY: the model is alive, and the caller keeps it so through its `Arc`.
         let context = unsafe { sys::llama_init_from_model(model.model.as_ptr(), params) };
-        let context = NonNull::new(context).ok_or_else(drain_log)?;
-        Ok(Self { context, pools: Vec::new(), threads: 0, abort: None, model })
+        NonNull::new(context).ok_or_else(drain_log)
+    }
+
+    /// Takes another context in place of this one, which stays as it is when that fails. Nothing of what
+    /// was in the cache comes along; threads and the abort question do. For a moment both are there.
+    ///
+    /// # Errors
+    /// As [`Context::new`].
+    pub(crate) fn remake(&mut self, options: ContextOptions) -> Result<(), String> {
+        let context = Self::make(&self.model, options)?;
+        let old = std::mem::replace(&mut self.context, context);
+        // SAFETY: the old context is ours alone, and no other reference to it is left.
+        unsafe { sys::llama_free(old.as_ptr()) }
+        self.buffers = account::buffers();
+        // The next step attaches the threads.
+        self.threads = 0;
+        if let Some(question) = self.abort.take() {
+            self.set_abort(*question);
+        }
+        Ok(())
+    }
+
+    /// What model and context take, by llama.cpp's own account.
+    pub(crate) fn buffers(&self) -> Buffers {
+        self.buffers
     }
 
     /// Computes with so many threads from now on. They are kept, and sleep while others compute.

@@ -1,6 +1,6 @@
 //! Keeps the last complaints of llama.cpp, which are the only reasons that it gives for a failure.
 
-use super::sys;
+use super::{account, sys};
 use std::collections::VecDeque;
 use std::ffi::{CStr, c_char, c_void};
 use std::sync::{Mutex, PoisonError};
@@ -10,7 +10,8 @@ const LINES_MAX: usize = 8;
 
 static LINES: Mutex<VecDeque<String>> = Mutex::new(VecDeque::new());
 
-/// Sends llama.cpp's log here instead of standard error. What isn't a complaint is dropped.
+/// Sends llama.cpp's log here instead of standard error. What is neither a complaint nor says how large a
+/// buffer is gets dropped.
 pub(crate) fn install_log() {
     // SAFETY: `keep` is a function of the right type that lives for ever, and needs no data.
     unsafe {
@@ -26,11 +27,16 @@ pub(crate) fn drain_log() -> String {
 }
 
 unsafe extern "C" fn keep(level: sys::ggml_log_level, text: *const c_char, _: *mut c_void) {
-    if text.is_null() || (level != sys::GGML_LOG_LEVEL_ERROR && level != sys::GGML_LOG_LEVEL_WARN) {
+    let complains = level == sys::GGML_LOG_LEVEL_ERROR || level == sys::GGML_LOG_LEVEL_WARN;
+    if text.is_null() || !(complains || level == sys::GGML_LOG_LEVEL_INFO) {
         return;
     }
     // SAFETY: llama.cpp passes a string that ends with a zero byte and is valid during this call.
     let line = unsafe { CStr::from_ptr(text) }.to_string_lossy();
+    if !complains {
+        account::note(&line);
+        return;
+    }
     let line = tidy(&line);
     if line.is_empty() {
         return;

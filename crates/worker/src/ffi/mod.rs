@@ -5,6 +5,7 @@
 
 #![expect(unsafe_code, reason = "llama.cpp and raw system calls are reached here and nowhere else")]
 
+mod account;
 mod backend;
 mod context;
 mod log;
@@ -13,6 +14,7 @@ mod product;
 mod sampler;
 mod system;
 
+pub(crate) use account::Buffers;
 use backend::ThreadPool;
 pub(crate) use backend::{Backend, Device};
 pub(crate) use context::{Batch, Context, ContextOptions, Decoded, Pooling};

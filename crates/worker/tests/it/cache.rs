@@ -32,7 +32,7 @@ fn a_packed_cache_takes_as_many_bytes_as_are_counted_for_it() {
     let growth = |kv_cache| {
         let resident = |context_tokens| {
             let (_worker, ready) = Worker::with(&Load { context_tokens, ..packed(kv_cache) }, &model());
-            ready.resident_bytes
+            ready.room.resident_bytes
         };
         resident(8192).saturating_sub(resident(2048)) as f64
     };

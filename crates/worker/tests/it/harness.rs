@@ -83,6 +83,7 @@ pub(crate) fn load() -> Load {
         backends: vec![cpu_backends().remove(0)],
         embed: false,
         context_tokens: 2048,
+        context_max: 0,
         sequences_max: 4,
         batch_tokens: 512,
         // Tests run side by side, and threads that wait for each other suffer most from company.
@@ -267,6 +268,10 @@ impl Worker {
         let id = begin.job;
         self.begin(begin);
         self.finish(id)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.0.pid()
     }
 
     pub(crate) fn count(&mut self, prompt: &[&str]) -> u32 {

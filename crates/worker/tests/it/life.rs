@@ -12,7 +12,7 @@ fn ready_says_what_is_loaded() {
     let (worker, ready) = Worker::with(&load(), &model());
     assert_eq!((ready.context_tokens, ready.sequences_max, ready.threads), (2048, 4, 1));
     assert!(ready.embedding_dimensions > 0 && ready.load_us > 0, "{ready:?}");
-    assert!(ready.resident_bytes > 10 << 20, "{ready:?}");
+    assert!(ready.room.resident_bytes > 10 << 20, "{ready:?}");
     assert!(ready.devices.contains(&"CPU".to_owned()), "{ready:?}");
     assert!(!ready.features.is_empty(), "{ready:?}");
     drop(worker);

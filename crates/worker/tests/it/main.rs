@@ -12,6 +12,7 @@ mod confinement;
 mod embed;
 mod generate;
 mod gpu;
+mod grow;
 mod harness;
 mod life;
 mod park;

@@ -189,6 +189,8 @@ impl World {
                     worker.told_to_end = true;
                 }
             }
+            // Of models whose memory isn't known, and that are never idle for long enough.
+            Action::Resize { .. } | Action::Rest(_) => panic!("{action:?} without a reason"),
             Action::Waiting { ask, .. } => assert!(!self.ended.contains(ask) && !self.begun.contains(ask)),
             Action::End { ask, .. } => {
                 assert!(self.submitted.contains_key(ask));
