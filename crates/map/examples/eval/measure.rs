@@ -164,10 +164,7 @@ pub(crate) fn against_arms(what: &str, collections: &[(String, ByArm)], report: 
         if means.is_empty() {
             continue;
         }
-        // One collection alone is no average: there only a significant loss counts.
-        if collections.len() > 1 {
-            report.goals.push(goal(&format!("{what}: hybrid above {arm} on average"), mean(&means), None, 0.0));
-        }
+        report.goals.push(goal(&format!("{what}: hybrid above {arm} on average"), mean(&means), None, 0.0));
         let name = format!("{what}: collections where hybrid is significantly worse than {arm}");
         let none = Goal { goal: "= 0".into(), met: worse == 0.0, ..goal(&name, worse, None, 0.0) };
         report.goals.push(none);
