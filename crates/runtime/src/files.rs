@@ -265,6 +265,7 @@ fn run_ask(inner: &Inner, request: &AskFilesRequest, events: &EventSender<AskEve
     let embedder = embedder(inner, Some(&events.reader));
     // A question's quotation marks and colons are its own: only a search has a syntax.
     let filter = filter::filter(&request.filter)?;
+    let filtered = !filter.is_empty();
     let query = Query { text: question.to_owned(), limit: HITS_MAX, filter, ..Query::default() };
     let found = retrieve(inner, &cards, &query, embedder.as_ref())?;
     if events.cancelled() {
@@ -284,6 +285,9 @@ fn run_ask(inner: &Inner, request: &AskFilesRequest, events: &EventSender<AskEve
         freshness: cards.iter().map(|card| inner.fresh.of(card)).collect(),
     };
     match map::evidence::judge(question, &found.hits) {
+        Verdict::NotFound { reason } if filtered => {
+            events.send(AskEvent::NoAnswer { reason: format!("among the documents that the filter leaves: {reason}") });
+        }
         Verdict::NotFound { reason } => events.send(AskEvent::NoAnswer { reason }),
         Verdict::Found { used } => {
             let used = &used[..used.len().min(PASSAGES_MAX)];
