@@ -12,6 +12,10 @@
 const LOOK_BACK_US: f64 = 50_000.0;
 /// Less than this says nothing: one turn of the scheduler takes some milliseconds.
 const LEAST_US: f64 = 20_000.0;
+/// The same while all compute and no trial is on. Who reads an answer, and the daemon that sends it, take a
+/// processor for some ten milliseconds now and then; a neighbour worth giving way to stays for longer.
+const LOOK_BACK_CALM_US: f64 = 150_000.0;
+const LEAST_CALM_US: f64 = 60_000.0;
 /// So many processors' worth of time may be missing while answers are made: half a one, since a neighbour that never rests takes
 /// two thirds from two threads on two processors, while at 0.3 the odds and ends of a virtual machine cost 4 % of the speed.
 const MISSING_ANSWER_MAX: f64 = 0.5;
@@ -163,12 +167,16 @@ impl Crew {
         // What the quota doesn't pay for isn't missing.
         let due = self.bounds.quota.map_or(threads, |quota| threads.min(quota)) * wall_us;
         let over_quota = self.bounds.quota.is_some_and(|quota| threads > quota);
-        let (look_back_us, least_us) = if over_quota { (PERIODS_US, PERIODS_US) } else { (LOOK_BACK_US, LEAST_US) };
-        self.seen.add(wall_us, due - cpu_us, look_back_us);
         let side = match step.phase {
             Phase::Prompt => &mut self.prompt,
             Phase::Answer => &mut self.answer,
         };
+        let (look_back_us, least_us) = match step.phase {
+            _ if over_quota => (PERIODS_US, PERIODS_US),
+            Phase::Answer if side.is_calm() => (LOOK_BACK_CALM_US, LEAST_CALM_US),
+            Phase::Answer | Phase::Prompt => (LOOK_BACK_US, LEAST_US),
+        };
+        self.seen.add(wall_us, due - cpu_us, look_back_us);
         side.until_return_us -= wall_us;
         let missing = if self.seen.wall_us >= least_us { self.seen.missing() } else { 0.0 };
         let changed = if missing >= side.missing_max {
@@ -208,6 +216,11 @@ impl Side {
 
     fn threads(&self) -> u32 {
         self.most.saturating_sub(self.held_back).max(1)
+    }
+
+    /// All compute, and not for trial.
+    fn is_calm(&self) -> bool {
+        self.held_back == 0 && self.trial.is_none()
     }
 
     /// So many processors seem to be free.

@@ -46,7 +46,7 @@ pub(crate) struct Job {
 /// A frame of text wakes threads of the daemon, and each takes a processor from the computation for a
 /// moment: 3 % of the speed of a small model on two cores. So text of tokens that follow each other
 /// quickly goes out together, later than without by no more than this, which nobody sees.
-const TEXT_EVERY: Duration = Duration::from_millis(20);
+const TEXT_EVERY: Duration = Duration::from_millis(33);
 
 /// What a new token brings.
 #[derive(Debug, PartialEq, Eq)]
@@ -278,7 +278,7 @@ mod tests {
         let start = job.received + Duration::from_millis(5);
         assert_eq!(job.start(start), Some(5000));
         assert_eq!(job.start(start), None);
-        job.take(5, b"a", start + Duration::from_millis(20));
+        job.take(5, b"a", start + Duration::from_millis(33));
         job.take(6, b"b", start + Duration::from_millis(24));
         let spent = job.spent(start + Duration::from_secs(1));
         assert_eq!((spent.queue_us, spent.prefill_us, spent.decode_us), (5000, 20_000, 4000));

@@ -19,7 +19,7 @@ fn run(backend: &std::path::Path) -> (Option<i32>, String, String) {
 
 #[test]
 fn every_backend_here_multiplies_rightly() {
-    let mut fastest = Vec::new();
+    // How fast each is, `bench cpu` compares: beside other tests the times say nothing.
     for name in cpu_backends() {
         let (code, out, err) = run(&native().join(&name));
         assert_eq!(code, Some(0), "{name}: {out} {err}");
@@ -34,11 +34,6 @@ fn every_backend_here_multiplies_rightly() {
             assert!(!paths.is_empty(), "{name} has no product of {weights}");
             assert!(paths.iter().all(|p| p.correct && p.gops > 0.0 && p.error_relative < 0.02), "{paths:?}");
         }
-        fastest.push((name, report.products.iter().map(|product| product.gops).fold(0.0, f64::max)));
-    }
-    let (baseline, speed) = fastest.pop().unwrap();
-    for (name, tuned) in fastest {
-        assert!(tuned > speed, "{name} does {tuned:.0} gigaoperations a second, {baseline} {speed:.0}");
     }
 }
 
