@@ -19,12 +19,25 @@ const GENERATED_TOKENS: u32 = 128;
 /// A share of the peer's speed that everything around the arithmetic may cost: 5 %.
 const RATIO_MIN: f64 = 0.95;
 
+/// Alternations: at least the first, then until both intervals are narrow, at most the second.
+const ROUNDS: (u32, u32) = (30, 90);
+
 /// Tokens per second of one kind of work, ours and the peer's of the same rounds.
 #[derive(Debug, Default)]
 struct Series {
     ours: Vec<f64>,
     worker: Vec<f64>,
     peer: Vec<f64>,
+}
+
+impl Series {
+    fn ratio(&self) -> stat::Estimate {
+        stat::ratio(&self.ours, &self.peer)
+    }
+
+    fn is_narrow(&self) -> bool {
+        stat::is_narrow(&self.ratio())
+    }
 }
 
 pub(super) fn run(options: Options) -> Result<ExitCode> {
@@ -40,11 +53,14 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
     let peer = peer::ensure(&loaded.words("devices"))?;
     let mut watch = Watch::start(options.patience())?;
 
-    let (rounds, repetitions) = if options.quick { (3, 2) } else { (30, 2) };
+    let ((least, most), repetitions) = if options.quick { ((3, 3), 2) } else { (ROUNDS, 2) };
+    let mut rounds = 0;
     let mut prompt = Series::default();
     let mut generate = Series::default();
-    for round in 0..rounds {
-        eprint!("\rround {} of {rounds} ", round + 1);
+    while rounds < least || rounds < most && !(prompt.is_narrow() && generate.is_narrow()) {
+        let round = rounds;
+        rounds += 1;
+        eprint!("\rround {rounds} of {least} to {most} ");
         watch.gap();
         let order = Side::order(round);
         // Both sides of a pair come right after each other: such a machine drifts within seconds.
@@ -83,7 +99,7 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
     report.setting("generation", format!("{GENERATED_TOKENS} tokens behind {depth}, temperature 0, end tokens barred"));
     report.tables.push(table(&prompt, &generate));
     for (name, series) in [("prompt", &prompt), ("generation", &generate)] {
-        let ratio = stat::ratio(&series.ours, &series.peer);
+        let ratio = series.ratio();
         let means = (estimate(&series.ours).mean, estimate(&series.peer).mean);
         report.goals.push(Goal::beside(name, means, "tokens/s", ratio, Bound::AtLeast(RATIO_MIN)));
     }

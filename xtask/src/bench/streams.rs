@@ -85,6 +85,9 @@ impl Kind {
     }
 }
 
+/// Rounds: at least the first, then until all intervals are narrow, at most the second.
+const ROUNDS: (u32, u32) = (16, 40);
+
 /// What is measured: which work, by how many clients.
 type Load = (Kind, u32);
 
@@ -94,6 +97,10 @@ type Rates = BTreeMap<Load, BTreeMap<Side, Vec<f64>>>;
 fn loads() -> Vec<Load> {
     let plain = STREAMS.iter().flat_map(|streams| [(Kind::Prompt, *streams), (Kind::Generate, *streams)]);
     plain.chain([(Kind::Both, STREAMS_MAX)]).collect()
+}
+
+fn is_narrow(rates: &Rates) -> bool {
+    rates.values().all(|sides| stat::is_narrow(&stat::ratio(&sides[&Side::Ours], &sides[&Side::Peer])))
 }
 
 pub(super) fn run(options: Options) -> Result<ExitCode> {
@@ -113,11 +120,14 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
     let server = Server::start(&peer, &starter.chat, flags)?;
     let them = Client { side: Side::Peer, address: server.address.clone() };
 
-    let rounds = if options.quick { 1 } else { 16 };
+    let (least, most) = if options.quick { (1, 1) } else { ROUNDS };
+    let mut rounds = 0;
     let mut rates = Rates::new();
     let mut number = 1000;
-    for round in 0..rounds {
-        eprint!("\rround {} of {rounds} ", round + 1);
+    while rounds < least || rounds < most && !is_narrow(&rates) {
+        let round = rounds;
+        rounds += 1;
+        eprint!("\rround {rounds} of {least} to {most} ");
         watch.gap();
         for load @ (kind, streams) in loads() {
             let calls = kind.calls(streams, filler, number, lengths.answer);
