@@ -33,6 +33,22 @@ pub struct Budget {
 /// A prompt that got nothing in so many steps comes first in the next one, however long it is.
 pub const PASSED_STEPS_MAX: u32 = 8;
 
+/// A prompt beside one running answer: with this much for each, text comes about as fast as people read.
+const STEP_BESIDE_US: u32 = 100_000;
+/// LIMIT: how long text may stand still, however many prompts wait.
+const STEP_BESIDE_US_MAX: u32 = 400_000;
+
+/// How long a step may take that reads prompts beside running answers. Who waits for his prompt waits as much as
+/// who waits for his next token, so the time grows with the prompts and shrinks with the answers. Larger pieces
+/// are read faster, too: of a burst of questions all are answered sooner when none waits for pieces beside the first.
+pub fn step_beside_us(work: &[Work]) -> u32 {
+    let count = |is: fn(&Work) -> bool| u32::try_from(work.iter().filter(|work| is(work)).count()).unwrap_or(u32::MAX);
+    let prompts = count(|work| matches!(work, Work::Prefill { .. }));
+    let answers = count(|work| matches!(work, Work::Decode)).max(1);
+    let more = STEP_BESIDE_US.saturating_mul(prompts) / answers;
+    STEP_BESIDE_US.saturating_add(more).min(STEP_BESIDE_US_MAX)
+}
+
 /// Remembers whose turn it is and who was passed over, nothing else.
 #[derive(Debug, Default)]
 pub struct Composer {
@@ -124,6 +140,15 @@ mod tests {
         assert_eq!(shares(&[p(6000), p(40), D, p(20)], 512, 50), [(2, 1), (3, 20), (1, 30)]);
         assert_eq!(shares(&[D, D, D], 2, 8), [(0, 1), (1, 1)]);
         assert_eq!(shares(&[D, p(9)], 64, 0), [(0, 1), (1, 1)]);
+    }
+
+    #[test]
+    fn a_step_is_as_long_as_those_who_wait_are_many() {
+        assert_eq!(step_beside_us(&[D, D]), 100_000);
+        assert_eq!(step_beside_us(&[D, p(6000), I]), 200_000);
+        assert_eq!(step_beside_us(&[D, D, D, D, p(1)]), 125_000);
+        assert_eq!(step_beside_us(&[D, p(9), p(9), p(9), p(9), p(9), p(9), p(9)]), STEP_BESIDE_US_MAX);
+        assert_eq!(step_beside_us(&[p(9)]), 200_000, "asked without an answer, it says no nonsense");
     }
 
     #[test]

@@ -102,20 +102,29 @@ impl Sender {
         }
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.clear();
-        buffer.resize(HEADER_BYTES, 0);
-        let mut buffer = postcard::to_extend(frame, buffer)?;
-        let payload_bytes = buffer.len() - HEADER_BYTES;
-        if payload_bytes > FRAME_BYTES_MAX {
-            return Err(WireError::TooLarge(payload_bytes));
-        }
-        let length = u32::try_from(payload_bytes).map_err(|_| WireError::TooLarge(payload_bytes))?;
-        buffer[..4].copy_from_slice(&length.to_le_bytes());
-        buffer[4] = u8::try_from(fds.len()).map_err(|_| WireError::TooManyFds(fds.len()))?;
+        append(&mut buffer, frame, fds.len())?;
         send_all(self.stream.as_fd(), &buffer, fds)?;
+        self.keep(buffer);
+        Ok(())
+    }
+
+    /// Sends frames as one piece: the other side wakes once for all of them.
+    ///
+    /// # Errors
+    /// As [`Sender::send`]; none is sent when one is too large.
+    pub fn send_together<T: Serialize>(&mut self, frames: &[T]) -> Result<(), WireError> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        frames.iter().try_for_each(|frame| append(&mut buffer, frame, 0))?;
+        send_all(self.stream.as_fd(), &buffer, &[])?;
+        self.keep(buffer);
+        Ok(())
+    }
+
+    fn keep(&mut self, buffer: Vec<u8>) {
         if buffer.capacity() <= BUFFER_BYTES_KEPT {
             self.buffer = buffer;
         }
-        Ok(())
     }
 
     /// Wakes a [`Receiver`] of the other side with `Closed`, and our own too.
@@ -123,6 +132,21 @@ impl Sender {
         // The other side may be gone already: then there is nothing left to close.
         let _ = self.stream.shutdown(std::net::Shutdown::Both);
     }
+}
+
+/// Adds a frame with its header.
+fn append<T: Serialize>(buffer: &mut Vec<u8>, frame: &T, fds: usize) -> Result<(), WireError> {
+    let start = buffer.len();
+    buffer.resize(start + HEADER_BYTES, 0);
+    *buffer = postcard::to_extend(frame, std::mem::take(buffer))?;
+    let payload_bytes = buffer.len() - start - HEADER_BYTES;
+    if payload_bytes > FRAME_BYTES_MAX {
+        return Err(WireError::TooLarge(payload_bytes));
+    }
+    let length = u32::try_from(payload_bytes).map_err(|_| WireError::TooLarge(payload_bytes))?;
+    buffer[start..start + 4].copy_from_slice(&length.to_le_bytes());
+    buffer[start + 4] = u8::try_from(fds).map_err(|_| WireError::TooManyFds(fds))?;
+    Ok(())
 }
 
 fn send_all(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), WireError> {

@@ -12,7 +12,7 @@ use crate::room::Rooms;
 use crate::serve::{self, Ending};
 use crate::threads::Threads;
 use crate::tokens::{self, Errand, Tokenizer};
-use batch::compose::{Budget, Composer, Share, Work};
+use batch::compose::{self, Budget, Composer, Share, Work};
 use batch::crew::Phase;
 use batch::pace::Pace;
 use batch::pool::{self, Fit, Pool};
@@ -27,8 +27,6 @@ mod hold;
 
 /// LIMIT: jobs that wait for a free sequence. The daemon keeps its own queue; this one only bridges gaps.
 const WAITING_MAX: usize = 256;
-/// How long a step may take beside a running answer: text then still comes more often than people read.
-const STEP_BESIDE_US: u32 = 60_000;
 /// Prompt tokens in the first step of a model, before its pace is known.
 const FIRST: u32 = 64;
 
@@ -304,9 +302,11 @@ impl<'a> Generator<'a> {
                 // One thread at most cuts prompts into tokens beside the step.
                 let helpers = u32::from(!self.reading.is_empty());
                 begun.into_iter().for_each(|begun| self.threads.end(begun, helpers));
+                self.outbox.gather();
                 for part in parts {
                     self.advance(part);
                 }
+                self.outbox.release();
             }
             Decoded::Aborted => {
                 for part in parts {
@@ -352,7 +352,7 @@ impl<'a> Generator<'a> {
             let alone = self.pace.tokens_within(self.threads.step_alone_us(), FIRST).max(self.sequences());
             let budget = Budget {
                 batch_tokens: self.batch_tokens.min(alone),
-                prefill_tokens_beside: self.pace.tokens_within(STEP_BESIDE_US, FIRST),
+                prefill_tokens_beside: self.pace.tokens_within(compose::step_beside_us(&work), FIRST),
             };
             let shares = self.composer.compose(&work, budget);
             if shares.is_empty() {

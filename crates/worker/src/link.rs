@@ -5,6 +5,7 @@
 
 use crate::ffi::{self, Token};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::cell::RefCell;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver as Queue, SyncSender, sync_channel};
@@ -223,6 +224,8 @@ pub(crate) struct Outbox {
     queue: SyncSender<Report>,
     writer: std::thread::JoinHandle<()>,
     socket: OwnedFd,
+    /// Short reports of one step, on their way together.
+    gathered: RefCell<Option<Vec<Report>>>,
 }
 
 #[derive(Debug)]
@@ -247,11 +250,16 @@ impl Outbox {
                 ours.backlog.fetch_sub(1, Ordering::Release);
             }
         })?;
-        Ok(Self { shared, queue, writer, socket })
+        Ok(Self { shared, queue, writer, socket, gathered: RefCell::new(None) })
     }
 
     pub(crate) fn send(&self, report: Report) {
         let short = !matches!(report, Report::Vectors { .. } | Report::Failed { .. });
+        if short && let Some(gathered) = self.gathered.borrow_mut().as_mut() {
+            gathered.push(report);
+            return;
+        }
+        self.release();
         if short && self.shared.backlog.load(Ordering::Acquire) == 0 && self.has_room() {
             write(&mut self.shared.sender.lock().unwrap_or_else(PoisonError::into_inner), &report);
             return;
@@ -261,6 +269,25 @@ impl Outbox {
         if self.queue.send(report).is_err() {
             ffi::exit_now(0);
         }
+    }
+
+    /// From now on short reports wait for [`Outbox::release`]: those of all answers of a step wake the daemon
+    /// once, and the thread that computes is put aside for it once.
+    pub(crate) fn gather(&self) {
+        self.gathered.borrow_mut().get_or_insert_default();
+    }
+
+    /// Sends what was gathered.
+    pub(crate) fn release(&self) {
+        let Some(reports) = self.gathered.take().filter(|reports| !reports.is_empty()) else { return };
+        if self.shared.backlog.load(Ordering::Acquire) == 0 && self.has_room() {
+            let mut sender = self.shared.sender.lock().unwrap_or_else(PoisonError::into_inner);
+            if sender.send_together(&reports).is_err() {
+                ffi::exit_now(0);
+            }
+            return;
+        }
+        reports.into_iter().for_each(|report| self.send(report));
     }
 
     /// A stream socket says that it is writable while less than a quarter of its buffer is in use, and
@@ -273,6 +300,7 @@ impl Outbox {
 
     /// Waits until all is written.
     pub(crate) fn finish(self) {
+        self.release();
         drop(self.queue);
         // A writer that died has nothing more to write.
         let _ = self.writer.join();
