@@ -37,7 +37,7 @@ struct Lengths {
     rounds: u32,
 }
 
-const LENGTHS: Lengths = Lengths { prompt_words: 6000, answer_tokens: 400, context_tokens: 8192, rounds: 20 };
+const LENGTHS: Lengths = Lengths { prompt_words: 6000, answer_tokens: 400, context_tokens: 8192, rounds: 10 };
 const LENGTHS_QUICK: Lengths = Lengths { prompt_words: 600, answer_tokens: 64, context_tokens: 2048, rounds: 1 };
 
 /// A request with its secret, and what came of it; `None` when it was aborted.

@@ -86,7 +86,7 @@ impl Kind {
 }
 
 /// Rounds: at least the first, then until all intervals are narrow, at most the second.
-const ROUNDS: (u32, u32) = (16, 24);
+const ROUNDS: (u32, u32) = (12, 16);
 
 /// What is measured: which work, by how many clients.
 type Load = (Kind, u32);
