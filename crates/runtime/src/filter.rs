@@ -1,6 +1,6 @@
 //! From what a client sends to what the map is asked, and back. Pure.
 
-use crate::view::{Alike, Filter, SearchHit, Why, WhyPart};
+use crate::view::{Alike, Filter, Reranked, SearchHit, Why, WhyPart};
 use base::{Code, Fault, Label};
 use map::fuse::Fusion;
 use map::{Day, Hit};
@@ -66,6 +66,11 @@ pub(crate) fn shown(hit: Hit, map: String, label: Label) -> SearchHit {
         },
         lexical_share: why.lexical_share,
         vector_share: why.vector_share,
+        reranked: why.reranked.map(|again| Reranked {
+            score: again.score,
+            rank_before: again.rank_before,
+            joined: again.joined,
+        }),
     });
     let alike = |(path, place): (PathBuf, _)| Alike { path: path.display().to_string(), place };
     SearchHit {

@@ -16,6 +16,7 @@ mod logs;
 mod mapping;
 mod maps;
 mod prompt;
+mod reranker;
 pub mod settings;
 mod stream;
 pub mod view;
@@ -290,7 +291,8 @@ impl Runtime {
         mapping::forget(&self.inner, path)
     }
 
-    /// Finds passages; no language model is used, and no embedder when `lexical_only` is set.
+    /// Finds passages; no language model is used, and no other model either when `lexical_only` is set, unless a
+    /// reranker is asked for by name.
     ///
     /// # Errors
     /// No such map, or an index that can't be read.

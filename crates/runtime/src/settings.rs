@@ -19,6 +19,10 @@ const SEQUENCES: u32 = 8;
 
 /// A pause in a conversation is shorter; to wake takes less than a second.
 const IDLE_REST_SECONDS: u64 = 300;
+/// A person waits so long for a better order, and no longer.
+const RERANK_MS: u64 = 5_000;
+/// A reranker that takes longer is given up even where more is allowed.
+const RERANK_MS_MAX: u64 = 600_000;
 /// No model runs in less.
 const MEMORY_LEAST: Bytes = Bytes(64 << 20);
 
@@ -55,6 +59,8 @@ pub struct Settings {
     pub memory_max: Option<Bytes>,
     pub idle_rest_ms: u64,
     pub idle_unload_ms: u64,
+    /// For a reranker to judge the best passages of one search.
+    pub rerank_ms: u64,
     pub load_timeout_ms: u64,
     /// Refuse to start a child that can't be confined.
     pub confine_required: bool,
@@ -76,6 +82,7 @@ struct FileSettings {
     memory: Option<String>,
     idle_rest_seconds: Option<u64>,
     idle_unload_minutes: Option<u64>,
+    rerank_ms: Option<u64>,
     confine: Option<ConfineWord>,
     log: Option<String>,
 }
@@ -145,6 +152,10 @@ impl Settings {
                 .unwrap_or(30)
                 .min(IDLE_UNLOAD_MINUTES_MAX)
                 * 60_000,
+            rerank_ms: number(var, "FREEHOLD_RERANK_MS")?
+                .or(file.rerank_ms)
+                .unwrap_or(RERANK_MS)
+                .clamp(1, RERANK_MS_MAX),
             load_timeout_ms: 600_000,
             confine_required: file.confine != Some(ConfineWord::BestEffort),
             log: var("FREEHOLD_LOG").or(file.log).unwrap_or_else(|| "info".into()),
@@ -174,6 +185,7 @@ impl Settings {
             ("memory", self.memory_max.map_or_else(|| "automatic".to_string(), |bytes| bytes.0.to_string())),
             ("idle_rest_seconds", (self.idle_rest_ms / 1_000).to_string()),
             ("idle_unload_minutes", (self.idle_unload_ms / 60_000).to_string()),
+            ("rerank_ms", self.rerank_ms.to_string()),
             ("confine", confine.to_string()),
         ]
         .into_iter()
@@ -433,6 +445,7 @@ mod tests {
             ("FREEHOLD_IDLE_UNLOAD_MINUTES", "9", "idle_unload_minutes"),
             ("FREEHOLD_IDLE_REST_SECONDS", "9", "idle_rest_seconds"),
             ("FREEHOLD_MEMORY", "6 GiB", "memory"),
+            ("FREEHOLD_RERANK_MS", "9", "rerank_ms"),
         ] {
             let other = read(&[("FREEHOLD_HOME", at), (name, value)]).expect("settings").effective();
             let differ: Vec<_> = plain.keys().filter(|key| plain[*key] != other[*key]).collect();

@@ -70,6 +70,8 @@ const PURE: &[&str] = &[
     "crates/map/src/filter.rs",
     "crates/map/src/fuse.rs",
     "crates/map/src/half.rs",
+    "crates/map/src/rerank.rs",
+    "crates/map/src/rerank/",
     "crates/map/src/score.rs",
     "crates/map/src/sentence.rs",
     "crates/map/src/syntax.rs",

@@ -1,7 +1,7 @@
 //! The flags by which `search` and `ask` are kept to some documents.
 
 use base::{Code, Fault};
-use runtime::view::Filter;
+use runtime::view::{Filter, Reranking};
 use std::path::Path;
 
 #[derive(Debug, Default, clap::Args)]
@@ -33,6 +33,11 @@ impl Only {
         let folders = folders.iter().map(|folder| absolute(Path::new(folder))).collect::<Result<_, _>>()?;
         Ok(Filter { folders, types, after, before, authors, languages })
     }
+}
+
+/// For `--rerank`.
+pub(super) fn reranking(text: &str) -> Result<Reranking, String> {
+    Reranking::parse(text).ok_or_else(|| "there are on, off and auto".to_string())
 }
 
 /// As the map knows it: from the root, without links.

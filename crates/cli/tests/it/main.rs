@@ -11,5 +11,6 @@ mod life;
 mod maps;
 mod openai;
 mod own_files;
+mod rerank;
 mod terminal;
 mod turns;
