@@ -41,9 +41,9 @@ pub struct Query {
 }
 
 impl Query {
-    /// A query with what a person wrote beside words ([`crate::syntax`]).
+    /// A query with what a person wrote beside words ([`crate::syntax`]). Labels choose maps: they are the caller's.
     pub fn of(parsed: Parsed, limit: usize) -> Self {
-        let Parsed { words, phrases, without, filter, notes: _ } = parsed;
+        let Parsed { words, phrases, without, filter, labels: _, notes: _ } = parsed;
         Self { text: words, limit, filter, phrases, without, explain: false }
     }
 

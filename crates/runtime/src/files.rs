@@ -6,6 +6,7 @@
 use crate::embedder::Embedder;
 use crate::filter;
 use crate::maps::Card;
+use crate::permission::Sight;
 use crate::prompt::prompt;
 use crate::reranker::{Reranker, reranker};
 use crate::stream::{EventSender, Reader};
@@ -14,7 +15,7 @@ use crate::view::{
     SearchRequest, SkippedFile,
 };
 use crate::{Inner, own_app};
-use base::{Ask, Bytes, Code, Delta, Fault, Finish, Limits, Millis, Modality, Sampling, Usage};
+use base::{Ask, Bytes, Code, Delta, Fault, Finish, Label, Limits, Millis, Modality, Sampling, Usage};
 use engine::ModelSource;
 use map::cite::{Marker, Quoted};
 use map::evidence::Verdict;
@@ -229,24 +230,39 @@ fn retrieve(
     Ok(found)
 }
 
-pub(crate) fn search(inner: &Inner, request: &SearchRequest) -> Result<SearchReply, Fault> {
+/// The maps to search: those that the request means, of those that its caller may see. No other is opened.
+fn chosen(inner: &Inner, wanted: Option<&str>, sight: &Sight, labels: &[Label]) -> Result<Vec<Card>, Fault> {
+    let mut cards = inner.maps.select(wanted, sight)?;
+    cards.retain(|card| labels.contains(&card.label));
+    if cards.is_empty() {
+        let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
+        let said = if labels.is_empty() { "all that was asked for at once".into() } else { labels.join(" or ") };
+        return Err(Fault::new(Code::MapMissing, format!("none of these maps is labelled {said}"))
+            .hint("`freehold map list` shows the labels; `freehold map add NAME --label LABEL` sets one"));
+    }
+    Ok(cards)
+}
+
+/// The labels that are asked for, each once; all, when none is.
+fn labels(asked: &[Label], least: Label) -> Vec<Label> {
+    let wanted = |label: &Label| *label >= least && (asked.is_empty() || asked.contains(label));
+    Label::ALL.into_iter().filter(wanted).collect()
+}
+
+pub(crate) fn search(inner: &Inner, request: &SearchRequest, sight: &Sight) -> Result<SearchReply, Fault> {
     if request.query.trim().is_empty() {
         return Err(Fault::new(Code::InvalidAsk, "the query is empty")
             .hint("give some words: `freehold search \"boiler service\"`"));
     }
-    let mut cards = inner.maps.select(request.map.as_deref())?;
-    cards.retain(|card| card.label >= request.label);
-    if cards.is_empty() {
-        return Err(Fault::new(Code::MapMissing, format!("none of these maps is labelled `{}`", request.label))
-            .hint("`freehold map list` shows the labels; `freehold map add NAME --label LABEL` sets one"));
-    }
+    let parsed = map::syntax::parse(&request.query);
+    let notes = parsed.notes.clone();
+    let asked = [&request.filter.labels[..], &parsed.labels[..]].concat();
+    let cards = chosen(inner, request.map.as_deref(), sight, &labels(&asked, request.label))?;
     let embedder = if request.lexical_only { None } else { embedder(inner, None) };
     // By words alone means without any model, unless one is asked for.
     let second =
         if request.lexical_only && request.rerank == Reranking::Auto { Reranking::Off } else { request.rerank };
     let reranker = reranker(inner, second, None)?;
-    let parsed = map::syntax::parse(&request.query);
-    let notes = parsed.notes.clone();
     let mut query = Query::of(parsed, request.limit.clamp(1, SEARCH_LIMIT_MAX) as usize);
     query.filter = query.filter.and(filter::filter(&request.filter)?);
     query.explain = request.explain;
@@ -272,13 +288,18 @@ fn micros(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
-pub(crate) fn ask(inner: &Inner, request: &AskFilesRequest, events: &EventSender<AskEvent>) {
-    if let Err(fault) = run_ask(inner, request, events) {
+pub(crate) fn ask(inner: &Inner, request: &AskFilesRequest, sight: &Sight, events: &EventSender<AskEvent>) {
+    if let Err(fault) = run_ask(inner, request, sight, events) {
         events.send(AskEvent::Failed { fault });
     }
 }
 
-fn run_ask(inner: &Inner, request: &AskFilesRequest, events: &EventSender<AskEvent>) -> Result<(), Fault> {
+fn run_ask(
+    inner: &Inner,
+    request: &AskFilesRequest,
+    sight: &Sight,
+    events: &EventSender<AskEvent>,
+) -> Result<(), Fault> {
     let started = Instant::now();
     let question = request.question.trim();
     if question.is_empty() {
@@ -286,14 +307,15 @@ fn run_ask(inner: &Inner, request: &AskFilesRequest, events: &EventSender<AskEve
             .hint("ask something: `freehold ask \"When does the lease end?\"`"));
     }
     let before = inner.gateway.totals();
-    let cards = inner.maps.select(request.map.as_deref())?;
+    let wanted = labels(&request.filter.labels, Label::default());
+    let cards = chosen(inner, request.map.as_deref(), sight, &wanted)?;
     // A missing model is said before the search, not after it.
     let source = if request.quotes { None } else { Some(inner.model_for(&request.model, Modality::Chat)?) };
     let reranker = reranker(inner, request.rerank, Some(&events.reader))?;
     let embedder = embedder(inner, Some(&events.reader));
     // A question's quotation marks and colons are its own: only a search has a syntax.
     let filter = filter::filter(&request.filter)?;
-    let filtered = !filter.is_empty();
+    let filtered = !filter.is_empty() || !request.filter.labels.is_empty();
     let query = Query { text: question.to_owned(), limit: HITS_MAX, filter, ..Query::default() };
     let found = retrieve(inner, &cards, &query, embedder.as_ref(), reranker.as_ref())?;
     if events.cancelled() {

@@ -2,6 +2,7 @@
 //!
 //! This is the only place that reads either. Order: environment, file, default.
 
+use crate::permission::{Grant, Permissions};
 use base::{Bytes, Code, Fault};
 use engine::KvCache;
 use serde::Deserialize;
@@ -64,6 +65,8 @@ pub struct Settings {
     pub load_timeout_ms: u64,
     /// Refuse to start a child that can't be confined.
     pub confine_required: bool,
+    /// Which maps which program may see.
+    pub apps: Permissions,
     pub log: String,
     pub no_color: bool,
 }
@@ -84,6 +87,7 @@ struct FileSettings {
     idle_unload_minutes: Option<u64>,
     rerank_ms: Option<u64>,
     confine: Option<ConfineWord>,
+    apps: BTreeMap<String, Grant>,
     log: Option<String>,
 }
 
@@ -158,6 +162,7 @@ impl Settings {
                 .clamp(1, RERANK_MS_MAX),
             load_timeout_ms: 600_000,
             confine_required: file.confine != Some(ConfineWord::BestEffort),
+            apps: Permissions::new(file.apps)?,
             log: var("FREEHOLD_LOG").or(file.log).unwrap_or_else(|| "info".into()),
             no_color: var("NO_COLOR").is_some(),
             home,
@@ -187,6 +192,7 @@ impl Settings {
             ("idle_unload_minutes", (self.idle_unload_ms / 60_000).to_string()),
             ("rerank_ms", self.rerank_ms.to_string()),
             ("confine", confine.to_string()),
+            ("apps", self.apps.to_string()),
         ]
         .into_iter()
         .map(|(name, value)| (name.to_string(), value))
@@ -384,6 +390,30 @@ mod tests {
         let fault = read(&[("FREEHOLD_HOME", at)]).expect_err("unknown key");
         assert_eq!(fault.code, Code::ConfigInvalid);
         assert!(fault.cause.expect("cause").contains("prot"));
+    }
+
+    #[test]
+    fn what_programs_may_see_is_read_and_a_wrong_entry_is_named() {
+        let home = tempfile::tempdir().expect("tempdir");
+        let at = home.path().to_str().expect("utf-8");
+        let with = |text: &str| {
+            std::fs::write(home.path().join("config.toml"), text).expect("write");
+            read(&[("FREEHOLD_HOME", at)])
+        };
+        let plain = with("").expect("settings").effective();
+        let entry = "[apps.\"mail-helper\"]\nmaps = [\"letters\"]\nlabels = [\"public\"]\n";
+        let settings = with(entry).expect("settings");
+        assert!(settings.apps.of(&base::AppId("mail-helper".into())).is_limited());
+        assert_ne!(settings.effective()["apps"], plain["apps"], "a daemon that doesn't know of it must be told apart");
+        for (wrong, word) in [
+            ("[apps.\"x\"]\nlabels = [\"work\"]\n", "work"),
+            ("[apps.\"x\"]\nlabel = [\"public\"]\n", "label"),
+            ("[apps.\"freehold\"]\nmaps = []\n", "own command line"),
+        ] {
+            let fault = with(wrong).expect_err(wrong);
+            assert_eq!(fault.code, Code::ConfigInvalid);
+            assert!(fault.to_string().contains(word), "{fault}");
+        }
     }
 
     #[test]

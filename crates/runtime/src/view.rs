@@ -393,6 +393,9 @@ pub struct Filter {
     /// `en`, `de`.
     #[serde(rename = "lang", skip_serializing_if = "Vec::is_empty")]
     pub languages: Vec<String>,
+    /// Of maps with one of these labels.
+    #[serde(rename = "label", skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<Label>,
 }
 
 fn default_limit() -> u32 {

@@ -90,6 +90,7 @@ const PURE: &[&str] = &[
     "crates/engine/src/template.rs",
     "crates/engine/src/template/",
     "crates/runtime/src/filter.rs",
+    "crates/runtime/src/permission.rs",
     "crates/api/src/field.rs",
     "crates/api/src/openai/tally.rs",
     "crates/cli/src/flow.rs",

@@ -1,6 +1,7 @@
 //! The flags by which `search` and `ask` are kept to some documents.
 
-use base::{Code, Fault};
+use super::map::label;
+use base::{Code, Fault, Label};
 use runtime::view::{Filter, Reranking};
 use std::path::Path;
 
@@ -25,13 +26,16 @@ pub(crate) struct Only {
     /// In this language: en, de
     #[arg(long = "lang", value_name = "CODE")]
     languages: Vec<String>,
+    /// Of maps with this label: private, shareable, public
+    #[arg(long = "label", value_name = "LABEL", value_parser = label)]
+    labels: Vec<Label>,
 }
 
 impl Only {
     pub(crate) fn filter(self) -> Result<Filter, Fault> {
-        let Only { folders, types, after, before, authors, languages } = self;
+        let Only { folders, types, after, before, authors, languages, labels } = self;
         let folders = folders.iter().map(|folder| absolute(Path::new(folder))).collect::<Result<_, _>>()?;
-        Ok(Filter { folders, types, after, before, authors, languages })
+        Ok(Filter { folders, types, after, before, authors, languages, labels })
     }
 }
 

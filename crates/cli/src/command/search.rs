@@ -1,6 +1,5 @@
 //! `freehold search`
 
-use super::map::label;
 use super::{filter, fresh, map_or_folder, note};
 use crate::Context;
 use crate::ending::{Ending, Outcome};
@@ -19,8 +18,9 @@ const EXAMPLES: &str = "\
 Works without any language model. Exit status 1 when nothing is found.
 
 Within the query, \"words side by side\" must stand so, -word mustn't stand
-there, and title:x path:x type:x author:x lang:x in:x after:DATE before:DATE
-keep to some documents. What can't be followed is searched for as words.
+there, and title:x path:x type:x author:x lang:x label:x in:x after:DATE
+before:DATE keep to some documents. What can't be followed is searched for as
+words.
 
 Examples:
   freehold search \"boiler service\"
@@ -42,9 +42,6 @@ pub(crate) struct Args {
     /// Most passages to show
     #[arg(long, short = 'n', default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=i64::from(SEARCH_LIMIT_MAX)))]
     limit: u32,
-    /// Only maps that are at least this open
-    #[arg(long, value_name = "LABEL", value_parser = label, default_value = "private", hide_default_value = true)]
-    label: Label,
     /// By words alone: no vectors, no embedding model
     #[arg(long)]
     words: bool,
@@ -69,7 +66,7 @@ pub(crate) async fn run(args: Args, context: Context) -> Outcome {
         map,
         limit: args.limit,
         lexical_only: args.words,
-        label: args.label,
+        label: Label::default(),
         filter: args.only.filter()?,
         explain: args.explain,
         rerank: args.rerank,
