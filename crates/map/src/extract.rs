@@ -19,6 +19,7 @@ mod odf;
 mod package;
 mod pdf;
 mod pptx;
+mod said;
 mod spell;
 mod text;
 mod xlsx;

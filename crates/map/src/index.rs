@@ -3,7 +3,7 @@
 //! The record is written first and in whole steps; derived indexes follow and can be caught up at any
 //! later time. A run that is killed or cancelled leaves what it committed, and the next one goes on.
 
-use crate::about::{About, about};
+use crate::about::{About, Day, about, title};
 use crate::chunk;
 use crate::document::{Document, Format, Origin, Unit};
 use crate::map::{Embed, Map, locked};
@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::extract::FILE_BYTES_MAX;
 
@@ -367,12 +367,12 @@ impl Indexing<'_> {
         let threads =
             std::thread::available_parallelism().map_or(1, usize::from).clamp(1, READERS_MAX).min(tasks.len());
         let (next, tasks) = (AtomicUsize::new(0), tasks);
-        let (stop, stops) = (AtomicBool::new(false), Stops::default());
+        let (stop, stops, today) = (AtomicBool::new(false), Stops::default(), today());
         let protection = Mutex::new(Vec::new());
         std::thread::scope(|scope| -> Result<(), Fault> {
             let (sender, receiver) = sync_channel(threads * 2);
             for _ in 0..threads {
-                let (sender, work) = (sender.clone(), Work { tasks: &tasks, next: &next, orphans: &orphans });
+                let (sender, work) = (sender.clone(), Work { tasks: &tasks, next: &next, orphans: &orphans, today });
                 let (stop, stops, protection, reader) = (&stop, &stops, &protection, &self.map.reader);
                 scope.spawn(move || {
                     let mut session = reader.session(stops);
@@ -530,6 +530,8 @@ struct Work<'a> {
     tasks: &'a [Task],
     next: &'a AtomicUsize,
     orphans: &'a Mutex<HashMap<Hash, Vec<(PathBuf, Known)>>>,
+    /// No document can have been written later.
+    today: Day,
 }
 
 impl Work<'_> {
@@ -575,9 +577,10 @@ impl Work<'_> {
             about: Box::new(about),
         };
         match session.read(&path.to_string_lossy(), &bytes) {
-            Ok(document) => {
+            Ok(mut document) => {
+                document.title = document.title.as_deref().and_then(title);
                 let (encoding, passages) = passages(&document, &bytes);
-                let about = about(&document);
+                let about = about(&document, self.today);
                 let notes = document.told();
                 let file = row(document.format, document.title, encoding, None, about);
                 Outcome::Changes { change: Change::Put(file, passages), fresh: task.known.is_none(), notes }
@@ -600,6 +603,12 @@ impl Work<'_> {
         })?;
         Some(rows.swap_remove(at).1.id)
     }
+}
+
+/// The day by the clock of this machine, in UTC.
+fn today() -> Day {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Day::of_ns(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }
 
 fn read_file(path: &Path, stamp: Stamp) -> Result<Vec<u8>, Fault> {

@@ -42,7 +42,7 @@ mod walk;
 pub mod watch;
 pub mod words;
 
-pub use about::Day;
+pub use about::{About, Day};
 pub use extract::{FILE_BYTES_MAX, run as run_extractor};
 pub use filter::Filter;
 pub use forget::{Forgotten, Trace};

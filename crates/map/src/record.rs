@@ -3,7 +3,7 @@
 //! INVARIANT: each change is one transaction that raises the generation; what it touched carries that
 //! generation. A derived index that knows generation g catches up by reading what is newer than g.
 
-use crate::about::About;
+use crate::about::{About, Day};
 use crate::chunk::Passage;
 use crate::document::Format;
 use crate::half;
@@ -21,7 +21,7 @@ pub(crate) const FILE: &str = "map.db";
 /// Layout of the tables. An older one is brought up to date on opening; a newer one is refused.
 const LAYOUT: i64 = 1;
 /// Raised when reading or cutting changes, so that files are read again though they haven't changed.
-pub(crate) const READING: i64 = 4;
+pub(crate) const READING: i64 = 5;
 const BUSY_MS: u64 = 10_000;
 
 const TABLES: &str = "
@@ -142,6 +142,7 @@ pub(crate) struct Stored {
     pub(crate) format: Format,
     pub(crate) encoding: Encoding,
     pub(crate) title: Option<String>,
+    pub(crate) about: About,
     pub(crate) passage: PassageRow,
 }
 
@@ -302,8 +303,9 @@ impl Record {
         let read = || -> rusqlite::Result<HashMap<i64, Stored>> {
             let mut statement = self.db.prepare_cached(
                 "SELECT p.id, f.path, f.bytes, f.modified_ns, f.hash, f.format, f.encoding, f.title,
-                        p.text, p.heading, p.place, p.first, p.last, p.byte_start, p.byte_end, p.runs, p.key
-                 FROM passage p JOIN file f ON f.id = p.file WHERE p.id = ?1",
+                        p.text, p.heading, p.place, p.first, p.last, p.byte_start, p.byte_end, p.runs, p.key,
+                        a.author, a.language, a.written
+                 FROM passage p JOIN file f ON f.id = p.file LEFT JOIN about a ON a.file = f.id WHERE p.id = ?1",
             )?;
             let mut found = HashMap::new();
             for id in ids {
@@ -560,6 +562,11 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
         format: Format::parse(&row.get::<_, String>(5)?).ok_or_else(|| wrong(5))?,
         encoding: encoding_from(row.get(6)?).ok_or_else(|| wrong(6))?,
         title: row.get(7)?,
+        about: About {
+            author: row.get(17)?,
+            language: row.get(18)?,
+            written: row.get::<_, Option<i64>>(19)?.map(Day),
+        },
         passage: PassageRow { text, heading: row.get(9)?, place, runs, spots, key: row.get(16)? },
     })
 }

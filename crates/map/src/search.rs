@@ -1,5 +1,6 @@
 //! From a person's words to passages: two arms, one ranking.
 
+use crate::about::About;
 use crate::alike::Sketch;
 use crate::catalogue::Allowed;
 use crate::document::Format;
@@ -85,6 +86,8 @@ pub struct Hit {
     pub place: Place,
     /// The document's title, or its file's name.
     pub title: String,
+    /// What is known of the document beside its text.
+    pub about: About,
     /// Headings above it, ` > ` between them.
     pub heading: String,
     /// The passage as it stands in the document, without markup.
@@ -305,11 +308,12 @@ fn sound<T>(read: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
 }
 
 fn hit(stored: Stored, score: f32, lexical: Option<f32>, dense: Option<f32>, terms: &Terms) -> Hit {
-    let Stored { id, path, stamp, hash, format, encoding, title, passage } = stored;
+    let Stored { id, path, stamp, hash, format, encoding, title, about, passage } = stored;
     Hit {
         passage: id,
         title: title.unwrap_or_else(|| stem(&path)),
         path,
+        about,
         place: passage.place,
         heading: passage.heading,
         alike: Vec::new(),
