@@ -10,6 +10,7 @@ use crate::fuse::{self, Fusion, fuse};
 use crate::index::stem;
 use crate::lexical::{Boosts, Lexical, Part};
 use crate::map::{Embed, Map, locked};
+use crate::part::FilePart;
 use crate::place::Spots;
 use crate::record::{Hash, Stored};
 use crate::source::{Encoding, Run};
@@ -127,6 +128,8 @@ pub struct Why {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     pub format: Format,
+    /// The part of a large file that stamp, hash and encoding are of.
+    pub part: Option<FilePart>,
     pub encoding: Encoding,
     pub stamp: Stamp,
     /// BLAKE3 of the file as it was indexed.
@@ -308,7 +311,7 @@ fn sound<T>(read: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
 }
 
 fn hit(stored: Stored, score: f32, lexical: Option<f32>, dense: Option<f32>, terms: &Terms) -> Hit {
-    let Stored { id, path, stamp, hash, format, encoding, title, about, passage } = stored;
+    let Stored { id, path, part, stamp, hash, format, encoding, title, about, passage } = stored;
     Hit {
         passage: id,
         title: title.unwrap_or_else(|| stem(&path)),
@@ -324,7 +327,7 @@ fn hit(stored: Stored, score: f32, lexical: Option<f32>, dense: Option<f32>, ter
         lexical,
         dense,
         terms: Arc::clone(terms),
-        source: Source { format, encoding, stamp, hash, runs: passage.runs, spots: passage.spots },
+        source: Source { format, part, encoding, stamp, hash, runs: passage.runs, spots: passage.spots },
     }
 }
 

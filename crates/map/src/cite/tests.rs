@@ -31,6 +31,7 @@ pub(crate) fn hit(question: &str, text: &str, format: Format) -> Hit {
         terms: terms.into(),
         source: Source {
             format,
+            part: None,
             encoding: Encoding::Utf8,
             stamp: Stamp { bytes: 0, modified_ns: 0 },
             hash: [0; 32],

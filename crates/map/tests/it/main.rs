@@ -9,6 +9,7 @@ mod erase;
 mod filter;
 mod fresh;
 mod hostile;
+mod large;
 mod library;
 mod proof;
 mod sources;
