@@ -178,6 +178,16 @@ pub struct Document {
     pub spots: Vec<Spot>,
     /// What of it can't be read, in sentences: attached files.
     pub notes: Vec<String>,
+    pub said: Said,
+}
+
+/// What a document says of itself, as it stands there. Anybody may have written it: `about` decides what of it counts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Said {
+    pub author: Option<String>,
+    pub created: Option<String>,
+    pub modified: Option<String>,
+    pub language: Option<String>,
 }
 
 /// LIMIT: notes of one document that are told, and letters of one. The child that wrote them isn't trusted.
@@ -297,6 +307,7 @@ mod tests {
             names: Vec::new(),
             spots: Vec::new(),
             notes: Vec::new(),
+            said: Said::default(),
         }
     }
 

@@ -19,6 +19,7 @@ mod odf;
 mod package;
 mod pdf;
 mod pptx;
+mod said;
 mod spell;
 mod text;
 mod xlsx;
@@ -26,7 +27,7 @@ mod xml;
 
 pub(crate) use html::unescape;
 pub(crate) use kind::{Kind, PICTURE, kind, unreadable};
-pub(crate) use mail::unquote;
+pub(crate) use mail::{is_mbox, unquote};
 pub(crate) use spell::spelled;
 
 use crate::document::{Document, Format};

@@ -4,7 +4,7 @@
 //! names of the erased files. Finding none of them is the proof; finding one is said with its file.
 
 use crate::map::{Map, locked};
-use crate::record::Change;
+use crate::record::{Change, Known};
 use crate::scope::Scope;
 use crate::words;
 use aho_corasick::AhoCorasick;
@@ -65,13 +65,15 @@ impl Map {
             let mut record = locked(&self.record);
             for (path, known) in &rows {
                 witnesses.name(path);
-                record.each_passage(known.id, &mut |_, text, _| {
-                    forgotten.passages += 1;
-                    witnesses.text(text);
-                    Ok(())
-                })?;
+                for id in known.ids() {
+                    record.each_passage(id, &mut |_, text, _| {
+                        forgotten.passages += 1;
+                        witnesses.text(text);
+                        Ok(())
+                    })?;
+                }
             }
-            let changes: Vec<Change> = rows.values().map(|known| Change::Remove { id: known.id }).collect();
+            let changes: Vec<Change> = rows.values().flat_map(Known::ids).map(|id| Change::Remove { id }).collect();
             if !changes.is_empty() {
                 record.apply(&changes)?;
             }

@@ -35,8 +35,15 @@ pub fn read(name: &str, bytes: &[u8]) {
             _ => continue,
         };
         let stamp = Stamp { bytes: 0, modified_ns: 0 };
-        let source =
-            Source { format: document.format, encoding, stamp, hash: [0; 32], runs: row.runs, spots: row.spots };
+        let source = Source {
+            format: document.format,
+            part: None,
+            encoding,
+            stamp,
+            hash: [0; 32],
+            runs: row.runs,
+            spots: row.spots,
+        };
         let range = 0..row.text.len();
         let found = stands(&row.text, &source, start as usize, bytes, range, true);
         assert!(found.is_some(), "{name}: {:?} doesn't stand in its file", row.text);

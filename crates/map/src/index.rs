@@ -3,9 +3,10 @@
 //! The record is written first and in whole steps; derived indexes follow and can be caught up at any
 //! later time. A run that is killed or cancelled leaves what it committed, and the next one goes on.
 
-use crate::about::{About, about};
+use crate::about::{About, Day, about, title};
 use crate::chunk;
 use crate::document::{Document, Format, Origin, Unit};
+use crate::large::{self, Large};
 use crate::map::{Embed, Map, locked};
 use crate::place::Spots;
 use crate::reader::{Session, Stops, Unread};
@@ -23,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::extract::FILE_BYTES_MAX;
 
@@ -112,7 +113,9 @@ pub struct Refreshed {
 }
 
 /// What became of one file.
-enum Outcome {
+pub(crate) enum Outcome {
+    /// A step on the way through a large file; more follow.
+    Part(Change),
     /// Same bytes at the same path; only the time differs.
     Unchanged(Change),
     Changes {
@@ -367,22 +370,20 @@ impl Indexing<'_> {
         let threads =
             std::thread::available_parallelism().map_or(1, usize::from).clamp(1, READERS_MAX).min(tasks.len());
         let (next, tasks) = (AtomicUsize::new(0), tasks);
-        let (stop, stops) = (AtomicBool::new(false), Stops::default());
+        let (stop, stops, today) = (AtomicBool::new(false), Stops::default(), today());
         let protection = Mutex::new(Vec::new());
         std::thread::scope(|scope| -> Result<(), Fault> {
             let (sender, receiver) = sync_channel(threads * 2);
             for _ in 0..threads {
-                let (sender, work) = (sender.clone(), Work { tasks: &tasks, next: &next, orphans: &orphans });
+                let (sender, work) = (sender.clone(), Work { tasks: &tasks, next: &next, orphans: &orphans, today });
                 let (stop, stops, protection, reader) = (&stop, &stops, &protection, &self.map.reader);
                 scope.spawn(move || {
                     let mut session = reader.session(stops);
+                    let mut send = |at, outcome| !cancel.load(Ordering::Relaxed) && sender.send((at, outcome)).is_ok();
                     while !stop.load(Ordering::Relaxed) && !cancel.load(Ordering::Relaxed) {
-                        let Some((at, outcome)) = work.next(&mut session) else { break };
-                        // Its reader may have been ended in the middle of it.
-                        if cancel.load(Ordering::Relaxed) {
-                            break;
-                        }
-                        if sender.send((at, outcome)).is_err() {
+                        let Some((at, outcome)) = work.next(&mut session, &mut send) else { break };
+                        // When the run is cancelled, its reader may have been ended in the middle of it.
+                        if !send(at, outcome) {
                             break;
                         }
                     }
@@ -402,7 +403,7 @@ impl Indexing<'_> {
         self.report.protection = protection.into_inner().unwrap_or_default();
         for (_, known) in locked(&orphans).drain().flat_map(|(_, rows)| rows) {
             self.report.removed += 1;
-            self.step.push(Change::Remove { id: known.id });
+            self.step.extend(known.ids().map(|id| Change::Remove { id }));
         }
         self.commit()
     }
@@ -428,8 +429,9 @@ impl Indexing<'_> {
             };
             let task = &tasks[at];
             let path = &task.found.path;
-            done += 1;
+            done += u64::from(!matches!(outcome, Outcome::Part(_)));
             match outcome {
+                Outcome::Part(change) => self.push(change),
                 Outcome::Unchanged(change) => {
                     self.report.unchanged += 1;
                     self.push(change);
@@ -530,13 +532,36 @@ struct Work<'a> {
     tasks: &'a [Task],
     next: &'a AtomicUsize,
     orphans: &'a Mutex<HashMap<Hash, Vec<(PathBuf, Known)>>>,
+    /// No document can have been written later.
+    today: Day,
 }
 
 impl Work<'_> {
-    fn next(&self, session: &mut Session<'_>) -> Option<(usize, Outcome)> {
+    /// Reads the next file. Of a large one `send` hands over the steps before the last.
+    fn next(
+        &self,
+        session: &mut Session<'_>,
+        send: &mut dyn FnMut(usize, Outcome) -> bool,
+    ) -> Option<(usize, Outcome)> {
         let at = self.next.fetch_add(1, Ordering::Relaxed);
         let task = self.tasks.get(at)?;
-        Some((at, self.read(task, session)))
+        let mut send = |outcome| send(at, outcome);
+        let outcome = match Large::open(&task.found) {
+            Ok(Some(large)) => {
+                let outcome = large::read(large, &task.found, task.known.as_ref(), self.today, session, &mut send);
+                if matches!(outcome, Outcome::Changes { .. } | Outcome::Stopped(_)) {
+                    return Some((at, outcome));
+                }
+                outcome
+            }
+            Ok(None) => self.read(task, session),
+            Err(fault) => Outcome::Skipped(fault),
+        };
+        // What was read in parts before isn't any more.
+        for part in task.known.iter().flat_map(|known| &known.parts) {
+            send(Outcome::Part(Change::Remove { id: part.id }));
+        }
+        Some((at, outcome))
     }
 
     fn read(&self, task: &Task, session: &mut Session<'_>) -> Outcome {
@@ -566,6 +591,8 @@ impl Work<'_> {
         }
         let row = |format, title, encoding, fault, about| FileRow {
             path: path.clone(),
+            part: None,
+            unfinished: false,
             stamp: *stamp,
             hash,
             format,
@@ -575,9 +602,10 @@ impl Work<'_> {
             about: Box::new(about),
         };
         match session.read(&path.to_string_lossy(), &bytes) {
-            Ok(document) => {
+            Ok(mut document) => {
+                document.title = document.title.as_deref().and_then(title);
                 let (encoding, passages) = passages(&document, &bytes);
-                let about = about(&document);
+                let about = about(&document, self.today);
                 let notes = document.told();
                 let file = row(document.format, document.title, encoding, None, about);
                 Outcome::Changes { change: Change::Put(file, passages), fresh: task.known.is_none(), notes }
@@ -600,6 +628,12 @@ impl Work<'_> {
         })?;
         Some(rows.swap_remove(at).1.id)
     }
+}
+
+/// The day by the clock of this machine, in UTC.
+fn today() -> Day {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Day::of_ns(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }
 
 fn read_file(path: &Path, stamp: Stamp) -> Result<Vec<u8>, Fault> {

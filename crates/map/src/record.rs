@@ -3,10 +3,11 @@
 //! INVARIANT: each change is one transaction that raises the generation; what it touched carries that
 //! generation. A derived index that knows generation g catches up by reading what is newer than g.
 
-use crate::about::About;
+use crate::about::{About, Day};
 use crate::chunk::Passage;
 use crate::document::Format;
 use crate::half;
+use crate::part::{self, FilePart};
 use crate::place::Spots;
 use crate::source::{Encoding, Run};
 use crate::walk::Stamp;
@@ -21,7 +22,7 @@ pub(crate) const FILE: &str = "map.db";
 /// Layout of the tables. An older one is brought up to date on opening; a newer one is refused.
 const LAYOUT: i64 = 1;
 /// Raised when reading or cutting changes, so that files are read again though they haven't changed.
-pub(crate) const READING: i64 = 4;
+pub(crate) const READING: i64 = 5;
 const BUSY_MS: u64 = 10_000;
 
 const TABLES: &str = "
@@ -83,12 +84,34 @@ pub(crate) struct Known {
     pub(crate) reading: i64,
     /// Why it holds no passages.
     pub(crate) fault: Option<Fault>,
+    /// The rows of its parts, if it was read in parts.
+    pub(crate) parts: Vec<KnownPart>,
+}
+
+impl Known {
+    /// Its row and those of its parts.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = i64> {
+        std::iter::once(self.id).chain(self.parts.iter().map(|part| part.id))
+    }
+}
+
+/// What is known of a part of a large file.
+#[derive(Debug, Clone)]
+pub(crate) struct KnownPart {
+    pub(crate) id: i64,
+    pub(crate) part: FilePart,
+    pub(crate) hash: Hash,
+    pub(crate) reading: i64,
 }
 
 /// A file as it goes into the record.
 #[derive(Debug)]
 pub(crate) struct FileRow {
     pub(crate) path: PathBuf,
+    /// This row is of a part of that file. The row of a file in parts itself has no passages.
+    pub(crate) part: Option<FilePart>,
+    /// Not all of it was read: the next run goes on with it.
+    pub(crate) unfinished: bool,
     pub(crate) stamp: Stamp,
     pub(crate) hash: Hash,
     pub(crate) format: Format,
@@ -137,11 +160,13 @@ pub(crate) enum Change {
 pub(crate) struct Stored {
     pub(crate) id: i64,
     pub(crate) path: PathBuf,
+    pub(crate) part: Option<FilePart>,
     pub(crate) stamp: Stamp,
     pub(crate) hash: Hash,
     pub(crate) format: Format,
     pub(crate) encoding: Encoding,
     pub(crate) title: Option<String>,
+    pub(crate) about: About,
     pub(crate) passage: PassageRow,
 }
 
@@ -263,7 +288,7 @@ impl Record {
                 "SELECT id, path, title FROM file WHERE generation > ?1 AND id > ?2 ORDER BY id LIMIT ?3",
             )?;
             let rows = files.query_map(params![generation.cast_signed(), after, limit], |row| {
-                Ok(ChangedFile { id: row.get(0)?, path: path_from(row.get(1)?), title: row.get(2)? })
+                Ok(ChangedFile { id: row.get(0)?, path: path_from(part::parse(row.get(1)?).0), title: row.get(2)? })
             })?;
             rows.collect()
         };
@@ -302,8 +327,9 @@ impl Record {
         let read = || -> rusqlite::Result<HashMap<i64, Stored>> {
             let mut statement = self.db.prepare_cached(
                 "SELECT p.id, f.path, f.bytes, f.modified_ns, f.hash, f.format, f.encoding, f.title,
-                        p.text, p.heading, p.place, p.first, p.last, p.byte_start, p.byte_end, p.runs, p.key
-                 FROM passage p JOIN file f ON f.id = p.file WHERE p.id = ?1",
+                        p.text, p.heading, p.place, p.first, p.last, p.byte_start, p.byte_end, p.runs, p.key,
+                        a.author, a.language, a.written
+                 FROM passage p JOIN file f ON f.id = p.file LEFT JOIN about a ON a.file = f.id WHERE p.id = ?1",
             )?;
             let mut found = HashMap::new();
             for id in ids {
@@ -329,7 +355,7 @@ impl Record {
                 Ok(Unembedded {
                     key: row.get(0)?,
                     title: row.get(1)?,
-                    path: path_from(row.get(2)?),
+                    path: path_from(part::parse(row.get(2)?).0),
                     heading: row.get(3)?,
                     text: row.get(4)?,
                 })
@@ -432,13 +458,13 @@ impl Record {
     pub(crate) fn summary(&self) -> Result<Summary, Fault> {
         let count = |sql: &str| self.get(sql).map(i64::cast_unsigned);
         Ok(Summary {
-            documents: count("SELECT COUNT(*) FROM file WHERE fault IS NULL")?,
+            documents: count("SELECT COUNT(*) FROM file WHERE fault IS NULL AND instr(path, x'00') = 0")?,
             passages: self.passage_count()?,
             embedded: count(
                 "SELECT COALESCE(MAX(n), 0) FROM (SELECT COUNT(*) AS n FROM vector v JOIN passage p ON p.key = v.key
                  WHERE length(v.value) > 0 GROUP BY v.model)",
             )?,
-            skipped: count("SELECT COUNT(*) FROM file WHERE fault IS NOT NULL")?,
+            skipped: count("SELECT COUNT(*) FROM file WHERE fault IS NOT NULL AND instr(path, x'00') = 0")?,
         })
     }
 
@@ -473,6 +499,10 @@ fn put(
     generation: i64,
 ) -> rusqlite::Result<()> {
     let path = path_bytes(&file.path);
+    let path = match file.part {
+        Some(own) => part::key(path, own),
+        None => path,
+    };
     let old: Option<i64> =
         transaction.query_row("SELECT id FROM file WHERE path = ?1", [&path], |row| row.get(0)).optional()?;
     if let Some(old) = old {
@@ -485,7 +515,7 @@ fn put(
             file.stamp.bytes.cast_signed(),
             file.stamp.modified_ns,
             file.hash,
-            READING,
+            if file.unfinished { 0 } else { READING },
             file.format.as_str(),
             file.title,
             encoding_number(file.encoding),
@@ -552,14 +582,17 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
         }
         _ => return Err(wrong(10)),
     };
+    let (path, part) = part::parse(row.get(1)?);
     Ok(Stored {
         id: row.get(0)?,
-        path: path_from(row.get(1)?),
+        path: path_from(path),
+        part,
         stamp: stamp(row, 2)?,
         hash: row.get(4)?,
         format: Format::parse(&row.get::<_, String>(5)?).ok_or_else(|| wrong(5))?,
         encoding: encoding_from(row.get(6)?).ok_or_else(|| wrong(6))?,
         title: row.get(7)?,
+        about: About { author: row.get(17)?, language: row.get(18)?, written: row.get::<_, Option<i64>>(19)?.map(Day) },
         passage: PassageRow { text, heading: row.get(9)?, place, runs, spots, key: row.get(16)? },
     })
 }

@@ -1,5 +1,6 @@
 //! From a person's words to passages: two arms, one ranking.
 
+use crate::about::About;
 use crate::alike::Sketch;
 use crate::catalogue::Allowed;
 use crate::document::Format;
@@ -9,6 +10,7 @@ use crate::fuse::{self, Fusion, fuse};
 use crate::index::stem;
 use crate::lexical::{Boosts, Lexical, Part};
 use crate::map::{Embed, Map, locked};
+use crate::part::FilePart;
 use crate::place::Spots;
 use crate::record::{Hash, Stored};
 use crate::rerank::Reranked;
@@ -86,6 +88,8 @@ pub struct Hit {
     pub place: Place,
     /// The document's title, or its file's name.
     pub title: String,
+    /// What is known of the document beside its text.
+    pub about: About,
     /// Headings above it, ` > ` between them.
     pub heading: String,
     /// The passage as it stands in the document, without markup.
@@ -127,6 +131,8 @@ pub struct Why {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     pub format: Format,
+    /// The part of a large file that stamp, hash and encoding are of.
+    pub part: Option<FilePart>,
     pub encoding: Encoding,
     pub stamp: Stamp,
     /// BLAKE3 of the file as it was indexed.
@@ -309,11 +315,12 @@ fn sound<T>(read: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
 }
 
 fn hit(stored: Stored, score: f32, lexical: Option<f32>, dense: Option<f32>, terms: &Terms) -> Hit {
-    let Stored { id, path, stamp, hash, format, encoding, title, passage } = stored;
+    let Stored { id, path, part, stamp, hash, format, encoding, title, about, passage } = stored;
     Hit {
         passage: id,
         title: title.unwrap_or_else(|| stem(&path)),
         path,
+        about,
         place: passage.place,
         heading: passage.heading,
         alike: Vec::new(),
@@ -324,7 +331,7 @@ fn hit(stored: Stored, score: f32, lexical: Option<f32>, dense: Option<f32>, ter
         lexical,
         dense,
         terms: Arc::clone(terms),
-        source: Source { format, encoding, stamp, hash, runs: passage.runs, spots: passage.spots },
+        source: Source { format, part, encoding, stamp, hash, runs: passage.runs, spots: passage.spots },
     }
 }
 

@@ -10,11 +10,12 @@ use crate::cite::{self, Quoted, Standing};
 use crate::document::Format;
 use crate::extract::{FILE_BYTES_MAX, spelled, unescape, unquote};
 use crate::index::stem;
+use crate::part::FilePart;
 use crate::search::{Hit, Source};
 use crate::source::{Lines, Run, locate, straight};
 use base::{Citation, Place};
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
 
@@ -103,8 +104,10 @@ pub fn verify(hit: &Hit, range: Range<usize>) -> Result<Place, &'static str> {
     Now::of(hit)?.place(hit, range).ok_or("has changed")
 }
 
-/// A hit's file as it is now, read once for all that is cited from it.
+/// A hit's file as it is now, read once for all that is cited from it. Of a large file only the part that holds the hit: the line
+/// feeds before it count as they did when it was indexed.
 struct Now {
+    before: FilePart,
     bytes: Vec<u8>,
     unchanged: bool,
     lines: Lines,
@@ -112,20 +115,29 @@ struct Now {
 
 impl Now {
     fn of(hit: &Hit) -> Result<Self, &'static str> {
-        let bytes = read(&hit.path)?;
+        let (before, bytes) = match hit.source.part {
+            Some(part) => (part, read(&hit.path, part.start, hit.source.stamp.bytes)?),
+            None => (FilePart::default(), read(&hit.path, 0, FILE_BYTES_MAX as u64 + 1)?),
+        };
         let unchanged = *blake3::hash(&bytes).as_bytes() == hit.source.hash;
         let lines =
             Lines::new(if matches!(hit.place, Place::Lines { .. }) { &bytes } else { &[] }, hit.source.encoding);
-        Ok(Self { bytes, unchanged, lines })
+        Ok(Self { before, bytes, unchanged, lines })
     }
 
     fn place(&self, hit: &Hit, range: Range<usize>) -> Option<Place> {
         match &hit.place {
             Place::Lines { byte_start, .. } => {
-                let start = usize::try_from(*byte_start).ok()?;
+                let start = usize::try_from(byte_start.checked_sub(self.before.start)?).ok()?;
                 let place = stands(&hit.text, &hit.source, start, &self.bytes, range, self.unchanged)?;
                 let (first, last) = self.lines.of(&place);
-                Some(Place::Lines { first, last, byte_start: place.start.into(), byte_end: place.end.into() })
+                let FilePart { start, lines } = self.before;
+                Some(Place::Lines {
+                    first: first.saturating_add(lines),
+                    last: last.saturating_add(lines),
+                    byte_start: start + u64::from(place.start),
+                    byte_end: start + u64::from(place.end),
+                })
             }
             Place::Cells { byte_start: Some(start), .. } => {
                 let start = usize::try_from(*start).ok()?;
@@ -140,17 +152,19 @@ impl Now {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, &'static str> {
+/// At most so many bytes from there on.
+fn read(path: &Path, start: u64, bytes_max: u64) -> Result<Vec<u8>, &'static str> {
     let gone = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => "has gone",
         _ => "has become unreadable",
     };
-    let file = File::open(path).map_err(gone)?;
+    let mut file = File::open(path).map_err(gone)?;
     if !file.metadata().map_err(gone)?.is_file() {
         return Err("has become something else than a file");
     }
     let mut bytes = Vec::new();
-    file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(gone)?;
+    file.seek(SeekFrom::Start(start)).map_err(gone)?;
+    file.take(bytes_max).read_to_end(&mut bytes).map_err(gone)?;
     Ok(bytes)
 }
 
@@ -250,8 +264,15 @@ mod tests {
             prop_assert!(byte_start < byte_end && byte_end as usize <= bytes.len());
             let mut hit = hit("", &row.text, document.format);
             let stamp = Stamp { bytes: 0, modified_ns: 0 };
-            hit.source =
-                Source { format: document.format, encoding, stamp, hash: [0; 32], runs: row.runs, spots: row.spots };
+            hit.source = Source {
+                format: document.format,
+                part: None,
+                encoding,
+                stamp,
+                hash: [0; 32],
+                runs: row.runs,
+                spots: row.spots,
+            };
             for range in sentences(&hit) {
                 let quote = &row.text[range.clone()];
                 let place = stands(&row.text, &hit.source, byte_start as usize, bytes, range, false);

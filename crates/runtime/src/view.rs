@@ -428,6 +428,15 @@ pub struct SearchHit {
     pub place: Place,
     pub title: String,
     pub heading: String,
+    /// Who wrote the document, as it says itself or its mail does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
+    /// The day that the document gives as its own: `2026-03-09`. Without one, `after` and `before` go by its file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub date: Option<String>,
+    /// `en`, `de`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
     /// The passage as it stands in the document.
     pub text: String,
     pub score: f32,

@@ -106,7 +106,9 @@ fn shown(hit: &SearchHit, here: Option<&Path>, screen: &Screen) -> String {
         text = mark_word(&text, &clean(&word), &|word| paint.mark(word));
     }
     let titles = cut(&clean(&titles.join(" › ")), 60);
-    let head = if titles.is_empty() { place } else { format!("{place}  {}", paint.dim(&titles)) };
+    let known = [Some(titles).filter(|titles| !titles.is_empty()), about(hit)];
+    let known: Vec<String> = known.into_iter().flatten().collect();
+    let head = if known.is_empty() { place } else { format!("{place}  {}", paint.dim(&known.join(" · "))) };
     let mut shown = format!("{head}\n  {text}");
     for Alike { path, place } in &hit.alike {
         shown.push_str(&paint.dim(&format!("\n  also {}:{place}", clean(&short_path(path, here)))));
@@ -115,6 +117,14 @@ fn shown(hit: &SearchHit, here: Option<&Path>, screen: &Screen) -> String {
         shown.push_str(&paint.dim(&format!("\n  {}", clean(&line))));
     }
     shown
+}
+
+/// What is known of the document: `Ada Lund · 2026-03-09 · en`.
+fn about(hit: &SearchHit) -> Option<String> {
+    const AUTHOR_CHARS: usize = 40;
+    let author = hit.author.as_deref().map(|author| cut(author, AUTHOR_CHARS));
+    let known: Vec<String> = [author, hit.date.clone(), hit.language.clone()].into_iter().flatten().collect();
+    (!known.is_empty()).then(|| clean(&known.join(" · ")).into_owned())
 }
 
 /// Lines that say why a hit stands where it does.

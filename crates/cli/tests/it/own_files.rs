@@ -132,6 +132,24 @@ fn search_shows_places_and_matches() {
 }
 
 #[test]
+fn search_shows_who_wrote_a_document_and_when() {
+    let home = Home::new();
+    let folder = read(&home);
+    let lease = "---\ntitle: Lease\nauthor: Ada Lund\ndate: 2024-03-09\n---\n\nThe notice period of the flat is three months, and the owner has to be told of it in writing before the month ends.\n";
+    std::fs::write(folder.join("lease.md"), lease).expect("write");
+    home.done(&["index", "house"]);
+    let args = ["search", "notice period", "--author", "lund", "--after", "2024-03", "--before", "2024-04"];
+    let reply = home.json(&[&args[..], &["--json"]].concat());
+    let hit = &reply["hits"][0];
+    let known = (&hit["author"], &hit["date"], &hit["language"]);
+    assert_eq!(known, (&json!("Ada Lund"), &json!("2024-03-09"), &json!("en")), "{reply}");
+    let ran = home.done(&args);
+    assert!(ran.out.contains("Lease · Ada Lund · 2024-03-09 · en"), "{ran:?}");
+    let reply = home.json(&["search", "apple trees", "--json"]);
+    assert!(reply["hits"][0].get("author").is_none() && reply["hits"][0].get("date").is_none(), "{reply}");
+}
+
+#[test]
 fn filters_keep_search_and_answers_to_some_documents() {
     let home = Home::new();
     let folder = read(&home);

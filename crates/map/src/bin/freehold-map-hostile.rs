@@ -3,7 +3,7 @@
 //! What it does depends on a file's name: `hang` (after it has called the socket beside the file, if there is one),
 //! `die`, `lie-…`, and for all others it answers honestly that they are plain text.
 
-use freehold_map::document::{Block, BlockKind, Document, Format, Origin};
+use freehold_map::document::{Block, BlockKind, Document, Format, Origin, Said};
 use freehold_map::source::{Encoding, Run};
 use jail::Protection;
 use serde::Serialize;
@@ -67,6 +67,7 @@ fn honest(file: &[u8]) -> Document {
         names: Vec::new(),
         spots: Vec::new(),
         notes: Vec::new(),
+        said: Said::default(),
     }
 }
 

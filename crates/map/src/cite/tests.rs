@@ -1,6 +1,7 @@
 //! Quotations that answer, marks that are earned.
 
 use super::*;
+use crate::about::About;
 use crate::place::Spots;
 use crate::search::Source;
 use crate::source::Encoding;
@@ -18,6 +19,7 @@ pub(crate) fn hit(question: &str, text: &str, format: Format) -> Hit {
         path: "/files/a.md".into(),
         place: Place::Paragraph { first: 1, last: 2 },
         title: "A".into(),
+        about: About::default(),
         heading: String::new(),
         text: text.into(),
         score: 1.0,
@@ -29,6 +31,7 @@ pub(crate) fn hit(question: &str, text: &str, format: Format) -> Hit {
         terms: terms.into(),
         source: Source {
             format,
+            part: None,
             encoding: Encoding::Utf8,
             stamp: Stamp { bytes: 0, modified_ns: 0 },
             hash: [0; 32],

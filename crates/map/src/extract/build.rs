@@ -2,7 +2,7 @@
 //!
 //! Pure. White space between runs is made here and has no bytes of its own in the file.
 
-use crate::document::{Block, BlockKind, Document, Format, Origin};
+use crate::document::{Block, BlockKind, Document, Format, Origin, Said};
 use crate::place::Spot;
 use crate::source::{Encoding, Run};
 use std::ops::Range;
@@ -228,14 +228,15 @@ impl Builder {
     pub(crate) fn into_source(mut self, format: Format, title: Option<String>) -> Document {
         self.finish();
         let Self { text, runs, blocks, encoding, names, spots, notes, .. } = self;
-        Document { title, format, text, blocks, origin: Origin::Source { encoding, runs }, names, spots, notes }
+        let (origin, said) = (Origin::Source { encoding, runs }, Said::default());
+        Document { title, format, text, blocks, origin, names, spots, notes, said }
     }
 
     /// A document whose citations name parts: pages, paragraphs, cells and so on.
     pub(crate) fn into_parts(mut self, format: Format, title: Option<String>) -> Document {
         self.finish();
         let Self { text, blocks, names, spots, notes, .. } = self;
-        Document { title, format, text, blocks, origin: Origin::Parts, names, spots, notes }
+        Document { title, format, text, blocks, origin: Origin::Parts, names, spots, notes, said: Said::default() }
     }
 }
 

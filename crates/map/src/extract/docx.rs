@@ -3,6 +3,7 @@
 use super::Refused;
 use super::build::Builder;
 use super::package::Package;
+use super::said::Told;
 use super::xml::{attribute, reference};
 use crate::document::{BlockKind, Document, Format};
 use crate::source::Encoding;
@@ -14,12 +15,12 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Document, Refused> {
     let mut package = Package::open(bytes, "DOCX")?;
     let body = package.needed("word/document.xml")?;
     let styles = package.text("word/styles.xml")?.map(|xml| style_levels(&xml)).unwrap_or_default();
-    let title = package.core_title()?;
+    let Told { title, said, .. } = package.core()?;
     let mut reading =
         Reading { builder: Builder::new(Encoding::Utf8), styles, part: 1, level: None, listed: false, rows: 0, title };
     reading.body(&body)?;
     let Reading { builder, title, .. } = reading;
-    Ok(builder.into_parts(Format::Docx, title))
+    Ok(Document { said, ..builder.into_parts(Format::Docx, title) })
 }
 
 /// Heading level by style id: 1 to 6, and 1 for the title style.

@@ -4,7 +4,8 @@ use super::Refused;
 use super::build::Builder;
 use super::html::rendered;
 use super::package::Package;
-use super::xml::{attribute, first_text, resolve};
+use super::said::{self, Told};
+use super::xml::{attribute, resolve};
 use crate::document::{Document, Format};
 use crate::source::Encoding;
 use quick_xml::Reader;
@@ -21,7 +22,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Document, Refused> {
     let book = root(&container).ok_or_else(|| Refused::broken("it doesn't say where its book is"))?;
     let xml = package.needed(&book)?;
     let folder = book.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let title = first_text(&xml, b"title");
+    let Told { title, said, .. } = said::book(&xml);
     let mut builder = Builder::new(Encoding::Utf8);
     for (number, chapter) in (1..).zip(chapters(&xml)) {
         let Some(markup) = package.text(&resolve(folder, &unescaped(&chapter)))? else { continue };
@@ -34,7 +35,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Document, Refused> {
             return Err(Refused::too_large());
         }
     }
-    Ok(builder.into_parts(Format::Epub, title))
+    Ok(Document { said, ..builder.into_parts(Format::Epub, title) })
 }
 
 /// Whether more than fonts is encrypted.

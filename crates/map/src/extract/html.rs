@@ -4,7 +4,8 @@
 //! side bars, cookie banners) comes behind it, in passages of its own: it can be found, and is mixed with nothing.
 
 use super::build::Builder;
-use crate::document::{BlockKind, Document, Format};
+use super::said::{self, Told};
+use crate::document::{BlockKind, Document, Format, Said};
 use crate::source::{Decoded, Encoding};
 use html5gum::emitters::default::DefaultEmitter;
 use html5gum::{State, Token, Tokenizer};
@@ -14,16 +15,17 @@ pub(crate) fn read(decoded: &Decoded) -> Document {
     let source = |at: usize| decoded.source(at);
     let mut measure = Builder::new(decoded.encoding);
     let (mut readable, mut beside) = (0, 0);
-    pass(&mut measure, &decoded.text, &source, Pass::Measure { readable: &mut readable, beside: &mut beside });
+    let (_, said) =
+        pass(&mut measure, &decoded.text, &source, Pass::Measure { readable: &mut readable, beside: &mut beside });
     // A page that is nearly all furniture only looks so.
     if beside == 0 || readable < beside / READABLE_SHARE {
         let title = read_into(&mut builder, &decoded.text, &source);
-        return builder.into_source(Format::Html, title);
+        return Document { said, ..builder.into_source(Format::Html, title) };
     }
-    let title = pass(&mut builder, &decoded.text, &source, Pass::Readable);
+    let (title, _) = pass(&mut builder, &decoded.text, &source, Pass::Readable);
     builder.part("");
     pass(&mut builder, &decoded.text, &source, Pass::Beside);
-    builder.into_source(Format::Html, title)
+    Document { said, ..builder.into_source(Format::Html, title) }
 }
 
 /// The readable part has at least this share (one in so many) of the words beside it.
@@ -85,10 +87,11 @@ fn is_beside(name: &[u8], attribute: &dyn Fn(&[u8]) -> Option<Vec<u8>>) -> bool 
 /// Appends the readable text of `html`; `source` turns an offset in it into one in the file.
 /// Returns the document's title.
 pub(crate) fn read_into(builder: &mut Builder, html: &str, source: &dyn Fn(usize) -> usize) -> Option<String> {
-    pass(builder, html, source, Pass::All)
+    pass(builder, html, source, Pass::All).0
 }
 
-fn pass(builder: &mut Builder, html: &str, source: &dyn Fn(usize) -> usize, pass: Pass<'_>) -> Option<String> {
+/// Returns the document's title and what it says of itself.
+fn pass(builder: &mut Builder, html: &str, source: &dyn Fn(usize) -> usize, pass: Pass<'_>) -> (Option<String>, Said) {
     let mut emitter = DefaultEmitter::<usize>::new_with_span();
     emitter.naively_switch_states(true);
     let mut page = Page {
@@ -99,6 +102,7 @@ fn pass(builder: &mut Builder, html: &str, source: &dyn Fn(usize) -> usize, pass
         pre: 0,
         block: BlockKind::Text,
         title: None,
+        told: Told::default(),
         pass,
         beside: None,
     };
@@ -115,6 +119,7 @@ fn pass(builder: &mut Builder, html: &str, source: &dyn Fn(usize) -> usize, pass
                     tokens.set_state(State::Data);
                 }
                 let attribute = |name: &[u8]| tag.attributes.get(name).map(|value| value.value.to_vec());
+                said::tag(&mut page.told, &tag.name, &attribute);
                 page.enter(&tag.name, tag.self_closing, &attribute);
                 page.open(&tag.name, tag.self_closing);
             }
@@ -127,7 +132,7 @@ fn pass(builder: &mut Builder, html: &str, source: &dyn Fn(usize) -> usize, pass
         }
     }
     page.end_block();
-    page.title
+    (page.title, page.told.said)
 }
 
 /// HTML by itself. Its runs name bytes of the decoded HTML, not of the file that it came from.
@@ -197,6 +202,7 @@ struct Page<'a> {
     pre: u32,
     block: BlockKind,
     title: Option<String>,
+    told: Told,
     pass: Pass<'a>,
     /// The outermost element around this place that stands beside the text, and how many of its name are open.
     beside: Option<(Vec<u8>, usize)>,
@@ -461,6 +467,17 @@ mod tests {
         assert!(document.text.starts_with("The whole text"));
         let unclosed = "<div class=cookie-banner>Cookies!<h1>Shed</h1><p>The roof was tarred in May of that year.</p>";
         assert!(self::document(unclosed).text.starts_with("Shed"));
+    }
+
+    #[test]
+    fn the_head_says_who_wrote_the_page_and_when() {
+        let text = "<html lang=en-GB><head><title>Shed</title><meta name=Author content='Ada &amp; Bob'>\
+                    <meta property=article:author content='https://example.org/ada'>\
+                    <meta property='article:published_time' content='2025-01-02T10:00:00Z'><meta name=date content=2020>\
+                    <meta itemprop=dateModified content=2026-03-09 /></head><body><footer>Acme</footer><p>The roof was tarred.</p>";
+        let Said { author, created, modified, language } = document(text).said;
+        let said = [&author, &created, &modified, &language].map(Option::as_deref);
+        assert_eq!(said, [Some("Ada & Bob"), Some("2025-01-02T10:00:00Z"), Some("2026-03-09"), Some("en-GB")]);
     }
 
     #[test]

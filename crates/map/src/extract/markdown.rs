@@ -2,7 +2,8 @@
 
 use super::build::Builder;
 use super::html;
-use crate::document::{BlockKind, Document, Format};
+use super::said::{Told, front_matter};
+use crate::document::{BlockKind, Document, Format, Said};
 use crate::source::Decoded;
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 use std::ops::Range;
@@ -12,13 +13,15 @@ pub(crate) fn read(decoded: &Decoded) -> Document {
         | Options::ENABLE_FOOTNOTES
         | Options::ENABLE_STRIKETHROUGH
         | Options::ENABLE_TASKLISTS
-        | Options::ENABLE_YAML_STYLE_METADATA_BLOCKS;
+        | Options::ENABLE_YAML_STYLE_METADATA_BLOCKS
+        | Options::ENABLE_PLUSES_DELIMITED_METADATA_BLOCKS;
     let mut reading = Reading {
         decoded,
         builder: Builder::new(decoded.encoding),
         items: 0,
         metadata: false,
         title: None,
+        said: Said::default(),
         html: None,
     };
     for (event, range) in Parser::new_ext(&decoded.text, options).into_offset_iter() {
@@ -29,8 +32,8 @@ pub(crate) fn read(decoded: &Decoded) -> Document {
     }
     reading.flush_html();
     reading.close(BlockKind::Text);
-    let Reading { builder, title, .. } = reading;
-    builder.into_source(Format::Markdown, title)
+    let Reading { builder, title, said, .. } = reading;
+    Document { said, ..builder.into_source(Format::Markdown, title) }
 }
 
 struct Reading<'a> {
@@ -40,6 +43,7 @@ struct Reading<'a> {
     items: u32,
     metadata: bool,
     title: Option<String>,
+    said: Said,
     /// Range of the HTML block that is being passed; its lines come as separate events.
     html: Option<Range<usize>>,
 }
@@ -131,8 +135,10 @@ impl Reading<'_> {
             TagEnd::TableHead | TagEnd::TableRow => self.close(BlockKind::Row),
             TagEnd::MetadataBlock(_) => {
                 self.metadata = false;
-                if let Some(title) = metadata_title(self.builder.current()) {
-                    self.title = Some(title);
+                let Told { title, said, .. } = front_matter(self.builder.current());
+                self.title = title.or(self.title.take());
+                if self.said == Said::default() {
+                    self.said = said;
                 }
                 self.close(BlockKind::Text);
             }
@@ -151,12 +157,6 @@ impl Reading<'_> {
             self.decoded.source(range.start + at)
         });
     }
-}
-
-fn metadata_title(metadata: &str) -> Option<String> {
-    let line = metadata.lines().find_map(|line| line.strip_prefix("title:"))?;
-    let title = line.trim().trim_matches(['"', '\'']).trim();
-    (!title.is_empty()).then(|| title.to_owned())
 }
 
 #[cfg(test)]
@@ -203,9 +203,15 @@ mod tests {
     }
 
     #[test]
-    fn front_matter_gives_the_title() {
+    fn front_matter_gives_title_author_and_date() {
         let document = document("---\ntitle: \"House notes\"\ndate: 2025-01-02\n---\n\ntext\n");
         assert_eq!(document.title.as_deref(), Some("House notes"));
         assert!(document.text.contains("2025-01-02"));
+        assert_eq!(document.said.created.as_deref(), Some("2025-01-02"));
+        let toml = self::document("+++\ntitle = \"Garden\"\nauthor = \"Ada Lund\"\n+++\n\ntext\n");
+        assert_eq!((toml.title.as_deref(), toml.said.author.as_deref()), (Some("Garden"), Some("Ada Lund")));
+        assert!(toml.text.contains("Ada Lund"));
+        let plain = self::document("Plain words\n\nauthor: nobody\n");
+        assert_eq!(plain.said, Said::default());
     }
 }

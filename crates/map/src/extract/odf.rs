@@ -5,7 +5,8 @@
 use super::Refused;
 use super::build::Builder;
 use super::package::Package;
-use super::xml::{attribute, first_text, number, reference};
+use super::said::{self, Told};
+use super::xml::{attribute, number, reference};
 use crate::document::{BlockKind, Document, Format};
 use crate::source::Encoding;
 use quick_xml::Reader;
@@ -18,7 +19,7 @@ pub(crate) fn read(bytes: &[u8], format: Format) -> Result<Document, Refused> {
         return Err(Refused::broken("it is protected by a password"));
     }
     let body = package.needed("content.xml")?;
-    let title = package.text("meta.xml")?.and_then(|xml| first_text(&xml, b"title"));
+    let Told { title, said, .. } = package.text("meta.xml")?.map(|xml| said::open_document(&xml)).unwrap_or_default();
     let builder = Builder::new(Encoding::Utf8);
     let mut reading = Reading {
         format,
@@ -33,7 +34,7 @@ pub(crate) fn read(bytes: &[u8], format: Format) -> Result<Document, Refused> {
         tables: Vec::new(),
     };
     reading.body(&body)?;
-    Ok(reading.builder.into_parts(format, reading.title))
+    Ok(Document { said, ..reading.builder.into_parts(format, reading.title) })
 }
 
 /// LIMIT: how often one cell that stands for several is written out.

@@ -4,7 +4,8 @@
 
 use super::Refused;
 use super::build::TEXT_BYTES_MAX;
-use super::xml::{first_text, relations};
+use super::said::{self, Told};
+use super::xml::relations;
 use std::collections::HashMap;
 use std::io::{Cursor, Read};
 use zip::ZipArchive;
@@ -70,8 +71,8 @@ impl<'a> Package<'a> {
         Ok(xml.map(|xml| relations(&xml, folder)).unwrap_or_default())
     }
 
-    /// The title of an Office document.
-    pub(super) fn core_title(&mut self) -> Result<Option<String>, Refused> {
-        Ok(self.text("docProps/core.xml")?.and_then(|xml| first_text(&xml, b"title")))
+    /// What an Office document says of itself.
+    pub(super) fn core(&mut self) -> Result<Told, Refused> {
+        Ok(self.text("docProps/core.xml")?.map(|xml| said::core(&xml)).unwrap_or_default())
     }
 }

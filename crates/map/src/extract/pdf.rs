@@ -4,9 +4,10 @@
 use super::Refused;
 use super::build::Builder;
 use super::layout::{Layout, Letter, Word};
+use super::said::{self, Told, first};
 use crate::document::{BlockKind, Document, Format};
 use crate::source::Encoding;
-use pdf_extract::{Document as Pdf, MediaBox, Object, OutputDev, OutputError, Transform, output_doc_page};
+use pdf_extract::{Dictionary, Document as Pdf, MediaBox, Object, OutputDev, OutputError, Transform, output_doc_page};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub(crate) fn read(bytes: &[u8]) -> Result<Document, Refused> {
@@ -44,8 +45,8 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Document, Refused> {
             return Err(Refused::too_large());
         }
     }
-    let title = title(&pdf);
-    let document = builder.into_parts(Format::Pdf, title);
+    let Told { title, said, .. } = told(&pdf);
+    let document = Document { said, ..builder.into_parts(Format::Pdf, title) };
     if document.blocks.is_empty() {
         return Err(match (pages.len(), unread) {
             (0, _) => Refused::broken("it has no pages"),
@@ -130,19 +131,51 @@ fn pages_word(count: usize) -> &'static str {
     if count == 1 { "page" } else { "pages" }
 }
 
-fn title(pdf: &Pdf) -> Option<String> {
-    let info = pdf.trailer.get(b"Info").ok()?;
-    let info = match info {
-        Object::Reference(id) => pdf.get_dictionary(*id).ok()?,
-        Object::Dictionary(dictionary) => dictionary,
-        _ => return None,
+/// LIMIT: bytes of properties in XML that are looked at.
+const XMP_BYTES_MAX: usize = 1 << 20;
+
+/// What the information dictionary says, and where it says nothing, the properties in XML.
+fn told(pdf: &Pdf) -> Told {
+    let (mut told, xmp) = (Told::default(), xmp(pdf).unwrap_or_default());
+    let info = pdf.trailer.get(b"Info").ok().and_then(|info| dictionary(pdf, info));
+    let value = |key: &[u8]| info.and_then(|info| text(pdf, info.get(key).ok()?)).unwrap_or_default();
+    first(&mut told.title, &value(b"Title"));
+    told.author(&value(b"Author"));
+    first(&mut told.said.created, &value(b"CreationDate"));
+    first(&mut told.said.modified, &value(b"ModDate"));
+    let language = pdf.catalog().ok().and_then(|catalog| text(pdf, catalog.get(b"Lang").ok()?));
+    first(&mut told.said.language, &language.unwrap_or_default());
+    told.or(xmp)
+}
+
+/// Only properties that stand there unpacked, as nearly all do: so that searching files can find them.
+fn xmp(pdf: &Pdf) -> Option<Told> {
+    let metadata = pdf.catalog().ok()?.get(b"Metadata").ok()?.as_reference().ok()?;
+    let stream = pdf.get_object(metadata).ok()?.as_stream().ok()?;
+    if stream.dict.has(b"Filter") || stream.content.len() > XMP_BYTES_MAX {
+        return None;
+    }
+    Some(said::xmp(std::str::from_utf8(&stream.content).ok()?.trim_start_matches('\u{feff}')))
+}
+
+fn dictionary<'a>(pdf: &'a Pdf, object: &'a Object) -> Option<&'a Dictionary> {
+    match object {
+        Object::Reference(id) => pdf.get_dictionary(*id).ok(),
+        Object::Dictionary(dictionary) => Some(dictionary),
+        _ => None,
+    }
+}
+
+/// A text that stands there itself or is referred to.
+fn text(pdf: &Pdf, object: &Object) -> Option<String> {
+    let object = match object {
+        Object::Reference(id) => pdf.get_object(*id).ok()?,
+        object => object,
     };
-    let Object::String(bytes, _) = info.get(b"Title").ok()? else { return None };
-    let title = match bytes.as_slice() {
-        [0xfe, 0xff, rest @ ..] => Encoding::Utf16Be.decode(rest)?,
-        [0xef, 0xbb, 0xbf, rest @ ..] => Encoding::Utf8.decode(rest)?,
-        other => Encoding::Windows1252.decode(other)?,
-    };
-    let title = title.trim();
-    (!title.is_empty()).then(|| title.to_owned())
+    let Object::String(bytes, _) = object else { return None };
+    match bytes.as_slice() {
+        [0xfe, 0xff, rest @ ..] => Encoding::Utf16Be.decode(rest),
+        [0xef, 0xbb, 0xbf, rest @ ..] => Encoding::Utf8.decode(rest),
+        other => Encoding::Windows1252.decode(other),
+    }
 }

@@ -3,6 +3,7 @@
 use super::Refused;
 use super::build::Builder;
 use super::package::Package;
+use super::said::Told;
 use super::xml::{attribute, reference};
 use crate::document::{BlockKind, Document, Format};
 use crate::source::Encoding;
@@ -13,7 +14,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Document, Refused> {
     let mut package = Package::open(bytes, "PPTX")?;
     let show = package.needed("ppt/presentation.xml")?;
     let relations = package.relations("ppt/presentation.xml")?;
-    let title = package.core_title()?;
+    let Told { title, said, .. } = package.core()?;
     let mut reading = Reading { builder: Builder::new(Encoding::Utf8), slide: 0, title, rows: 0, holder: Holder::Text };
     for id in slide_ids(&show) {
         reading.slide += 1;
@@ -28,7 +29,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Document, Refused> {
             }
         }
     }
-    Ok(reading.builder.into_parts(Format::Pptx, reading.title))
+    Ok(Document { said, ..reading.builder.into_parts(Format::Pptx, reading.title) })
 }
 
 fn slide_ids(xml: &str) -> Vec<String> {

@@ -2,7 +2,7 @@
 
 use super::build::Builder;
 use super::code;
-use crate::document::{Block, BlockKind, Document, Format, Origin};
+use crate::document::{Block, BlockKind, Document, Format, Origin, Said};
 use crate::source::{Decoded, Encoding, Run};
 use std::ops::Range;
 
@@ -27,6 +27,7 @@ pub(crate) fn read(decoded: &Decoded, format: Format, name: &str) -> Document {
         names,
         spots: Vec::new(),
         notes: Vec::new(),
+        said: Said::default(),
     }
 }
 

@@ -6,6 +6,7 @@
 use super::Refused;
 use super::build::Builder;
 use super::package::Package;
+use super::said::Told;
 use super::xml::{attribute, number, reference};
 use crate::document::{BlockKind, Document, Format};
 use crate::source::Encoding;
@@ -18,7 +19,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Document, Refused> {
     let mut package = Package::open(bytes, "XLSX")?;
     let book = package.needed("xl/workbook.xml")?;
     let relations = package.relations("xl/workbook.xml")?;
-    let title = package.core_title()?;
+    let Told { title, said, .. } = package.core()?;
     let strings = package.text("xl/sharedStrings.xml")?.map(|xml| shared(&xml)).transpose()?.unwrap_or_default();
     let dated = package.text("xl/styles.xml")?.map(|xml| dated_styles(&xml)).unwrap_or_default();
     let (sheets, since_1904) = sheets(&book);
@@ -31,7 +32,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Document, Refused> {
         let reading = Sheet { strings: &strings, dated: &dated, since_1904, sheet, builder: &mut builder };
         reading.read(&xml)?;
     }
-    Ok(builder.into_parts(Format::Xlsx, title))
+    Ok(Document { said, ..builder.into_parts(Format::Xlsx, title) })
 }
 
 /// Names and relations of the sheets in their order, and whether days are counted from 1904.

@@ -31,22 +31,36 @@ pub(super) fn reference(entity: &BytesRef<'_>) -> String {
     .to_owned()
 }
 
-/// The words of the first element with this name that has any.
-pub(super) fn first_text(xml: &str, name: &[u8]) -> Option<String> {
-    let (mut inside, mut words, mut reader) = (false, String::new(), Reader::from_str(xml));
+/// Hands over each element as it begins, and again with each stretch of words that it holds. The items of a list are
+/// words of what holds the list.
+pub(super) fn each_text(xml: &str, on: &mut dyn FnMut(&BytesStart<'_>, &str)) {
+    const LISTS: [&[u8]; 4] = [b"Seq", b"Bag", b"Alt", b"li"];
+    let (mut open, mut words, mut reader) = (None, String::new(), Reader::from_str(xml));
     while let Ok(event) = reader.read_event() {
         match event {
-            Event::Start(element) => inside = element.local_name().as_ref() == name,
-            Event::End(_) if inside && !words.trim().is_empty() => break,
-            Event::End(_) => inside = false,
-            Event::Text(text) if inside => words.push_str(&text.decode().unwrap_or_default()),
-            Event::GeneralRef(entity) if inside => words.push_str(&reference(&entity)),
+            Event::Empty(element) => on(&element, ""),
+            Event::Start(element) => {
+                words.clear();
+                if !LISTS.contains(&element.local_name().as_ref()) {
+                    on(&element, "");
+                    open = Some(element);
+                }
+            }
+            Event::Text(text) if open.is_some() => words.push_str(&text.decode().unwrap_or_default()),
+            Event::GeneralRef(entity) if open.is_some() => words.push_str(&reference(&entity)),
+            Event::End(element) => {
+                if let Some(open) = open.as_ref().filter(|_| !words.trim().is_empty()) {
+                    on(open, &words);
+                }
+                words.clear();
+                if !LISTS.contains(&element.local_name().as_ref()) {
+                    open = None;
+                }
+            }
             Event::Eof => break,
             _ => {}
         }
     }
-    let words = words.trim();
-    (!words.is_empty()).then(|| words.to_owned())
 }
 
 /// Targets of a part's relations by their ids, as paths within the package. `base` is the part's own folder.

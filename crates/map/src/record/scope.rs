@@ -1,6 +1,7 @@
 //! The part of the record that a run or an erasure is about.
 
-use super::{Known, Record, fault, path_bytes, path_from, stamp};
+use super::{Known, KnownPart, Record, fault, path_bytes, path_from, stamp};
+use crate::part;
 use crate::scope::Scope;
 use base::Fault;
 use rusqlite::Row;
@@ -8,8 +9,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 const KNOWN: &str = "SELECT path, id, bytes, modified_ns, hash, reading, fault FROM file";
-/// A path and what lies below it; see [`bounds`].
-const UNDER: &str = "(path = ?1 OR (path >= ?2 AND path < ?3))";
+/// A path, its parts, and what lies below it; see [`bounds`].
+const UNDER: &str = "(path = ?1 OR (path >= ?2 AND path < ?3) OR (path >= ?4 AND path < ?5))";
 /// Each model once, by jumping through the key instead of reading every vector.
 const MODELS: &str = "WITH RECURSIVE each(model) AS (
         SELECT MIN(model) FROM vector
@@ -23,38 +24,50 @@ pub(super) const BESIDE: &str = "
     PRAGMA temp_store = MEMORY;
     CREATE TEMP TABLE IF NOT EXISTS loose (key BLOB PRIMARY KEY) WITHOUT ROWID;";
 
-fn known(row: &Row<'_>) -> rusqlite::Result<(PathBuf, Known)> {
+/// Takes up one row. A file's own row comes before those of its parts, as its path is the beginning of theirs.
+fn take(row: &Row<'_>, all: &mut HashMap<PathBuf, Known>) -> rusqlite::Result<()> {
+    let (path, part) = part::parse(row.get(0)?);
+    let (path, id, hash, reading) = (path_from(path), row.get(1)?, row.get(4)?, row.get(5)?);
+    if let Some(part) = part {
+        if let Some(whole) = all.get_mut(&path) {
+            whole.parts.push(KnownPart { id, part, hash, reading });
+        }
+        return Ok(());
+    }
     let fault: Option<String> = row.get(6)?;
-    let known = Known {
-        id: row.get(1)?,
-        stamp: stamp(row, 2)?,
-        hash: row.get(4)?,
-        reading: row.get(5)?,
-        fault: fault.and_then(|text| serde_json::from_str(&text).ok()),
-    };
-    Ok((path_from(row.get(0)?), known))
+    let fault = fault.and_then(|text| serde_json::from_str(&text).ok());
+    all.insert(path, Known { id, stamp: stamp(row, 2)?, hash, reading, fault, parts: Vec::new() });
+    Ok(())
 }
 
-/// A path, the first path that can lie below it, and the first after all of those: `0` follows `/`.
-fn bounds(path: &Path) -> [Vec<u8>; 3] {
+/// A path, the first path that can lie below it, and the first after all of those: `0` follows `/`. Then the same for the
+/// keys of its parts: 1 follows the zero byte.
+fn bounds(path: &Path) -> [Vec<u8>; 5] {
     let path = path_bytes(path);
     let bare = path.strip_suffix(b"/").unwrap_or(&path);
     let (below, after) = ([bare, b"/"].concat(), [bare, b"0"].concat());
-    [path, below, after]
+    let (part, after_parts) = ([&path[..], &[0]].concat(), [&path[..], &[1]].concat());
+    [path, below, after, part, after_parts]
 }
 
 impl Record {
     /// The files that a run over this scope decides about: all, or those at and below its paths.
     pub(crate) fn known_in(&self, scope: &Scope) -> Result<HashMap<PathBuf, Known>, Fault> {
         let read = || -> rusqlite::Result<HashMap<PathBuf, Known>> {
-            let Some(only) = &scope.only else {
-                return self.db.prepare(KNOWN)?.query_map([], known)?.collect();
-            };
-            let mut statement = self.db.prepare_cached(&format!("{KNOWN} WHERE {UNDER}"))?;
             let mut all = HashMap::new();
+            let Some(only) = &scope.only else {
+                let mut statement = self.db.prepare(&format!("{KNOWN} ORDER BY path"))?;
+                let mut rows = statement.query([])?;
+                while let Some(row) = rows.next()? {
+                    take(row, &mut all)?;
+                }
+                return Ok(all);
+            };
+            let mut statement = self.db.prepare_cached(&format!("{KNOWN} WHERE {UNDER} ORDER BY path"))?;
             for path in only {
-                for row in statement.query_map(bounds(path), known)? {
-                    all.extend([row?]);
+                let mut rows = statement.query(bounds(path))?;
+                while let Some(row) = rows.next()? {
+                    take(row, &mut all)?;
                 }
             }
             Ok(all)

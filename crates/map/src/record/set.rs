@@ -5,6 +5,7 @@ use crate::about::Day;
 use crate::catalogue::Entry;
 use crate::filter::Facts;
 use crate::index::stem;
+use crate::part;
 use base::Fault;
 use roaring::RoaringBitmap;
 use std::collections::HashMap;
@@ -46,7 +47,7 @@ impl Record {
                  FROM file f LEFT JOIN about a ON a.file = f.id",
             )?;
             let entries = files.query_map([], |row| {
-                let (id, path): (i64, _) = (row.get(0)?, path_from(row.get(1)?));
+                let (id, path): (i64, _) = (row.get(0)?, path_from(part::parse(row.get(1)?).0));
                 let title: Option<String> = row.get(3)?;
                 let facts = Facts {
                     title: title.unwrap_or_else(|| stem(&path)),

@@ -11,6 +11,8 @@ pub(crate) fn row(path: &str, words: &str) -> Change {
     let passage = Passage { span: 0..words.len(), heading: vec!["A".into(), "B".into()], parts: (0, 0) };
     let file = FileRow {
         path: path.into(),
+        part: None,
+        unfinished: false,
         stamp: Stamp { bytes: words.len() as u64, modified_ns: 7 },
         hash: *blake3::hash(words.as_bytes()).as_bytes(),
         format: Format::Text,
@@ -117,4 +119,42 @@ fn a_record_of_a_newer_release_is_refused() {
     let fault = Record::open(dir.path()).expect_err("refused");
     assert_eq!(fault.code, Code::MapDamaged);
     assert!(fault.to_string().contains("newer"), "{fault}");
+}
+
+#[test]
+fn a_file_in_parts_is_one_document_and_goes_as_one() {
+    let (_dir, mut record) = record();
+    let part = |start: u64, words: &str| {
+        let Change::Put(file, passages) = row("/a/x.log", words) else { panic!("a file") };
+        Change::Put(FileRow { part: Some(FilePart { start, lines: 7 }), ..file }, passages)
+    };
+    let Change::Put(whole, _) = row("/a/x.log", "") else { panic!("a file") };
+    let whole = FileRow { unfinished: true, ..whole };
+    record
+        .apply(&[Change::Put(whole, Vec::new()), part(0, "one"), part(9, "two"), row("/a/x", "three")])
+        .expect("applied");
+    let summary = record.summary().expect("read");
+    assert_eq!((summary.documents, summary.passages), (2, 3));
+    for scope in [under("/a/x.log"), under("/a")] {
+        let known = record.known_in(&scope).expect("read");
+        let known = &known[Path::new("/a/x.log")];
+        let parts: Vec<FilePart> = known.parts.iter().map(|known| known.part).collect();
+        assert_eq!(parts, [FilePart { start: 0, lines: 7 }, FilePart { start: 9, lines: 7 }]);
+        assert_ne!(known.reading, READING, "an unfinished file is read again");
+    }
+    assert_eq!(record.known_in(&under("/a/x")).expect("read").len(), 1, "no part of another file");
+    assert!(
+        record.entries().expect("read").iter().all(|entry| !entry
+            .facts
+            .path
+            .as_os_str()
+            .as_encoded_bytes()
+            .contains(&0))
+    );
+    let gone: Vec<Change> = {
+        let known = record.known_in(&Scope::default()).expect("read");
+        known[Path::new("/a/x.log")].ids().map(|id| Change::Remove { id }).collect()
+    };
+    record.apply(&gone).expect("applied");
+    assert_eq!(record.summary().expect("read").passages, 1);
 }

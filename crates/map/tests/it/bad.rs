@@ -85,12 +85,18 @@ fn unreadable_files_are_skipped_where_the_system_refuses() {
 fn a_file_above_the_limit_is_refused_with_both_numbers() {
     let place = Place::new();
     place.write("good.txt", "small");
-    let large = File::create(place.files().join("large.log")).expect("created");
-    large.set_len(200 << 20).expect("it has holes, not bytes");
+    for (name, bytes) in [("large.csv", 200 << 20), ("huge.log", 5 << 30), ("zeros.log", 80 << 20)] {
+        let large = File::create(place.files().join(name)).expect("created");
+        large.set_len(bytes).expect("it has holes, not bytes");
+    }
     let ran = index(&place.map(), &place.files(), None);
-    says(ran.skipped("large.log"), Code::DocumentInvalid, "200 MiB");
-    says(ran.skipped("large.log"), Code::DocumentInvalid, "64 MiB");
-    assert!(ran.skipped("large.log").hints[0].contains("split -C 60m"));
+    for (name, number) in
+        [("large.csv", "200 MiB"), ("large.csv", "64 MiB"), ("huge.log", "5.0 GiB"), ("huge.log", "4.0 GiB")]
+    {
+        says(ran.skipped(name), Code::DocumentInvalid, number);
+    }
+    says(ran.skipped("zeros.log"), Code::DocumentInvalid, "isn't text");
+    assert!(ran.skipped("large.csv").hints[0].contains("split -C 60m"));
     assert_eq!(FILE_BYTES_MAX, 64 << 20);
 }
 

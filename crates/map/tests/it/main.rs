@@ -1,5 +1,6 @@
 //! The map as its users meet it: real files, the real confined reader, the real indexes.
 
+mod about;
 mod bad;
 mod crash;
 mod edit;
@@ -8,6 +9,7 @@ mod erase;
 mod filter;
 mod fresh;
 mod hostile;
+mod large;
 mod library;
 mod proof;
 mod rerank;

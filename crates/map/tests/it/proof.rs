@@ -186,7 +186,7 @@ fn pages_are_cited_only_while_the_file_is_the_same() {
     assert!(cite(question, &hits, &[0]).quoted.is_empty());
 }
 
-fn zipped(parts: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn zipped(parts: &[(&str, &str)]) -> Vec<u8> {
     let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
     for (name, text) in parts {
         writer.start_file(*name, zip::write::SimpleFileOptions::default()).expect("a part");
