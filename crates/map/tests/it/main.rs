@@ -10,6 +10,7 @@ mod fresh;
 mod hostile;
 mod library;
 mod proof;
+mod recognise;
 mod sources;
 
 use base::Fault;
