@@ -76,6 +76,13 @@ pub struct Ready {
     turns: bool,
 }
 
+impl Ready {
+    /// The command that installs what is absent.
+    pub fn remedy(&self) -> Option<String> {
+        (!self.absent.is_empty()).then(|| install("data", &self.absent))
+    }
+}
+
 /// Where language data lies besides the folders of libraries.
 const LANGUAGE_DATA: [&str; 4] =
     ["/usr/share/tesseract-ocr", "/usr/share/tessdata", "/usr/share/tesseract", "/usr/local/share/tessdata"];
