@@ -1,10 +1,11 @@
-//! Judgements of quality: `cargo xtask eval NAME [--dir DIR] [--json] [--quick]`.
+//! Judgements of quality: `cargo xtask eval NAME [--dir DIR] [--reranker FILE] [--json] [--quick]`.
 //!
 //! `ir` judges ranking on any collection in BEIR's layout (or a folder of some), `spans` on the span set.
 //! `map` runs the retrieval evaluation of `crates/map` (an example there, so that it needs no door
 //! into the crate) on the collections that lie beside the repository. The example prints figures
 //! and goals as one object; here they get the machine and the exit status that all measurements have.
 
+mod rank;
 mod vector;
 
 use crate::bench::report::{Goal, Report, Table};
@@ -33,20 +34,28 @@ pub(crate) struct Judged {
 /// # Errors
 /// When the call is wrong, the collections aren't there or the evaluation fails.
 pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
-    let (dir, rest) = folder_of(args)?;
+    let (dir, rest) = path_of("--dir", args)?;
+    let (reranker, rest) = path_of("--reranker", &rest)?;
     let (name, options) = bench::read(&rest, &NAMES)?;
-    judge(name, dir, options)
+    if name == "map" {
+        if reranker.is_some() {
+            bail!("a reranker is judged by `eval ir` and `eval spans`");
+        }
+        return judge(name, dir, None, options);
+    }
+    let kept = std::env::var_os("FREEHOLD_EVAL_RERANKER").map(PathBuf::from);
+    judge(name, dir, reranker.or(kept), options)
 }
 
-/// `--dir DIR`, and the other arguments.
-fn folder_of(args: &[String]) -> Result<(Option<PathBuf>, Vec<String>)> {
-    let Some(at) = args.iter().position(|arg| arg == "--dir") else { return Ok((None, args.to_vec())) };
-    let dir = args.get(at + 1).context("`--dir` needs a folder")?;
+/// The path that follows a flag, and the other arguments.
+fn path_of(flag: &str, args: &[String]) -> Result<(Option<PathBuf>, Vec<String>)> {
+    let Some(at) = args.iter().position(|arg| arg == flag) else { return Ok((None, args.to_vec())) };
+    let path = args.get(at + 1).with_context(|| format!("`{flag}` needs a path"))?;
     let rest = args[..at].iter().chain(&args[at + 2..]).cloned().collect();
-    Ok((Some(PathBuf::from(dir)), rest))
+    Ok((Some(PathBuf::from(path)), rest))
 }
 
-fn judge(name: &str, dir: Option<PathBuf>, options: Options) -> Result<ExitCode> {
+fn judge(name: &str, dir: Option<PathBuf>, reranker: Option<PathBuf>, options: Options) -> Result<ExitCode> {
     let data = match dir {
         Some(dir) => dir,
         None => {
@@ -74,15 +83,30 @@ fn judge(name: &str, dir: Option<PathBuf>, options: Options) -> Result<ExitCode>
         place::output(example(name, &data, options).arg("--texts").arg(&texts))?;
         Some(vector::make(&texts, &vectors)?)
     };
-    let mut command = example(name, &data, options);
+    let with_vectors = || {
+        let mut command = example(name, &data, options);
+        if embedder.is_some() {
+            command.arg("--vectors").arg(&vectors);
+        }
+        command
+    };
+    let mut command = with_vectors();
     command.arg("--json");
-    if embedder.is_some() {
-        command.arg("--vectors").arg(&vectors);
-    }
+    let judge = match &reranker {
+        None => None,
+        Some(reranker) => {
+            let (pairs, ranks) = (folder.join("pairs.jsonl"), folder.join("ranks.jsonl"));
+            place::output(with_vectors().arg("--pairs").arg(&pairs))?;
+            let judge = rank::make(reranker, &pairs, &ranks)?;
+            command.arg("--ranks").arg(&ranks);
+            Some(judge)
+        }
+    };
     let judged = read(&place::output(&mut command)?)?;
     let mut report = Report::new("quality of search");
     report.settings = judged.settings;
     report.setting("collections", data.display().to_string());
+    report.setting("reranked", judge.unwrap_or_else(|| "no reranker: name one with --reranker FILE".into()));
     report.setting("vectors", embedder.unwrap_or_else(|| "none: words alone are judged".into()));
     report.tables = judged.tables;
     report.notes = judged.notes;
@@ -128,11 +152,11 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_may_be_named_anywhere() {
+    fn a_path_may_be_named_anywhere() {
         let words = |text: &str| text.split_whitespace().map(str::to_string).collect::<Vec<_>>();
-        let (dir, rest) = folder_of(&words("ir --dir /x --json")).expect("good");
+        let (dir, rest) = path_of("--dir", &words("ir --dir /x --json")).expect("good");
         assert_eq!((dir, rest), (Some(PathBuf::from("/x")), words("ir --json")));
-        assert!(folder_of(&words("ir --dir")).is_err());
-        assert_eq!(folder_of(&words("map")).expect("good").0, None);
+        assert!(path_of("--dir", &words("ir --dir")).is_err());
+        assert_eq!(path_of("--reranker", &words("map --dir /x")).expect("good").0, None);
     }
 }

@@ -32,7 +32,7 @@ usage: cargo xtask CHORE
   native [--clean]              build the worker and ggml's backends into <target>/native
   bench NAME [--json] [--quick] measure: raw, streams, mixed, context, sizes, constrained, soak, start, cpu, map
                                 (--keep leaves the files that sizes and constrained make)
-  eval NAME [--json] [--quick]  judge quality: map, ir, spans; the latter two take --dir DIR
+  eval NAME [--json] [--quick]  judge quality: map, ir, spans; the latter two take --dir DIR and --reranker FILE.gguf
 
 Exit status: 0 when all is well, 1 when something failed or a goal was missed, 2 for a wrong call.";
 

@@ -2,16 +2,17 @@
 //! long ones with NDJSON, one event per line and the outcome last.
 
 use crate::body;
+use crate::caller;
 use crate::reply::{Refusal, json};
 use crate::router::App;
 use crate::stop::Watcher;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{HeaderValue, Request, Response, header};
+use axum::http::{HeaderMap, HeaderValue, Request, Response, header};
 use base::{Ask, Code, Delta, Fault, Label, Limits, Message, Overflow, Priority, Sampling};
 use futures_util::stream;
 use runtime::view::{Added, AskFilesRequest, MapSummary, ModelRow, SearchRequest, SkippedFile};
-use runtime::{Answer, EventStream, Runtime};
+use runtime::{Answer, EventStream, Runtime, Sight};
 use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
@@ -130,16 +131,27 @@ pub struct Stopping {
 
 type Reply = Result<Response<Body>, Refusal>;
 
-pub(crate) async fn hello(State(runtime): State<Runtime>) -> Response<Body> {
-    json(&runtime.hello())
+/// What the program that asks may see of the maps.
+fn sight(runtime: &Runtime, headers: &HeaderMap) -> Sight {
+    runtime.sight_of(&caller::app(headers, None))
+}
+
+pub(crate) async fn hello(State(runtime): State<Runtime>, headers: HeaderMap) -> Response<Body> {
+    let mut hello = runtime.hello();
+    if sight(&runtime, &headers).is_limited() {
+        // They name what other programs may see.
+        hello.settings.clear();
+    }
+    json(&hello)
 }
 
 pub(crate) async fn status(State(runtime): State<Runtime>) -> Reply {
     Ok(json(&blocking(move || Ok(runtime.status())).await?))
 }
 
-pub(crate) async fn maps(State(runtime): State<Runtime>) -> Reply {
-    Ok(json(&MapList { maps: blocking(move || Ok(runtime.status().maps)).await? }))
+pub(crate) async fn maps(State(runtime): State<Runtime>, headers: HeaderMap) -> Reply {
+    let sight = sight(&runtime, &headers);
+    Ok(json(&MapList { maps: blocking(move || Ok(runtime.maps(&sight))).await? }))
 }
 
 pub(crate) async fn doctor(State(runtime): State<Runtime>) -> Response<Body> {
@@ -222,13 +234,15 @@ pub(crate) async fn forget(State(runtime): State<Runtime>, request: Request<Body
 }
 
 pub(crate) async fn search(State(runtime): State<Runtime>, request: Request<Body>) -> Reply {
+    let sight = sight(&runtime, request.headers());
     let search: SearchRequest = body::shape(request).await?;
-    Ok(json(&runtime.search(search).await?))
+    Ok(json(&runtime.search(search, sight).await?))
 }
 
 pub(crate) async fn ask(State(runtime): State<Runtime>, request: Request<Body>) -> Reply {
+    let sight = sight(&runtime, request.headers());
     let ask: AskFilesRequest = body::shape(request).await?;
-    Ok(lines(runtime.ask_files(ask)))
+    Ok(lines(runtime.ask_files(ask, sight)))
 }
 
 pub(crate) async fn chat(State(runtime): State<Runtime>, request: Request<Body>) -> Reply {

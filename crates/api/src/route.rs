@@ -68,6 +68,21 @@ pub fn reach_of(path: &str) -> Option<Reach> {
     TABLE.iter().find(|route| matches(route.path, path)).map(|route| route.reach)
 }
 
+/// What a program may reach that is kept to some maps: models, and what shows nothing of other maps.
+const FOR_LIMITED: [&str; 6] = [
+    "/freehold/v1/hello",
+    "/freehold/v1/models",
+    "/freehold/v1/maps",
+    "/freehold/v1/search",
+    "/freehold/v1/ask",
+    "/freehold/v1/chat",
+];
+
+/// Whether a program that is kept to some maps may reach this path.
+pub(crate) fn is_for_limited(path: &str) -> bool {
+    reach_of(path) == Some(Reach::Machine) || FOR_LIMITED.contains(&path)
+}
+
 fn matches(pattern: &str, path: &str) -> bool {
     match pattern.strip_suffix("{*id}") {
         Some(prefix) => path.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty()),
@@ -85,6 +100,15 @@ mod tests {
             let expected = if route.path.starts_with("/freehold/") { Reach::Owner } else { Reach::Machine };
             assert_eq!(route.reach, expected, "{}", route.path);
         }
+    }
+
+    #[test]
+    fn a_program_that_is_kept_to_some_maps_manages_nothing() {
+        assert!(FOR_LIMITED.iter().all(|path| reach_of(path) == Some(Reach::Owner)));
+        for path in ["/freehold/v1/status", "/freehold/v1/forget", "/freehold/v1/maps/show", "/freehold/v1/nowhere"] {
+            assert!(!is_for_limited(path), "{path}");
+        }
+        assert!(is_for_limited("/v1/models/a/b:q4") && is_for_limited("/freehold/v1/search"));
     }
 
     #[test]

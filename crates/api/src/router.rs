@@ -1,14 +1,15 @@
 //! The routes of [`crate::route::TABLE`] and what answers them.
 
+use crate::caller;
 use crate::native;
 use crate::openai::{chat, embed, models, rerank};
 use crate::reply::{Refusal, json};
 use crate::stop::Stop;
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{FromRef, State};
 use axum::http::{Method, Response, StatusCode, Uri};
 use axum::routing::{get, post};
+use axum::{Router, middleware};
 use base::{Code, Fault};
 use runtime::Runtime;
 use serde::Serialize;
@@ -57,6 +58,7 @@ pub(crate) fn router(runtime: Runtime, stop: Stop) -> Router {
         .route("/freehold/v1/ask", post(native::ask))
         .route("/freehold/v1/chat", post(native::chat))
         .method_not_allowed_fallback(other_method)
+        .layer(middleware::from_fn_with_state(runtime.clone(), caller::keep))
         .with_state(App { runtime, stop })
 }
 

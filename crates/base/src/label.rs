@@ -17,6 +17,8 @@ pub enum Label {
 }
 
 impl Label {
+    pub const ALL: [Label; 3] = [Label::Private, Label::Shareable, Label::Public];
+
     /// The label of what is made from both: the more private of the two.
     #[must_use]
     pub fn join(self, other: Self) -> Self {
@@ -32,7 +34,7 @@ impl Label {
     }
 
     pub fn parse(text: &str) -> Option<Self> {
-        [Label::Private, Label::Shareable, Label::Public].into_iter().find(|label| label.as_str() == text)
+        Self::ALL.into_iter().find(|label| label.as_str() == text)
     }
 }
 
@@ -51,7 +53,7 @@ mod tests {
         assert_eq!(Label::Public.join(Label::Private), Label::Private);
         assert_eq!(Label::Public.join(Label::Shareable), Label::Shareable);
         assert_eq!(Label::default(), Label::Private);
-        for label in [Label::Private, Label::Shareable, Label::Public] {
+        for label in Label::ALL {
             assert_eq!(Label::parse(label.as_str()), Some(label));
         }
     }

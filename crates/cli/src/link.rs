@@ -185,6 +185,7 @@ impl Link {
             .uri(format!("/freehold/v1/{what}"))
             .header("host", "localhost")
             .header("content-type", "application/json")
+            .header("x-freehold-app", runtime::own_app().0)
             .body(Full::new(body))
             .expect("the parts of the request are valid");
         let response = sender.send_request(request).await?;

@@ -87,19 +87,22 @@ pub(crate) fn text(passage: &Unembedded) -> String {
     // A file's name speaks when it is made of words; `IMG_0042` or `17` would only blur the passage.
     let named = stem(&passage.path).replace(['_', '-'], " ");
     let named = Some(named).filter(|name| name.chars().filter(|c| c.is_alphabetic()).count() > 3);
-    let title: String = passage.title.clone().or(named).unwrap_or_default().chars().take(TITLE_CHARS_MAX).collect();
-    let heading = passage
-        .heading
-        .strip_prefix(title.as_str())
-        .map_or(passage.heading.as_str(), |rest| rest.trim_start_matches(" > "));
-    let mut text = String::with_capacity(title.len() + heading.len() + passage.text.len() + 4);
+    let title = passage.title.clone().or(named).unwrap_or_default();
+    in_context(&title, &passage.heading, &passage.text)
+}
+
+/// A passage as a model reads it, below its title and headings.
+pub(crate) fn in_context(title: &str, heading: &str, passage: &str) -> String {
+    let title: String = title.chars().take(TITLE_CHARS_MAX).collect();
+    let heading = heading.strip_prefix(title.as_str()).map_or(heading, |rest| rest.trim_start_matches(" > "));
+    let mut text = String::with_capacity(title.len() + heading.len() + passage.len() + 4);
     for part in [title.as_str(), heading] {
         // A heading that the passage begins with needn't be said twice.
-        if !part.is_empty() && !passage.text.starts_with(part) {
+        if !part.is_empty() && !passage.starts_with(part) {
             text.push_str(part);
             text.push('\n');
         }
     }
-    text.push_str(&passage.text);
+    text.push_str(passage);
     text
 }

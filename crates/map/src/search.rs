@@ -11,6 +11,7 @@ use crate::lexical::{Boosts, Lexical, Part};
 use crate::map::{Embed, Map, locked};
 use crate::place::Spots;
 use crate::record::{Hash, Stored};
+use crate::rerank::Reranked;
 use crate::source::{Encoding, Run};
 use crate::syntax::Parsed;
 use crate::vector::cosine;
@@ -40,9 +41,9 @@ pub struct Query {
 }
 
 impl Query {
-    /// A query with what a person wrote beside words ([`crate::syntax`]).
+    /// A query with what a person wrote beside words ([`crate::syntax`]). Labels choose maps: they are the caller's.
     pub fn of(parsed: Parsed, limit: usize) -> Self {
-        let Parsed { words, phrases, without, filter, notes: _ } = parsed;
+        let Parsed { words, phrases, without, filter, labels: _, notes: _ } = parsed;
         Self { text: words, limit, filter, phrases, without, explain: false }
     }
 
@@ -118,6 +119,8 @@ pub struct Why {
     pub lexical_share: f32,
     pub vector_share: f32,
     pub fusion: Fusion,
+    /// What a second look said, where there was one.
+    pub reranked: Option<Reranked>,
 }
 
 /// What a citation is checked against.
@@ -220,6 +223,7 @@ impl Map {
                         lexical_share: fused.lexical,
                         vector_share: fused.dense,
                         fusion,
+                        reranked: None,
                     });
                 }
                 hits.push(hit);

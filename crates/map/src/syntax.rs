@@ -5,6 +5,7 @@
 use crate::about::Day;
 use crate::filter::Filter;
 use crate::words;
+use base::Label;
 use std::path::PathBuf;
 
 /// LIMIT: phrases and exclusions of one query; more are words.
@@ -20,6 +21,8 @@ pub struct Parsed {
     /// Words, or words side by side, that mustn't stand in the passage.
     pub without: Vec<String>,
     pub filter: Filter,
+    /// Labels to keep to. They choose among maps; within one map all passages have the same.
+    pub labels: Vec<Label>,
     /// What was taken otherwise than it looks.
     pub notes: Vec<String>,
 }
@@ -27,7 +30,7 @@ pub struct Parsed {
 impl Parsed {
     /// Whether there is nothing but words.
     pub(crate) fn is_plain(&self) -> bool {
-        self.phrases.is_empty() && self.without.is_empty() && self.filter.is_empty()
+        self.phrases.is_empty() && self.without.is_empty() && self.filter.is_empty() && self.labels.is_empty()
     }
 }
 
@@ -98,7 +101,7 @@ fn next(text: &str) -> (Piece<'_>, &str, bool) {
 
 /// Whether a piece was a filter that can be followed.
 fn take_field(parsed: &mut Parsed, field: &str, piece: &Piece<'_>) -> bool {
-    const FIELDS: [&str; 8] = ["title", "path", "type", "author", "lang", "in", "after", "before"];
+    const FIELDS: [&str; 9] = ["title", "path", "type", "author", "lang", "label", "in", "after", "before"];
     let field = field.to_ascii_lowercase();
     if !FIELDS.contains(&field.as_str()) {
         return false;
@@ -119,6 +122,16 @@ fn take_field(parsed: &mut Parsed, field: &str, piece: &Piece<'_>) -> bool {
         "type" => parsed.filter.types.push(owned),
         "author" => parsed.filter.authors.push(owned),
         "lang" => parsed.filter.languages.push(owned),
+        "label" => {
+            let Some(label) = Label::parse(&owned.to_ascii_lowercase()) else {
+                parsed.notes.push(format!(
+                    "`{}`: there are private, shareable and public; it was searched for as words",
+                    piece.whole
+                ));
+                return false;
+            };
+            parsed.labels.push(label);
+        }
         "in" if value.starts_with('/') => parsed.filter.folders.push(PathBuf::from(owned)),
         "in" => parsed.filter.paths.push(format!("/{}/", owned.trim_matches('/'))),
         _ => {
@@ -182,6 +195,10 @@ mod tests {
             (broken.words.as_str(), broken.notes.len(), broken.filter.is_empty()),
             ("boiler -type:pdf", 1, true)
         );
+        let broken = parse("boiler label:work");
+        assert_eq!((broken.words.as_str(), broken.notes.len()), ("boiler label:work", 1));
+        let kept = parse("boiler label:public label:Private");
+        assert_eq!((kept.words.as_str(), &kept.labels[..]), ("boiler", &[Label::Public, Label::Private][..]));
         assert_eq!(parse("in:house x").filter.paths, ["/house/"]);
         assert_eq!(parse("in:/home/a x").filter.folders, [PathBuf::from("/home/a")]);
     }

@@ -261,7 +261,7 @@ fn mode(path: &Path) -> Option<u32> {
 }
 
 fn maps(inner: &Inner) -> Check {
-    let summaries = crate::mapping::summaries(inner);
+    let summaries = crate::mapping::summaries(inner, &crate::Sight::default());
     if summaries.is_empty() {
         return Check {
             name: "maps".into(),

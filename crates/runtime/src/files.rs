@@ -6,17 +6,20 @@
 use crate::embedder::Embedder;
 use crate::filter;
 use crate::maps::Card;
+use crate::permission::Sight;
 use crate::prompt::prompt;
+use crate::reranker::{Reranker, reranker};
 use crate::stream::{EventSender, Reader};
 use crate::view::{
-    AskEvent, AskFilesRequest, IndexEvent, IndexReport, Receipt, SEARCH_LIMIT_MAX, SearchHit, SearchReply,
+    AskEvent, AskFilesRequest, IndexEvent, IndexReport, Receipt, Reranking, SEARCH_LIMIT_MAX, SearchHit, SearchReply,
     SearchRequest, SkippedFile,
 };
 use crate::{Inner, own_app};
-use base::{Ask, Bytes, Code, Delta, Fault, Finish, Limits, Millis, Modality, Sampling, Usage};
+use base::{Ask, Bytes, Code, Delta, Fault, Finish, Label, Limits, Millis, Modality, Sampling, Usage};
 use engine::ModelSource;
 use map::cite::{Marker, Quoted};
 use map::evidence::Verdict;
+use map::rerank::{self, Weighing};
 use map::{Embed, Hit, IndexStep, Query};
 use std::path::Path;
 use std::sync::{MutexGuard, TryLockError};
@@ -176,18 +179,32 @@ pub(crate) fn now_rfc3339() -> String {
         .unwrap_or_default()
 }
 
+#[derive(Debug, Default)]
 struct Retrieved {
     hits: Vec<Hit>,
     arms: String,
+    /// The model that had a second look.
+    reranked: Option<String>,
     notices: Vec<String>,
     took_us: u64,
     passages: u64,
 }
 
-/// Searches the chosen maps and merges their hits.
-fn retrieve(inner: &Inner, cards: &[Card], query: &Query, embedder: Option<&Embedder>) -> Result<Retrieved, Fault> {
+/// Searches the chosen maps and merges their hits; where there is a reranker, the best of all maps together get a
+/// second look.
+fn retrieve(
+    inner: &Inner,
+    cards: &[Card],
+    query: &Query,
+    embedder: Option<&Embedder>,
+    reranker: Option<&Reranker>,
+) -> Result<Retrieved, Fault> {
     let started = Instant::now();
-    let mut found = Retrieved { hits: Vec::new(), arms: String::new(), notices: Vec::new(), took_us: 0, passages: 0 };
+    let mut found = Retrieved::default();
+    let weighing = Weighing::default();
+    let wanted = query.limit;
+    let deep = reranker.map_or(wanted, |_| wanted.max(weighing.candidates));
+    let query = &Query { limit: deep, ..query.clone() };
     let (mut searched, mut arms) = (Vec::with_capacity(cards.len()), Vec::new());
     for card in cards {
         let map = inner.maps.open(&card.name)?;
@@ -202,34 +219,60 @@ fn retrieve(inner: &Inner, cards: &[Card], query: &Query, embedder: Option<&Embe
         searched.push((result, passages));
     }
     found.hits = map::merge::merge(searched, query.limit);
+    if let Some(reranker) = reranker {
+        let mut outcome = rerank::rerank(&query.text, &mut found.hits, reranker, weighing);
+        found.reranked = outcome.by;
+        found.notices.append(&mut outcome.notices);
+    }
+    found.hits.truncate(wanted);
     found.arms = arms.join("; ");
     found.took_us = micros(started);
     Ok(found)
 }
 
-pub(crate) fn search(inner: &Inner, request: &SearchRequest) -> Result<SearchReply, Fault> {
+/// The maps to search: those that the request means, of those that its caller may see. No other is opened.
+fn chosen(inner: &Inner, wanted: Option<&str>, sight: &Sight, labels: &[Label]) -> Result<Vec<Card>, Fault> {
+    let mut cards = inner.maps.select(wanted, sight)?;
+    cards.retain(|card| labels.contains(&card.label));
+    if cards.is_empty() {
+        let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
+        let said = if labels.is_empty() { "all that was asked for at once".into() } else { labels.join(" or ") };
+        return Err(Fault::new(Code::MapMissing, format!("none of these maps is labelled {said}"))
+            .hint("`freehold map list` shows the labels; `freehold map add NAME --label LABEL` sets one"));
+    }
+    Ok(cards)
+}
+
+/// The labels that are asked for, each once; all, when none is.
+fn labels(asked: &[Label], least: Label) -> Vec<Label> {
+    let wanted = |label: &Label| *label >= least && (asked.is_empty() || asked.contains(label));
+    Label::ALL.into_iter().filter(wanted).collect()
+}
+
+pub(crate) fn search(inner: &Inner, request: &SearchRequest, sight: &Sight) -> Result<SearchReply, Fault> {
     if request.query.trim().is_empty() {
         return Err(Fault::new(Code::InvalidAsk, "the query is empty")
             .hint("give some words: `freehold search \"boiler service\"`"));
     }
-    let mut cards = inner.maps.select(request.map.as_deref())?;
-    cards.retain(|card| card.label >= request.label);
-    if cards.is_empty() {
-        return Err(Fault::new(Code::MapMissing, format!("none of these maps is labelled `{}`", request.label))
-            .hint("`freehold map list` shows the labels; `freehold map add NAME --label LABEL` sets one"));
-    }
-    let embedder = if request.lexical_only { None } else { embedder(inner, None) };
     let parsed = map::syntax::parse(&request.query);
     let notes = parsed.notes.clone();
+    let asked = [&request.filter.labels[..], &parsed.labels[..]].concat();
+    let cards = chosen(inner, request.map.as_deref(), sight, &labels(&asked, request.label))?;
+    let embedder = if request.lexical_only { None } else { embedder(inner, None) };
+    // By words alone means without any model, unless one is asked for.
+    let second =
+        if request.lexical_only && request.rerank == Reranking::Auto { Reranking::Off } else { request.rerank };
+    let reranker = reranker(inner, second, None)?;
     let mut query = Query::of(parsed, request.limit.clamp(1, SEARCH_LIMIT_MAX) as usize);
     query.filter = query.filter.and(filter::filter(&request.filter)?);
     query.explain = request.explain;
-    let mut found = retrieve(inner, &cards, &query, embedder.as_ref())?;
+    let mut found = retrieve(inner, &cards, &query, embedder.as_ref(), reranker.as_ref())?;
     found.notices.splice(0..0, notes);
     Ok(SearchReply {
         hits: found.hits.into_iter().map(|hit| search_hit(hit, &cards)).collect(),
         took_us: found.took_us,
         arms: found.arms,
+        reranked: found.reranked,
         notices: found.notices,
         freshness: cards.iter().map(|card| inner.fresh.of(card)).collect(),
     })
@@ -245,13 +288,18 @@ fn micros(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
-pub(crate) fn ask(inner: &Inner, request: &AskFilesRequest, events: &EventSender<AskEvent>) {
-    if let Err(fault) = run_ask(inner, request, events) {
+pub(crate) fn ask(inner: &Inner, request: &AskFilesRequest, sight: &Sight, events: &EventSender<AskEvent>) {
+    if let Err(fault) = run_ask(inner, request, sight, events) {
         events.send(AskEvent::Failed { fault });
     }
 }
 
-fn run_ask(inner: &Inner, request: &AskFilesRequest, events: &EventSender<AskEvent>) -> Result<(), Fault> {
+fn run_ask(
+    inner: &Inner,
+    request: &AskFilesRequest,
+    sight: &Sight,
+    events: &EventSender<AskEvent>,
+) -> Result<(), Fault> {
     let started = Instant::now();
     let question = request.question.trim();
     if question.is_empty() {
@@ -259,15 +307,17 @@ fn run_ask(inner: &Inner, request: &AskFilesRequest, events: &EventSender<AskEve
             .hint("ask something: `freehold ask \"When does the lease end?\"`"));
     }
     let before = inner.gateway.totals();
-    let cards = inner.maps.select(request.map.as_deref())?;
+    let wanted = labels(&request.filter.labels, Label::default());
+    let cards = chosen(inner, request.map.as_deref(), sight, &wanted)?;
     // A missing model is said before the search, not after it.
     let source = if request.quotes { None } else { Some(inner.model_for(&request.model, Modality::Chat)?) };
+    let reranker = reranker(inner, request.rerank, Some(&events.reader))?;
     let embedder = embedder(inner, Some(&events.reader));
     // A question's quotation marks and colons are its own: only a search has a syntax.
     let filter = filter::filter(&request.filter)?;
-    let filtered = !filter.is_empty();
+    let filtered = !filter.is_empty() || !request.filter.labels.is_empty();
     let query = Query { text: question.to_owned(), limit: HITS_MAX, filter, ..Query::default() };
-    let found = retrieve(inner, &cards, &query, embedder.as_ref())?;
+    let found = retrieve(inner, &cards, &query, embedder.as_ref(), reranker.as_ref())?;
     if events.cancelled() {
         return Err(Fault::new(Code::Cancelled, "nobody waits for this answer any more"));
     }

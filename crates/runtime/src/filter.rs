@@ -1,6 +1,6 @@
 //! From what a client sends to what the map is asked, and back. Pure.
 
-use crate::view::{Alike, Filter, SearchHit, Why, WhyPart};
+use crate::view::{Alike, Filter, Reranked, SearchHit, Why, WhyPart};
 use base::{Code, Fault, Label};
 use map::fuse::Fusion;
 use map::{Day, Hit};
@@ -12,8 +12,10 @@ const VALUES_MAX: usize = 64;
 /// # Errors
 /// [`Code::InvalidAsk`] for a date that is none, a path that isn't absolute, or too many values.
 pub(crate) fn filter(asked: &Filter) -> Result<map::Filter, Fault> {
-    let Filter { folders, types, after, before, authors, languages } = asked;
-    let most = [folders, types, authors, languages].into_iter().map(Vec::len).max().unwrap_or(0);
+    // Labels have chosen the maps already.
+    let Filter { folders, types, after, before, authors, languages, labels } = asked;
+    let lists = [folders, types, authors, languages].into_iter().map(Vec::len);
+    let most = lists.chain([labels.len()]).max().unwrap_or(0);
     if most > VALUES_MAX {
         return Err(Fault::new(
             Code::InvalidAsk,
@@ -66,6 +68,11 @@ pub(crate) fn shown(hit: Hit, map: String, label: Label) -> SearchHit {
         },
         lexical_share: why.lexical_share,
         vector_share: why.vector_share,
+        reranked: why.reranked.map(|again| Reranked {
+            score: again.score,
+            rank_before: again.rank_before,
+            joined: again.joined,
+        }),
     });
     let alike = |(path, place): (PathBuf, _)| Alike { path: path.display().to_string(), place };
     SearchHit {
@@ -94,6 +101,7 @@ mod tests {
             Filter { after: Some("yesterday".into()), ..Filter::default() },
             Filter { before: Some("2026-02-30".into()), ..Filter::default() },
             Filter { types: vec!["pdf".into(); VALUES_MAX + 1], ..Filter::default() },
+            Filter { labels: vec![Label::Public; VALUES_MAX + 1], ..Filter::default() },
         ] {
             let fault = filter(&bad).expect_err("refused");
             assert!(fault.code == Code::InvalidAsk && !fault.hints.is_empty(), "{fault:?}");
@@ -102,5 +110,6 @@ mod tests {
         assert_eq!(filter(&good).expect("good").types, ["md"]);
         assert!(filter(&Filter::default()).expect("good").is_empty());
         assert!(serde_json::from_str::<Filter>(r#"{"typ": ["pdf"]}"#).is_err(), "a misspelt filter must not admit all");
+        assert!(serde_json::from_str::<Filter>(r#"{"label": ["work"]}"#).is_err(), "nor a label that there isn't");
     }
 }

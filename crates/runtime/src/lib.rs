@@ -16,7 +16,9 @@ pub mod life;
 mod logs;
 mod mapping;
 mod maps;
+pub mod permission;
 mod prompt;
+mod reranker;
 pub mod settings;
 mod stream;
 pub mod view;
@@ -25,6 +27,7 @@ pub use adapters::ADAPTERS_MAX;
 pub use engine::{Answer, EmbedOptions, Embedded, Pooling, Ranked};
 pub use life::{Claim, claim, daemon_pid, report_failure, start_daemon};
 pub use logs::start_logs;
+pub use permission::Sight;
 pub use settings::Settings;
 pub use stream::EventStream;
 
@@ -119,6 +122,16 @@ impl Runtime {
 
     pub fn settings(&self) -> &Settings {
         &self.inner.settings
+    }
+
+    /// What a program may see of the maps, by the name that it gives itself.
+    pub fn sight_of(&self, app: &AppId) -> Sight {
+        self.inner.settings.apps.of(app)
+    }
+
+    /// The maps that a caller may see.
+    pub fn maps(&self, sight: &Sight) -> Vec<MapSummary> {
+        mapping::summaries(&self.inner, sight)
     }
 
     /// Where the TCP listener was bound, for `status`.
@@ -293,21 +306,23 @@ impl Runtime {
         mapping::forget(&self.inner, path)
     }
 
-    /// Finds passages; no language model is used, and no embedder when `lexical_only` is set.
+    /// Finds passages; no language model is used, and no other model either when `lexical_only` is set, unless a
+    /// reranker is asked for by name.
     ///
     /// # Errors
     /// No such map, or an index that can't be read.
-    pub async fn search(&self, request: SearchRequest) -> Result<SearchReply, Fault> {
+    pub async fn search(&self, request: SearchRequest, sight: Sight) -> Result<SearchReply, Fault> {
         let inner = Arc::clone(&self.inner);
-        tokio::task::spawn_blocking(move || files::search(&inner, &request))
+        tokio::task::spawn_blocking(move || files::search(&inner, &request, &sight))
             .await
             .map_err(|error| Fault::new(Code::Internal, "the search ended badly").cause(error))?
     }
 
-    pub fn ask_files(&self, request: view::AskFilesRequest) -> EventStream<view::AskEvent> {
+    /// Answers from the files that the caller may see.
+    pub fn ask_files(&self, request: view::AskFilesRequest, sight: Sight) -> EventStream<view::AskEvent> {
         let inner = Arc::clone(&self.inner);
         inner.asks_done.fetch_add(1, Ordering::Relaxed);
-        stream::spawn("ask", move |events| files::ask(&inner, &request, &events))
+        stream::spawn("ask", move |events| files::ask(&inner, &request, &sight, &events))
     }
 
     /// Looks at everything that can be wrong; loads the default models to see them work.
@@ -336,7 +351,7 @@ impl Runtime {
             asks_running: models.iter().map(|model| model.running + model.queued + model.parked).sum(),
             models,
             memory: daemon::memory_use(inner),
-            maps: mapping::summaries(inner),
+            maps: mapping::summaries(inner, &Sight::default()),
             asks_done: inner.asks_done.load(Ordering::Relaxed),
             bytes_sent_total: Bytes(totals.bytes_sent),
             bytes_received_total: Bytes(totals.bytes_received),

@@ -3,6 +3,7 @@
 use crate::Inner;
 use crate::files;
 use crate::maps::Card;
+use crate::permission::Sight;
 use crate::stream::EventSender;
 use crate::view::{ForgetReport, IndexEvent, MapDetails, MapForgot, MapSummary, MapVerified};
 use base::{Code, Fault, Label, Modality};
@@ -25,8 +26,8 @@ pub(crate) fn summary(inner: &Inner, card: Card) -> MapSummary {
     }
 }
 
-pub(crate) fn summaries(inner: &Inner) -> Vec<MapSummary> {
-    inner.maps.cards().into_iter().map(|card| summary(inner, card)).collect()
+pub(crate) fn summaries(inner: &Inner, sight: &Sight) -> Vec<MapSummary> {
+    inner.maps.seen(sight).into_iter().map(|card| summary(inner, card)).collect()
 }
 
 /// Makes a map of these sources, or adds them to one that is there, and reads them.

@@ -1,5 +1,6 @@
 //! Which maps there are: one folder under `home/maps` each, with the sources that it reads.
 
+use crate::permission::Sight;
 use base::{Bytes, Code, Fault, Label};
 use map::{Map, Reader, Scope};
 use serde::{Deserialize, Serialize};
@@ -150,9 +151,17 @@ impl Maps {
         Err(missing(&cards, name).hint("`freehold map list` shows all; `freehold map add NAME FOLDER` makes one"))
     }
 
-    /// The maps that a request means: all, or the one of that name or source.
-    pub(crate) fn select(&self, wanted: Option<&str>) -> Result<Vec<Card>, Fault> {
-        let cards = self.cards();
+    /// The cards that a caller may see.
+    pub(crate) fn seen(&self, sight: &Sight) -> Vec<Card> {
+        let mut cards = self.cards();
+        cards.retain(|card| sight.sees(&card.name, card.label));
+        cards
+    }
+
+    /// The maps that a request means: all, or the one of that name or source. What the caller may not see isn't
+    /// there, in what it is told of it neither.
+    pub(crate) fn select(&self, wanted: Option<&str>, sight: &Sight) -> Result<Vec<Card>, Fault> {
+        let cards = self.seen(sight);
         let Some(wanted) = wanted else {
             if cards.is_empty() {
                 return Err(Fault::new(Code::MapMissing, "no folder has been indexed yet")

@@ -3,6 +3,7 @@
 //! This is the only place that reads either. Order: environment, file, default.
 
 use crate::languages;
+use crate::permission::{Grant, Permissions};
 use base::{Bytes, Code, Fault};
 use engine::KvCache;
 use map::Languages;
@@ -21,6 +22,10 @@ const SEQUENCES: u32 = 8;
 
 /// A pause in a conversation is shorter; to wake takes less than a second.
 const IDLE_REST_SECONDS: u64 = 300;
+/// A person waits so long for a better order, and no longer.
+const RERANK_MS: u64 = 5_000;
+/// A reranker that takes longer is given up even where more is allowed.
+const RERANK_MS_MAX: u64 = 600_000;
 /// No model runs in less.
 const MEMORY_LEAST: Bytes = Bytes(64 << 20);
 
@@ -57,6 +62,8 @@ pub struct Settings {
     pub memory_max: Option<Bytes>,
     pub idle_rest_ms: u64,
     pub idle_unload_ms: u64,
+    /// For a reranker to judge the best passages of one search.
+    pub rerank_ms: u64,
     pub load_timeout_ms: u64,
     /// In which words on pictures are recognised.
     pub ocr_languages: Languages,
@@ -64,6 +71,8 @@ pub struct Settings {
     pub locale: String,
     /// Refuse to start a child that can't be confined.
     pub confine_required: bool,
+    /// Which maps which program may see.
+    pub apps: Permissions,
     pub log: String,
     pub no_color: bool,
 }
@@ -83,7 +92,9 @@ struct FileSettings {
     idle_rest_seconds: Option<u64>,
     idle_unload_minutes: Option<u64>,
     ocr_languages: Option<String>,
+    rerank_ms: Option<u64>,
     confine: Option<ConfineWord>,
+    apps: BTreeMap<String, Grant>,
     log: Option<String>,
 }
 
@@ -162,10 +173,15 @@ impl Settings {
                 .unwrap_or(30)
                 .min(IDLE_UNLOAD_MINUTES_MAX)
                 * 60_000,
+            rerank_ms: number(var, "FREEHOLD_RERANK_MS")?
+                .or(file.rerank_ms)
+                .unwrap_or(RERANK_MS)
+                .clamp(1, RERANK_MS_MAX),
             load_timeout_ms: 600_000,
             ocr_languages: ocr_languages(var, file.ocr_languages.as_deref())?,
             locale: locale(var),
             confine_required: file.confine != Some(ConfineWord::BestEffort),
+            apps: Permissions::new(file.apps)?,
             log: var("FREEHOLD_LOG").or(file.log).unwrap_or_else(|| "info".into()),
             no_color: var("NO_COLOR").is_some(),
             home,
@@ -199,7 +215,9 @@ impl Settings {
             ("idle_rest_seconds", (self.idle_rest_ms / 1_000).to_string()),
             ("ocr_languages", ocr),
             ("idle_unload_minutes", (self.idle_unload_ms / 60_000).to_string()),
+            ("rerank_ms", self.rerank_ms.to_string()),
             ("confine", confine.to_string()),
+            ("apps", self.apps.to_string()),
         ]
         .into_iter()
         .map(|(name, value)| (name.to_string(), value))
@@ -429,6 +447,30 @@ mod tests {
     }
 
     #[test]
+    fn what_programs_may_see_is_read_and_a_wrong_entry_is_named() {
+        let home = tempfile::tempdir().expect("tempdir");
+        let at = home.path().to_str().expect("utf-8");
+        let with = |text: &str| {
+            std::fs::write(home.path().join("config.toml"), text).expect("write");
+            read(&[("FREEHOLD_HOME", at)])
+        };
+        let plain = with("").expect("settings").effective();
+        let entry = "[apps.\"mail-helper\"]\nmaps = [\"letters\"]\nlabels = [\"public\"]\n";
+        let settings = with(entry).expect("settings");
+        assert!(settings.apps.of(&base::AppId("mail-helper".into())).is_limited());
+        assert_ne!(settings.effective()["apps"], plain["apps"], "a daemon that doesn't know of it must be told apart");
+        for (wrong, word) in [
+            ("[apps.\"x\"]\nlabels = [\"work\"]\n", "work"),
+            ("[apps.\"x\"]\nlabel = [\"public\"]\n", "label"),
+            ("[apps.\"freehold\"]\nmaps = []\n", "own command line"),
+        ] {
+            let fault = with(wrong).expect_err(wrong);
+            assert_eq!(fault.code, Code::ConfigInvalid);
+            assert!(fault.to_string().contains(word), "{fault}");
+        }
+    }
+
+    #[test]
     fn memory_is_a_size_with_a_unit() {
         let home = tempfile::tempdir().expect("tempdir");
         let at = home.path().to_str().expect("utf-8");
@@ -487,6 +529,7 @@ mod tests {
             ("FREEHOLD_IDLE_UNLOAD_MINUTES", "9", "idle_unload_minutes"),
             ("FREEHOLD_IDLE_REST_SECONDS", "9", "idle_rest_seconds"),
             ("FREEHOLD_MEMORY", "6 GiB", "memory"),
+            ("FREEHOLD_RERANK_MS", "9", "rerank_ms"),
         ] {
             let other = read(&[("FREEHOLD_HOME", at), (name, value)]).expect("settings").effective();
             let differ: Vec<_> = plain.keys().filter(|key| plain[*key] != other[*key]).collect();

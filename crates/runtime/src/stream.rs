@@ -48,7 +48,7 @@ impl Reader {
     /// reader has gone: `work` is dropped then, and what drops with it is cancelled.
     pub(crate) fn unless_gone<F: Future>(&self, work: F) -> Option<F::Output> {
         let mut here = self.0.clone();
-        let waiting = tokio::runtime::Builder::new_current_thread().build().ok()?;
+        let waiting = tokio::runtime::Builder::new_current_thread().enable_time().build().ok()?;
         waiting.block_on(async {
             tokio::select! {
                 biased;

@@ -344,6 +344,31 @@ pub struct SearchRequest {
     /// Let each hit say why it stands where it does.
     #[serde(default)]
     pub explain: bool,
+    #[serde(default)]
+    pub rerank: Reranking,
+}
+
+/// Whether the best passages get a second look by a reranking model.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reranking {
+    /// Where such a model is installed, and other models may be used.
+    #[default]
+    Auto,
+    /// In any case; without such a model it is a fault.
+    On,
+    Off,
+}
+
+impl Reranking {
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "auto" => Some(Reranking::Auto),
+            "on" => Some(Reranking::On),
+            "off" => Some(Reranking::Off),
+            _ => None,
+        }
+    }
 }
 
 /// Documents that a search or an answer may see: all that is named must hold; of several values of one kind, one.
@@ -368,6 +393,9 @@ pub struct Filter {
     /// `en`, `de`.
     #[serde(rename = "lang", skip_serializing_if = "Vec::is_empty")]
     pub languages: Vec<String>,
+    /// Of maps with one of these labels.
+    #[serde(rename = "label", skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<Label>,
 }
 
 fn default_limit() -> u32 {
@@ -380,6 +408,9 @@ pub struct SearchReply {
     pub took_us: u64,
     /// `lexical+vector` or `lexical`, and why when the vector arm was left out.
     pub arms: String,
+    /// The model that had a second look; `None` when the order is that of the arms.
+    #[serde(default)]
+    pub reranked: Option<String>,
     pub notices: Vec<String>,
     /// Of the maps that were searched.
     #[serde(default)]
@@ -432,6 +463,20 @@ pub struct Why {
     /// What each arm gave the score within its map.
     pub lexical_share: f32,
     pub vector_share: f32,
+    /// Only where it was looked at again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reranked: Option<Reranked>,
+}
+
+/// What a reranking model said of a hit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reranked {
+    /// As the model gave it: scores of one reply compare with each other alone.
+    pub score: f32,
+    /// From 1: where the hit stood before, among those of all maps.
+    pub rank_before: usize,
+    /// What its score and the earlier one give together, 0 to 1.
+    pub joined: f32,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -459,6 +504,8 @@ pub struct AskFilesRequest {
     pub passages: bool,
     #[serde(default)]
     pub filter: Filter,
+    #[serde(default)]
+    pub rerank: Reranking,
 }
 
 /// One line of the stream that `ask` answers with.

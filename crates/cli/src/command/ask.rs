@@ -9,7 +9,7 @@ use crate::link::{Lines, Link};
 use crate::screen::{Screen, clean};
 use crate::words::{count, file_uri, one_line, plural, short_path, span};
 use base::Citation;
-use runtime::view::{AskEvent, AskFilesRequest, Receipt, uncounted};
+use runtime::view::{AskEvent, AskFilesRequest, Receipt, Reranking, uncounted};
 use serde::Serialize;
 use std::path::Path;
 use unicode_width::UnicodeWidthStr;
@@ -50,6 +50,9 @@ pub(crate) struct Args {
     /// Show the passages that the answer was made from, too
     #[arg(long, short)]
     passages: bool,
+    /// A second look at what was found by a reranking model: on, off, auto (where one is installed)
+    #[arg(long, value_name = "WHEN", value_parser = filter::reranking, default_value = "auto")]
+    rerank: Reranking,
     #[command(flatten)]
     only: filter::Only,
     /// Print one JSON object when it is done
@@ -91,6 +94,7 @@ pub(crate) async fn run(args: Args, context: Context) -> Outcome {
         tokens_max: args.tokens,
         passages: args.passages,
         filter: args.only.filter()?,
+        rerank: args.rerank,
     };
     let link = Link::open(&context).await?;
     let lines = link.stream("ask", &request).await?;

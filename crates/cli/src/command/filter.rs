@@ -1,7 +1,8 @@
 //! The flags by which `search` and `ask` are kept to some documents.
 
-use base::{Code, Fault};
-use runtime::view::Filter;
+use super::map::label;
+use base::{Code, Fault, Label};
+use runtime::view::{Filter, Reranking};
 use std::path::Path;
 
 #[derive(Debug, Default, clap::Args)]
@@ -25,14 +26,22 @@ pub(crate) struct Only {
     /// In this language: en, de
     #[arg(long = "lang", value_name = "CODE")]
     languages: Vec<String>,
+    /// Of maps with this label: private, shareable, public
+    #[arg(long = "label", value_name = "LABEL", value_parser = label)]
+    labels: Vec<Label>,
 }
 
 impl Only {
     pub(crate) fn filter(self) -> Result<Filter, Fault> {
-        let Only { folders, types, after, before, authors, languages } = self;
+        let Only { folders, types, after, before, authors, languages, labels } = self;
         let folders = folders.iter().map(|folder| absolute(Path::new(folder))).collect::<Result<_, _>>()?;
-        Ok(Filter { folders, types, after, before, authors, languages })
+        Ok(Filter { folders, types, after, before, authors, languages, labels })
     }
+}
+
+/// For `--rerank`.
+pub(super) fn reranking(text: &str) -> Result<Reranking, String> {
+    Reranking::parse(text).ok_or_else(|| "there are on, off and auto".to_string())
 }
 
 /// As the map knows it: from the root, without links.

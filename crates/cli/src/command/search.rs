@@ -1,6 +1,5 @@
 //! `freehold search`
 
-use super::map::label;
 use super::{filter, fresh, map_or_folder, note};
 use crate::Context;
 use crate::ending::{Ending, Outcome};
@@ -9,7 +8,7 @@ use crate::link::Link;
 use crate::screen::{Screen, clean};
 use crate::words::{cut, file_uri, plural, short_path, span};
 use base::Label;
-use runtime::view::{Alike, SEARCH_LIMIT_MAX, SearchHit, SearchReply, SearchRequest, Why};
+use runtime::view::{Alike, Reranking, SEARCH_LIMIT_MAX, SearchHit, SearchReply, SearchRequest, Why};
 use std::path::Path;
 
 /// Characters of a passage that are shown.
@@ -19,8 +18,9 @@ const EXAMPLES: &str = "\
 Works without any language model. Exit status 1 when nothing is found.
 
 Within the query, \"words side by side\" must stand so, -word mustn't stand
-there, and title:x path:x type:x author:x lang:x in:x after:DATE before:DATE
-keep to some documents. What can't be followed is searched for as words.
+there, and title:x path:x type:x author:x lang:x label:x in:x after:DATE
+before:DATE keep to some documents. What can't be followed is searched for as
+words.
 
 Examples:
   freehold search \"boiler service\"
@@ -42,12 +42,12 @@ pub(crate) struct Args {
     /// Most passages to show
     #[arg(long, short = 'n', default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=i64::from(SEARCH_LIMIT_MAX)))]
     limit: u32,
-    /// Only maps that are at least this open
-    #[arg(long, value_name = "LABEL", value_parser = label, default_value = "private", hide_default_value = true)]
-    label: Label,
     /// By words alone: no vectors, no embedding model
     #[arg(long)]
     words: bool,
+    /// A second look at the best by a reranking model: on, off, auto (where one is installed)
+    #[arg(long, value_name = "WHEN", value_parser = filter::reranking, default_value = "auto")]
+    rerank: Reranking,
     #[command(flatten)]
     only: filter::Only,
     /// Show why each passage ranks where it does
@@ -66,9 +66,10 @@ pub(crate) async fn run(args: Args, context: Context) -> Outcome {
         map,
         limit: args.limit,
         lexical_only: args.words,
-        label: args.label,
+        label: Label::default(),
         filter: args.only.filter()?,
         explain: args.explain,
+        rerank: args.rerank,
     };
     let link = Link::open(&context).await?;
     let reply: SearchReply = link.post("search", &request).await?;
@@ -84,7 +85,9 @@ pub(crate) async fn run(args: Args, context: Context) -> Outcome {
             screen.data(&hits.join("\n\n"))?;
         }
         let found = plural(reply.hits.len() as u64, "passage");
-        screen.talk(&screen.err.dim(&format!("\n{found} · {} · {}", reply.arms, span(reply.took_us))))?;
+        let again = reply.reranked.as_deref().map(|model| format!(" · reranked by {}", clean(model)));
+        let again = again.unwrap_or_default();
+        screen.talk(&screen.err.dim(&format!("\n{found} · {}{again} · {}", reply.arms, span(reply.took_us))))?;
         fresh::say(&reply.freshness, screen)?;
     }
     if reply.hits.is_empty() { Err(Ending::Nothing) } else { Ok(()) }
@@ -133,6 +136,9 @@ fn explained(why: &Why) -> Vec<String> {
     }
     let (lexical, vector) = (why.lexical_share, why.vector_share);
     lines.push(format!("joined by {}: {lexical:.3} + {vector:.3} = {:.3}", why.fusion, lexical + vector));
+    lines.extend(why.reranked.as_ref().map(|again| {
+        format!("reranked: {:.3}, was rank {}; both together {:.3}", again.score, again.rank_before, again.joined)
+    }));
     lines
 }
 

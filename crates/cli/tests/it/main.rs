@@ -11,5 +11,7 @@ mod life;
 mod maps;
 mod openai;
 mod own_files;
+mod permission;
+mod rerank;
 mod terminal;
 mod turns;

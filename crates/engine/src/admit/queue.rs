@@ -6,8 +6,9 @@ use super::{Entry, Need};
 use base::{AppId, AskId, Priority};
 use std::collections::{BTreeMap, VecDeque};
 
-/// One that needs more room than there is lets so many others pass, then they wait with it.
-pub(super) const PASSES_MAX: u32 = 8;
+/// One that needs more room than there is lets so many others pass, then they wait with it. Short ones take a second or
+/// two together, so that it costs a long one little; with 8, the ninth and tenth of ten short questions waited ten seconds.
+pub(super) const PASSES_MAX: u32 = 32;
 
 #[derive(Debug, Default)]
 pub(super) struct Queue {

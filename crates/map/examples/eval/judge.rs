@@ -31,7 +31,7 @@ pub(crate) fn run(
                     continue;
                 }
                 let all = measure::ranking(&collection, &map, arms, embed, &mut report)?;
-                for one in all.iter().filter(|one| matches!(one.arm, "lexical" | "hybrid")) {
+                for one in all.iter().filter(|one| matches!(one.arm, "lexical" | "hybrid" | "reranked")) {
                     report
                         .goals
                         .push(measure::figure(&format!("{}, {}: nDCG@10", collection.name, one.arm), &one.ndcgs));
@@ -62,6 +62,10 @@ pub(crate) fn run(
                 measure::against_arms("recall in the first 5", &[("spans".into(), reached)], &mut report);
             }
         }
+    }
+    let ranks = arms.iter().find_map(|arm| arm.again.as_ref());
+    if let (Some(path), Some(ranks)) = (&settings.pairs, ranks) {
+        return ranks.write(path);
     }
     match (&settings.texts, vectors) {
         (Some(_), Some(vectors)) => write_texts(settings, vectors),

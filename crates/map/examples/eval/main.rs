@@ -1,30 +1,36 @@
 //! Quality of search and of evidence on the development collections, for `cargo xtask eval map`.
 //!
-//! `eval [--only ir|spans] [--json] [--quick] [--data DIR] [--vectors FILE] [--texts FILE] [--features FILE] [--sweep]`.
+//! `eval [--only ir|spans] [--json] [--quick] [--data DIR] [--vectors FILE] [--texts FILE] [--ranks FILE]
+//! [--pairs FILE] [--features FILE] [--sweep]`.
 //! With `--only ir`, DIR is a collection in BEIR's layout, or a folder of some; with `--only spans` it is the folder of the
 //! span set. Otherwise all development collections are read from DIR (by default `../shared/data/ir` beside the repository) and indexed through the real
 //! reader, record and indexes in a temporary folder. `--texts` writes every text that an embedding model
 //! would be given, one JSON string a line; `--vectors` takes their vectors back (`{"text": …, "vector": […]}`
-//! a line), and then the vector arm and the fusion are judged too. `--features` writes what the judgement of
+//! a line), and then the vector arm and the fusion are judged too. `--pairs` writes the pairs of question and passage
+//! that a reranker would be given (with `--only`), `--ranks` takes their scores back, and then the reranked order is
+//! judged too. `--features` writes what the judgement of
 //! evidence sees, `--sweep` tries other weights: both are for tuning.
 
 mod collection;
 mod judge;
 mod measure;
+mod ranks;
 mod resample;
 
 use collection::{Collection, Library, Spans};
 use freehold_map::fuse::Fusion;
+use freehold_map::rerank::{self, Weighing};
 use freehold_map::{Boosts, Embed, Map, Query, Reader, ReaderLimits, Tuning};
 use measure::Goal;
+use ranks::Ranks;
 use serde::Serialize;
 use std::collections::{BTreeSet, HashMap};
 use std::error::Error;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -52,6 +58,8 @@ struct Settings {
     data: PathBuf,
     vectors: Option<PathBuf>,
     texts: Option<PathBuf>,
+    ranks: Option<PathBuf>,
+    pairs: Option<PathBuf>,
     features: Option<PathBuf>,
 }
 
@@ -83,9 +91,14 @@ impl Settings {
                 "--data" => settings.data = path()?,
                 "--vectors" => settings.vectors = Some(path()?),
                 "--texts" => settings.texts = Some(path()?),
+                "--ranks" => settings.ranks = Some(path()?),
+                "--pairs" => settings.pairs = Some(path()?),
                 "--features" => settings.features = Some(path()?),
                 other => return Err(format!("unknown argument `{other}`").into()),
             }
+        }
+        if settings.pairs.is_some() && settings.only.is_none() {
+            return Err("`--pairs` needs `--only ir` or `--only spans`".into());
         }
         if !settings.data.is_dir() {
             return Err(format!(
@@ -167,19 +180,24 @@ struct Arm {
     name: &'static str,
     vectors: bool,
     tuning: Tuning,
+    /// Who has a second look.
+    again: Option<Arc<Ranks>>,
 }
 
 /// What was tuned for the model that made the vectors of the development collections.
 const TUNED: Fusion = Fusion::Scores { dense: 0.4 };
 
-fn arms(vectors: bool) -> Vec<Arm> {
-    let arm = |name, vectors, tuning| Arm { name, vectors, tuning };
+fn arms(vectors: bool, ranks: Option<Arc<Ranks>>) -> Vec<Arm> {
+    let arm = |name, vectors, tuning| Arm { name, vectors, tuning, again: None };
     let usual = Tuning { fusion: Some(TUNED), ..Tuning::default() };
     let mut arms = vec![arm("lexical", false, usual)];
     if vectors {
         arms.push(arm("vector", true, Tuning { fusion: Some(Fusion::Scores { dense: 1.0 }), ..usual }));
         arms.push(arm("ranks", true, Tuning { fusion: Some(Fusion::Ranks { k: 60.0 }), ..usual }));
         arms.push(arm("hybrid", true, usual));
+    }
+    if ranks.is_some() {
+        arms.push(Arm { again: ranks, ..arm("reranked", vectors, usual) });
     }
     arms
 }
@@ -189,7 +207,7 @@ fn sweep(vectors: bool) -> Vec<Arm> {
     for (name, light) in [("light 1", 1.0), ("light .7", 0.7), ("light .5", 0.5), ("light .3", 0.3), ("light 0.1", 0.1)]
     {
         let boosts = Boosts { light, ..Boosts::default() };
-        arms.push(Arm { name, vectors: false, tuning: Tuning { boosts, ..Tuning::default() } });
+        arms.push(Arm { name, vectors: false, tuning: Tuning { boosts, ..Tuning::default() }, again: None });
     }
     if vectors {
         for (name, dense) in [
@@ -205,6 +223,7 @@ fn sweep(vectors: bool) -> Vec<Arm> {
                 name,
                 vectors: true,
                 tuning: Tuning { fusion: Some(Fusion::Scores { dense }), ..Tuning::default() },
+                again: None,
             });
         }
         for (name, k) in [("rrf 10", 10.0), ("rrf 20", 20.0), ("rrf 60", 60.0)] {
@@ -212,6 +231,7 @@ fn sweep(vectors: bool) -> Vec<Arm> {
                 name,
                 vectors: true,
                 tuning: Tuning { fusion: Some(Fusion::Ranks { k }), ..Tuning::default() },
+                again: None,
             });
         }
     }
@@ -223,7 +243,11 @@ fn run(settings: &Settings) -> Outcome<()> {
     let embed = vectors.as_ref().map(|vectors| vectors as &dyn Embed);
     let mut report = Report::default();
     report.settings.push(("queries".into(), if settings.quick { "one in five" } else { "all" }.into()));
-    let arms = if settings.sweep { sweep(embed.is_some()) } else { arms(embed.is_some()) };
+    let ranks = Ranks::open(settings)?;
+    let mut arms = if settings.sweep { sweep(embed.is_some()) } else { arms(embed.is_some(), ranks) };
+    if settings.pairs.is_some() {
+        arms.retain(|arm| arm.again.is_some());
+    }
     if let Some(only) = settings.only {
         return judge::run(settings, only, &arms, vectors.as_ref(), report);
     }
@@ -330,8 +354,18 @@ fn readers(dir: &Path, report: &mut Report) -> Outcome<()> {
 }
 
 fn ask(map: &Map, text: &str, limit: usize, arm: &Arm, embed: Option<&dyn Embed>) -> Outcome<freehold_map::Found> {
-    let query = Query { text: text.to_owned(), limit, ..Default::default() };
-    Ok(map.search_with(&query, embed.filter(|_| arm.vectors), &arm.tuning)?)
+    let how = Weighing::default();
+    let deep = arm.again.as_ref().map_or(limit, |_| limit.max(how.candidates));
+    let query = Query { text: text.to_owned(), limit: deep, ..Default::default() };
+    let mut found = map.search_with(&query, embed.filter(|_| arm.vectors), &arm.tuning)?;
+    if let Some(ranks) = &arm.again {
+        let outcome = rerank::rerank(text, &mut found.hits, &**ranks, how);
+        if let Some(wrong) = outcome.notices.into_iter().next() {
+            return Err(wrong.into());
+        }
+    }
+    found.hits.truncate(limit);
+    Ok(found)
 }
 
 fn print(settings: &Settings, report: &Report) -> Outcome<()> {

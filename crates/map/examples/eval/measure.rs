@@ -265,9 +265,9 @@ pub(crate) fn evidence(
 ) -> Outcome<()> {
     let mut out = features.map(std::fs::File::create).transpose()?.map(std::io::BufWriter::new);
     let usual = Tuning { fusion: Some(super::TUNED), ..Tuning::default() };
-    let mut arms = vec![Arm { name: "words", vectors: false, tuning: usual }];
+    let mut arms = vec![Arm { name: "words", vectors: false, tuning: usual, again: None }];
     if embed.is_some() {
-        arms.push(Arm { name: "words and vectors", vectors: true, tuning: usual });
+        arms.push(Arm { name: "words and vectors", vectors: true, tuning: usual, again: None });
     }
     let mut rows = Vec::new();
     for arm in &arms {
@@ -352,9 +352,9 @@ fn write_features(out: &mut impl Write, question: &Question, map: &str, answerab
 /// The sample library: whether the quotation holds the answer, and whether other questions are refused.
 pub(crate) fn library(library: &Library, map: &Map, embed: Option<&dyn Embed>, report: &mut Report) -> Outcome<()> {
     let usual = Tuning { fusion: Some(super::TUNED), ..Tuning::default() };
-    let mut arms = vec![Arm { name: "words", vectors: false, tuning: usual }];
+    let mut arms = vec![Arm { name: "words", vectors: false, tuning: usual, again: None }];
     if embed.is_some() {
-        arms.push(Arm { name: "words and vectors", vectors: true, tuning: usual });
+        arms.push(Arm { name: "words and vectors", vectors: true, tuning: usual, again: None });
     }
     let mut rows = Vec::new();
     for arm in &arms {

@@ -11,6 +11,7 @@ mod hostile;
 mod library;
 mod proof;
 mod recognise;
+mod rerank;
 mod sources;
 
 use base::Fault;
