@@ -187,6 +187,101 @@ find_missing() {
     esac
 }
 
+# The names of tesseract's data for the languages of the locale, besides English.
+locale_languages() {
+    local one
+    local IFS=:
+    for one in ${LANGUAGE:-${LC_ALL:-${LC_MESSAGES:-${LANG:-}}}}; do
+        case $one in zh_TW* | zh_HK* | zh_Hant*) echo chi_tra; continue ;; esac
+        locale_language "${one%%[_.@-]*}"
+    done
+}
+
+# The same list as in crates/runtime/src/languages.rs; a test compares the two.
+locale_language() {
+    case $1 in
+    af) echo afr ;;
+    ar) echo ara ;;
+    bg) echo bul ;;
+    bn) echo ben ;;
+    ca) echo cat ;;
+    cs) echo ces ;;
+    da) echo dan ;;
+    de) echo deu ;;
+    el) echo ell ;;
+    es) echo spa ;;
+    et) echo est ;;
+    eu) echo eus ;;
+    fa) echo fas ;;
+    fi) echo fin ;;
+    fr) echo fra ;;
+    gl) echo glg ;;
+    he) echo heb ;;
+    hi) echo hin ;;
+    hr) echo hrv ;;
+    hu) echo hun ;;
+    id) echo ind ;;
+    is) echo isl ;;
+    it) echo ita ;;
+    ja) echo jpn ;;
+    ko) echo kor ;;
+    lt) echo lit ;;
+    lv) echo lav ;;
+    nb) echo nor ;;
+    nl) echo nld ;;
+    nn) echo nor ;;
+    no) echo nor ;;
+    pl) echo pol ;;
+    pt) echo por ;;
+    ro) echo ron ;;
+    ru) echo rus ;;
+    sk) echo slk ;;
+    sl) echo slv ;;
+    sr) echo srp ;;
+    sv) echo swe ;;
+    th) echo tha ;;
+    tr) echo tur ;;
+    uk) echo ukr ;;
+    vi) echo vie ;;
+    zh) echo chi_sim ;;
+    esac
+}
+
+# have_ocr_data NAME: whether tesseract has the data of that language. awk reads to the end, or the pipe would break.
+have_ocr_data() {
+    have tesseract && tesseract --list-langs 2>&1 | awk -v name="$1" '$0 == name { found = 1 } END { exit !found }'
+}
+
+# Sets `wished` to packages that Freehold can do without: what recognises words on pictures and scans.
+find_wished() {
+    local name language
+    wished=
+    wish() { wished="${wished:+$wished }$*"; }
+    case $packager in
+    apt)
+        # Its English data comes with it.
+        have tesseract || wish tesseract-ocr
+        for language in $(locale_languages); do
+            name=tesseract-ocr-$(printf '%s' "$language" | tr _ -)
+            have_ocr_data "$language" || ! apt_has "$name" || wish "$name"
+        done
+        ;;
+    dnf)
+        have tesseract || wish tesseract
+        for language in $(locale_languages); do
+            name=tesseract-langpack-$language
+            have_ocr_data "$language" || ! dnf -q list "$name" >/dev/null 2>&1 || wish "$name"
+        done
+        ;;
+    brew)
+        have tesseract || wish tesseract
+        ;;
+    none)
+        have tesseract || say 'note: tesseract is missing; words on pictures and scans are read once it is installed'
+        ;;
+    esac
+}
+
 find_packager() {
     packager=none
     if have apt-get && have apt-cache; then
@@ -236,7 +331,12 @@ can_be_root() {
 plan_system() {
     find_packager
     find_missing
-    if [ -z "$missing" ]; then
+    find_wished
+    if [ -n "$wished" ] && [ "$packager" != brew ] && ! can_be_root; then
+        say "note: words on pictures and scans are read once root has installed: $wished"
+        wished=
+    fi
+    if [ -z "$missing$wished" ]; then
         check_system
         return
     fi
@@ -245,9 +345,21 @@ plan_system() {
             "ask whoever may: $packager install $missing"
     fi
     if [ "$packager" = apt ]; then
-        refresh_apt
+        if [ -n "$missing" ]; then
+            refresh_apt
+        elif ! (refresh_apt); then
+            say "note: words on pictures and scans are read once these are installed: $wished"
+            wished=
+            return
+        fi
         find_missing
+        find_wished
+        if ! have tesseract && ! apt_has tesseract-ocr; then
+            say 'note: this system has no package tesseract-ocr; words on pictures and scans are read once tesseract is installed'
+            wished=
+        fi
     fi
+    missing=$missing${missing:+${wished:+ }}$wished
 }
 
 # What the missing packages weigh, by the package lists.
@@ -374,6 +486,7 @@ announce() {
     say "$1"
     if [ -n "$missing" ]; then
         say "  packages     from your system with $packager$(system_size): $missing"
+        case " $missing" in *\ tesseract*) say '               tesseract (Apache-2.0) recognises words on pictures and scans' ;; esac
     fi
     if ! in_root cargo fetch --locked --offline >/dev/null 2>&1; then
         packages=$(grep -c '^checksum = ' "$root/Cargo.lock" || true)

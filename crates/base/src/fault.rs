@@ -72,6 +72,8 @@ codes! {
     MapDamaged = "map_damaged", 500, 10, false;
     /// A document couldn't be parsed.
     DocumentInvalid = "document_invalid", 422, 10, false;
+    /// Words on pictures can't be recognised here: the program or its data for a language isn't installed.
+    RecogniserMissing = "recogniser_missing", 422, 10, false;
     /// Bytes off the machine need a consent that isn't there.
     ConsentNeeded = "consent_needed", 403, 11, false;
     /// The far side can't be reached or answered wrongly.

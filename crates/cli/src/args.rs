@@ -21,7 +21,7 @@ Data goes to stdout, talk to stderr. Exit status: 0 done, 1 nothing found,
 
 Settings are read from $FREEHOLD_HOME/config.toml and from the environment:
 FREEHOLD_HOME, FREEHOLD_PORT, FREEHOLD_OFFLINE, FREEHOLD_THREADS,
-FREEHOLD_CONTEXT, FREEHOLD_KV_CACHE, NO_COLOR.";
+FREEHOLD_CONTEXT, FREEHOLD_KV_CACHE, FREEHOLD_OCR_LANGUAGES, NO_COLOR.";
 
 const STYLES: Styles = Styles::styled()
     .header(Style::new().bold())

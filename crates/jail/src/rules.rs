@@ -33,6 +33,8 @@ pub enum Filter {
     WorkerGpu,
     /// Reading documents.
     Extract,
+    /// A program that isn't ours and recognises the words of one picture: it loads its libraries and runs offline.
+    Recognise,
 }
 
 impl Filter {
@@ -43,6 +45,7 @@ impl Filter {
             Self::WorkerCpu => "worker-cpu",
             Self::WorkerGpu => "worker-gpu",
             Self::Extract => "extract",
+            Self::Recognise => "recognise",
         }
     }
 }
@@ -94,7 +97,44 @@ const SYSTEM_READ: &[&str] = &[
     "/sys/kernel/mm/transparent_hugepage",
 ];
 
+/// Where libraries lie, and the loader that starts programs.
+const LIBRARIES: &[&str] = &[
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/usr/lib",
+    "/usr/lib32",
+    "/usr/lib64",
+    "/usr/local/lib",
+    "/opt/homebrew",
+    "/home/linuxbrew/.linuxbrew",
+    "/nix/store",
+];
+/// What a program that only computes reads to start: where its libraries are, and the machine's make.
+const LOADER_READ: &[&str] = &[
+    "/etc/ld.so.cache",
+    "/etc/ld.so.preload",
+    "/etc/alternatives",
+    "/dev/null",
+    "/dev/urandom",
+    "/proc/self",
+    "/proc/cpuinfo",
+    "/proc/meminfo",
+    "/sys/devices/system/cpu",
+];
+
 impl Rules {
+    /// May run this one program with the system's libraries; reads nothing else and writes nothing.
+    pub fn program(program: &Path) -> Self {
+        let libraries = LIBRARIES.iter().map(PathBuf::from);
+        Self {
+            read: LOADER_READ.iter().map(PathBuf::from).collect(),
+            // The loader is itself a program that the kernel runs.
+            execute: libraries.chain([program.to_path_buf()]).collect(),
+            ..Self::default()
+        }
+    }
+
     /// May read and run the programs and libraries of the system, and read what they need to start.
     /// No home folder, no other process, nothing to write but `/dev/null`.
     pub fn system() -> Self {

@@ -27,6 +27,8 @@ pub enum Format {
     Xlsx,
     Ods,
     Epub,
+    /// What was recognised on it.
+    Picture,
 }
 
 /// What a part of a document is that has no lines in its file.
@@ -40,7 +42,7 @@ pub(crate) enum Unit {
 }
 
 impl Format {
-    pub const ALL: [Format; 17] = [
+    pub const ALL: [Format; 18] = [
         Format::Text,
         Format::Markdown,
         Format::Html,
@@ -58,6 +60,7 @@ impl Format {
         Format::Xlsx,
         Format::Ods,
         Format::Epub,
+        Format::Picture,
     ];
 
     /// The stable word that the record keeps.
@@ -80,6 +83,7 @@ impl Format {
             Format::Xlsx => "xlsx",
             Format::Ods => "ods",
             Format::Epub => "epub",
+            Format::Picture => "picture",
         }
     }
 
@@ -90,7 +94,7 @@ impl Format {
     /// What this format's parts are, when its text has no place in the file's own bytes.
     pub(crate) fn unit(self) -> Option<Unit> {
         match self {
-            Format::Pdf => Some(Unit::Page),
+            Format::Pdf | Format::Picture => Some(Unit::Page),
             Format::Docx | Format::Odt => Some(Unit::Paragraph),
             Format::Pptx | Format::Odp => Some(Unit::Slide),
             Format::Epub => Some(Unit::Chapter),
@@ -176,7 +180,7 @@ pub struct Document {
     pub names: Vec<String>,
     /// Where text stands on a page or in a table; in the order of the text. Empty for other formats.
     pub spots: Vec<Spot>,
-    /// What of it can't be read, in sentences: attached files.
+    /// What of it can't be read, in sentences: attached files, unclear pages.
     pub notes: Vec<String>,
     pub said: Said,
 }
@@ -253,7 +257,7 @@ impl Document {
     }
 
     fn check_spots(&self) -> Result<(), &'static str> {
-        if !self.spots.is_empty() && self.format != Format::Pdf && !self.format.has_cells() {
+        if !self.spots.is_empty() && self.format.unit() != Some(Unit::Page) && !self.format.has_cells() {
             return Err("its format has no such places");
         }
         let mut at = 0;
@@ -344,6 +348,7 @@ mod tests {
                     | Format::Xlsx
                     | Format::Ods
                     | Format::Epub
+                    | Format::Picture
             );
             assert_eq!([may(Origin::Parts), may(source(run))], [binary, !binary], "{format:?}");
         }

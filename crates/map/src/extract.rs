@@ -6,6 +6,7 @@
 mod build;
 mod calendar;
 mod code;
+mod container;
 mod csv;
 mod docx;
 mod epub;
@@ -18,20 +19,24 @@ mod markdown;
 mod odf;
 mod package;
 mod pdf;
+pub(crate) mod picture;
 mod pptx;
 mod said;
+mod scan;
 mod spell;
 mod text;
 mod xlsx;
 mod xml;
 
+pub(crate) use build::Builder;
 pub(crate) use html::unescape;
-pub(crate) use kind::{Kind, PICTURE, kind, unreadable};
+pub(crate) use kind::{Kind, PICTURE, is_picture, kind, unreadable};
 pub(crate) use mail::{is_mbox, unquote};
+pub(crate) use scan::{Scan, Scanned};
 pub(crate) use spell::spelled;
 
 use crate::document::{Document, Format};
-use crate::source::decode;
+use crate::source::{Encoding, decode};
 use jail::{Filter, Protection, Rules};
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read, Write};
@@ -51,6 +56,8 @@ pub(crate) enum Reply {
     Unconfined(String),
     Document(Box<Document>),
     Refused(Refused),
+    /// Its words have to be recognised, at least in part; this process can't.
+    Scanned(Box<Scanned>),
 }
 
 /// Why a document can't be indexed; a sentence part that follows the file's name.
@@ -79,7 +86,7 @@ impl Refused {
         Self { why: Why::NoText, message: message.into() }
     }
 
-    fn too_large() -> Self {
+    pub(crate) fn too_large() -> Self {
         let limit = base::Bytes(build::TEXT_BYTES_MAX as u64);
         Self {
             why: Why::TooLarge,
@@ -106,9 +113,8 @@ pub fn run() -> ExitCode {
     loop {
         match receive(&mut input) {
             Ok(Some((name, bytes))) => {
-                let reply = std::panic::catch_unwind(|| read(&name, &bytes))
-                    .unwrap_or_else(|_| Err(Refused::broken("its parser gave up on it")))
-                    .map_or_else(Reply::Refused, |document| Reply::Document(Box::new(document)));
+                let reply = std::panic::catch_unwind(|| open(&name, &bytes))
+                    .unwrap_or_else(|_| Reply::Refused(Refused::broken("its parser gave up on it")));
                 if send(&mut output, &reply).is_err() {
                     return ExitCode::FAILURE;
                 }
@@ -169,7 +175,21 @@ pub(crate) fn reply(input: &mut impl Read) -> io::Result<Reply> {
     postcard::from_bytes(&bytes).map_err(io::Error::other)
 }
 
-/// Parses one document. The name decides where the bytes don't.
+/// Parses one document, or says what of it has to be recognised.
+fn open(name: &str, bytes: &[u8]) -> Reply {
+    let scanned = match kind(name, bytes) {
+        Kind::Pdf => pdf::open(bytes),
+        Kind::Picture(kind) => scan::whole(kind, bytes, Builder::new(Encoding::Utf8).into_parts(Format::Picture, None)),
+        _ => return read(name, bytes).map_or_else(Reply::Refused, |document| Reply::Document(Box::new(document))),
+    };
+    match scanned {
+        Err(refused) => Reply::Refused(refused),
+        Ok(scanned) if scanned.scans.is_empty() => Reply::Document(Box::new(scanned.document)),
+        Ok(scanned) => Reply::Scanned(Box::new(scanned)),
+    }
+}
+
+/// Parses the text of one document; none is recognised. The name decides where the bytes don't.
 pub(crate) fn read(name: &str, bytes: &[u8]) -> Result<Document, Refused> {
     read_within(name, bytes, 0)
 }
@@ -185,6 +205,7 @@ fn read_within(name: &str, bytes: &[u8], depth: usize) -> Result<Document, Refus
         Kind::Xlsx => xlsx::read(bytes)?,
         Kind::Epub => epub::read(bytes)?,
         Kind::Mail => mail::read(bytes, depth)?,
+        Kind::Picture(_) => return Err(Refused { why: Why::NotText, message: format!("it is {PICTURE}") }),
         Kind::Foreign(what) => return Err(Refused { why: Why::NotText, message: format!("it is {what}") }),
         Kind::Lines(format) => {
             let decoded =

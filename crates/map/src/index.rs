@@ -15,6 +15,7 @@ use crate::scope::Scope;
 use crate::source::{Encoding, Lines, Run, locate, straight};
 use crate::walk::{self, Found, Stamp};
 use base::{Bytes, Code, Fault, Millis, Place};
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
@@ -26,7 +27,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::extract::FILE_BYTES_MAX;
+use crate::extract::{self, FILE_BYTES_MAX};
 
 const READERS_MAX: usize = 4;
 /// Files in one transaction; also bounded by the words in them.
@@ -319,7 +320,7 @@ pub fn nothing_read(scope: &Scope, report: &Report) -> Fault {
     };
     fault.hint(
         "text, Markdown, HTML, PDF, office documents (DOCX, PPTX, XLSX, ODT, ODP, ODS), EPUB, e-mail, calendars, source \
-         code, CSV, JSON, YAML and TOML are read",
+         code, CSV, JSON, YAML and TOML are read, and pictures (PNG, JPEG, TIFF, WebP, BMP) and scans where tesseract is installed",
     )
 }
 
@@ -347,8 +348,17 @@ impl Indexing<'_> {
     ) -> Result<(), Fault> {
         let mut tasks = Vec::new();
         let mut done = 0;
+        let recogniser = &self.map.reader.recogniser;
+        let ready = OnceCell::new();
         for found in files {
-            match known.remove(&found.path) {
+            let mut was = known.remove(&found.path);
+            // What waited for tesseract is read as soon as that is there.
+            if let Some(known) = was.as_mut().filter(|known| known.waits_for_recognition())
+                && *ready.get_or_init(|| recogniser.examine().is_ok())
+            {
+                known.reading = record::UNREAD;
+            }
+            match was {
                 Some(known) if known.stamp == found.stamp && known.reading == READING => {
                     done += 1;
                     match known.fault {
@@ -359,6 +369,8 @@ impl Indexing<'_> {
                 known => tasks.push(Task { found, known }),
             }
         }
+        // Words on pictures take seconds each: everything else comes before them.
+        tasks.sort_by_key(|task| extract::is_picture(&task.found.path.to_string_lossy()));
         (self.on)(IndexStep::Progress { stage: Stage::Read, done, total: self.total, path: None });
         // What is left under this root wasn't found again. A folder that couldn't be listed keeps its files.
         known.retain(|path, _| !unlisted.iter().any(|folder| path.starts_with(folder) && path != folder));
@@ -423,6 +435,10 @@ impl Indexing<'_> {
                 Err(RecvTimeoutError::Timeout) => {
                     if cancel.load(Ordering::Relaxed) {
                         stops.stop();
+                    }
+                    // A picture may take long; what was read before it doesn't wait.
+                    if !self.step.is_empty() && self.step_began.elapsed() >= STEP_AGE_MAX {
+                        self.commit()?;
                     }
                     continue;
                 }

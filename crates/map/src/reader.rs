@@ -5,12 +5,14 @@
 //! before is replaced and the document tried once more, so that no document pays for another.
 
 use crate::document::Document;
-use crate::extract::{self, Reply, Why};
+use crate::extract::{self, Reply, Scanned, Why};
+use crate::recognise::{self, Ready, Recogniser};
 use base::{Bytes, Code, Fault, Millis};
-use jail::{Command, Io, KillOnDrop, Limits, Protection};
-use std::io::{BufReader, BufWriter};
+use jail::{Child, Command, Io, KillOnDrop, Limits, Protection};
+use std::cell::OnceCell;
+use std::io::{self, BufReader, BufWriter};
 use std::path::PathBuf;
-use std::process::{ChildStdin, ChildStdout};
+use std::process::{ChildStdin, ChildStdout, ExitStatus};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -19,6 +21,8 @@ use std::time::{Duration, Instant};
 pub struct Reader {
     pub program: PathBuf,
     pub limits: ReaderLimits,
+    /// What recognises the words on pictures and scans.
+    pub recogniser: Recogniser,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +46,7 @@ impl Default for ReaderLimits {
 impl Reader {
     /// `program` is this very program; it answers to the hidden command `extract`.
     pub fn new(program: PathBuf) -> Self {
-        Self { program, limits: ReaderLimits::default() }
+        Self { program, limits: ReaderLimits::default(), recogniser: Recogniser::default() }
     }
 
     /// Starts a reader, and says what it runs under.
@@ -55,7 +59,7 @@ impl Reader {
 
     /// `stops` reaches its children, whatever they are doing.
     pub(crate) fn session<'a>(&'a self, stops: &'a Stops) -> Session<'a> {
-        Session { reader: self, stops, running: None, protection: Vec::new() }
+        Session { reader: self, stops, running: None, ready: OnceCell::new(), protection: Vec::new() }
     }
 }
 
@@ -76,6 +80,8 @@ pub(crate) struct Session<'a> {
     reader: &'a Reader,
     stops: &'a Stops,
     running: Option<Running>,
+    /// Found out when the first picture comes.
+    ready: OnceCell<Result<Ready, Fault>>,
     /// What the last child said that it runs under.
     pub(crate) protection: Vec<String>,
 }
@@ -104,6 +110,12 @@ impl Session<'_> {
                     Err(wrong) => impossible(wrong),
                 },
                 Ok(Reply::Refused(refused)) => return Err(Unread::Skipped(fault(refused))),
+                Ok(Reply::Scanned(scanned)) => {
+                    match checked(&scanned.document, name, bytes).and_then(|()| scanned.check(bytes.len())) {
+                        Ok(()) => return self.recognised(*scanned, bytes),
+                        Err(wrong) => impossible(wrong),
+                    }
+                }
                 Ok(Reply::Ready(_) | Reply::Unconfined(_)) => impossible("it speaks of itself"),
                 Err(_) => {
                     let end = self.running.take().map(|running| running.end(&self.reader.limits));
@@ -122,6 +134,21 @@ impl Session<'_> {
     }
 }
 
+impl Session<'_> {
+    /// Has what has no text recognised. A document with pages of text is read without it too.
+    fn recognised(&self, scanned: Scanned, bytes: &[u8]) -> Result<Document, Unread> {
+        let recogniser = &self.reader.recogniser;
+        match self.ready.get_or_init(|| recogniser.ready(self.stops)) {
+            Ok(ready) => recognise::read(recogniser, ready, scanned, bytes, self.stops),
+            Err(missing) if scanned.document.blocks.is_empty() => Err(match missing.code {
+                Code::RecogniserMissing => Unread::Skipped(missing.clone()),
+                _ => Unread::Lost(missing.clone()),
+            }),
+            Err(missing) => Ok(recognise::unrecognised(scanned, missing)),
+        }
+    }
+}
+
 /// Ends the children of all sessions of a run at once.
 #[derive(Debug, Default)]
 pub(crate) struct Stops(Mutex<(bool, Vec<Weak<Watch>>)>);
@@ -131,7 +158,7 @@ impl Stops {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, watch: &Arc<Watch>) {
+    pub(crate) fn add(&self, watch: &Arc<Watch>) {
         let mut state = self.state();
         state.1.retain(|watch| watch.strong_count() > 0);
         state.1.push(Arc::downgrade(watch));
@@ -140,7 +167,7 @@ impl Stops {
         }
     }
 
-    fn stopped(&self) -> bool {
+    pub(crate) fn stopped(&self) -> bool {
         self.state().0
     }
 
@@ -206,16 +233,7 @@ impl Running {
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(failed("it has no pipes".into()));
         };
-        let watch = Arc::new(Watch {
-            child: Mutex::new(KillOnDrop(child)),
-            state: Mutex::new(State { deadline: None, over: false, closed: false }),
-            changed: Condvar::new(),
-        });
-        let watcher = Arc::clone(&watch);
-        std::thread::Builder::new()
-            .name("reader-watch".into())
-            .spawn(move || watcher.run())
-            .map_err(|error| failed(error.to_string()))?;
+        let watch = Watch::over(child).map_err(|error| failed(error.to_string()))?;
         stops.add(&watch);
         let mut running = Self { watch, input: BufWriter::new(input), output: BufReader::new(output), served: 0 };
         running.watch.set(Some(Duration::from_millis(reader.limits.document_ms)));
@@ -229,7 +247,7 @@ impl Running {
         }
     }
 
-    fn exchange(&mut self, name: &str, bytes: &[u8], document_ms: u64) -> std::io::Result<Reply> {
+    fn exchange(&mut self, name: &str, bytes: &[u8], document_ms: u64) -> io::Result<Reply> {
         self.watch.set(Some(Duration::from_millis(document_ms)));
         let reply = extract::request(&mut self.input, name, bytes).and_then(|()| extract::reply(&mut self.output));
         self.watch.set(None);
@@ -265,29 +283,28 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.watch.state().closed = true;
-        self.watch.changed.notify_all();
+        self.watch.close();
     }
 }
 
 #[cfg(unix)]
-fn signal(status: std::process::ExitStatus) -> Option<i32> {
+pub(crate) fn signal(status: ExitStatus) -> Option<i32> {
     std::os::unix::process::ExitStatusExt::signal(&status)
 }
 
 #[cfg(not(unix))]
-fn signal(_: std::process::ExitStatus) -> Option<i32> {
+pub(crate) fn signal(_: ExitStatus) -> Option<i32> {
     None
 }
 
-mod libc_signal {
+pub(crate) mod libc_signal {
     /// SIGXCPU on Linux and macOS.
-    pub(super) const CPU: i32 = 24;
+    pub(crate) const CPU: i32 = 24;
 }
 
 /// Kills a child that overstays. One sleeping thread for each child; it wakes only at a deadline.
 #[derive(Debug)]
-struct Watch {
+pub(crate) struct Watch {
     child: Mutex<KillOnDrop>,
     state: Mutex<State>,
     changed: Condvar,
@@ -301,6 +318,39 @@ struct State {
 }
 
 impl Watch {
+    /// Watches over a child from now on, until it is closed.
+    pub(crate) fn over(child: Child) -> io::Result<Arc<Self>> {
+        let watch = Arc::new(Watch {
+            child: Mutex::new(KillOnDrop(child)),
+            state: Mutex::new(State { deadline: None, over: false, closed: false }),
+            changed: Condvar::new(),
+        });
+        let watcher = Arc::clone(&watch);
+        std::thread::Builder::new().name("reader-watch".into()).spawn(move || watcher.run())?;
+        Ok(watch)
+    }
+
+    /// Lets its thread end.
+    pub(crate) fn close(&self) {
+        self.state().closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Whether it took longer than it may.
+    pub(crate) fn is_over(&self) -> bool {
+        self.state().over
+    }
+
+    /// Waits for the end of a child that has closed its output. The deadline still holds meanwhile.
+    pub(crate) fn ended(&self) -> io::Result<ExitStatus> {
+        loop {
+            // Not for long at a time: whoever ends the child needs it.
+            if let Some(status) = self.child().wait_timeout(Duration::from_millis(50))? {
+                return Ok(status);
+            }
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -309,7 +359,7 @@ impl Watch {
         self.child.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set(&self, within: Option<Duration>) {
+    pub(crate) fn set(&self, within: Option<Duration>) {
         self.state().deadline = within.map(|within| Instant::now() + within);
         self.changed.notify_all();
     }

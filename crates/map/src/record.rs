@@ -23,6 +23,8 @@ pub(crate) const FILE: &str = "map.db";
 const LAYOUT: i64 = 1;
 /// Raised when reading or cutting changes, so that files are read again though they haven't changed.
 pub(crate) const READING: i64 = 5;
+/// Of a file that has to be read again though nothing changed.
+pub(crate) const UNREAD: i64 = 0;
 const BUSY_MS: u64 = 10_000;
 
 const TABLES: &str = "
@@ -102,6 +104,13 @@ pub(crate) struct KnownPart {
     pub(crate) part: FilePart,
     pub(crate) hash: Hash,
     pub(crate) reading: i64,
+}
+
+impl Known {
+    /// Whether its words could be recognised if the program for that were there.
+    pub(crate) fn waits_for_recognition(&self) -> bool {
+        self.fault.as_ref().is_some_and(|fault| fault.code == Code::RecogniserMissing)
+    }
 }
 
 /// A file as it goes into the record.

@@ -258,9 +258,10 @@ fn look(entry: &DirEntry, walked: &mut Walked) {
         walked.skipped.push((path, fault));
         return;
     }
-    if let Some(what) = extract::unreadable(&entry.file_name().to_string_lossy()) {
+    let name = entry.file_name().to_string_lossy();
+    if let Some(what) = extract::unreadable(&name).filter(|_| !extract::is_picture(&name)) {
         let hint = if what == extract::PICTURE {
-            "its words aren't recognised; to have them indexed, make a PDF with text of it first (`tesseract FILE OUT pdf`)"
+            "the words on PNG, JPEG, TIFF, WebP and BMP are recognised; to have them indexed, convert it to one of these"
         } else {
             "export it as text, Markdown, HTML, PDF, DOCX or XLSX to have it indexed"
         };

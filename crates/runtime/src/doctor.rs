@@ -18,6 +18,7 @@ pub(crate) fn examine(inner: &Inner) -> Doctor {
     // Documents are parsed, and templates run, in children of their own; one of each is started to see.
     checks.push(child_confinement("confinement: reader", inner.maps.reader_protection()));
     checks.push(child_confinement("confinement: templates", inner.engine.template_protection()));
+    checks.push(recognition(inner));
     checks.push(home(inner));
     checks.push(maps(inner));
     checks.push(network(inner));
@@ -203,6 +204,23 @@ fn child_confinement(name: &str, found: Result<jail::Protection, Fault>) -> Chec
             let verdict = if protection.is_complete() { Verdict::Good } else { Verdict::Weak };
             check(name, verdict, protection.lines().join("; "))
         }
+    }
+}
+
+/// Pictures are read where tesseract is; without it all else works, so nothing is bad.
+fn recognition(inner: &Inner) -> Check {
+    const NAME: &str = "words on pictures";
+    match inner.maps.recogniser() {
+        Ok(ready) => {
+            let absent = match ready.absent.as_slice() {
+                [] => String::new(),
+                absent => format!("; there is no data for {}", absent.join(", ")),
+            };
+            let verdict = if ready.absent.is_empty() { Verdict::Good } else { Verdict::Weak };
+            let detail = format!("{} recognises {}{absent}", ready.program.display(), ready.languages.join(", "));
+            Check { hint: ready.remedy(), ..check(NAME, verdict, detail) }
+        }
+        Err(fault) => Check { verdict: Verdict::Weak, ..failed(NAME, &fault) },
     }
 }
 

@@ -11,6 +11,7 @@ mod embedder;
 mod files;
 mod filter;
 mod fresh;
+mod languages;
 pub mod life;
 mod logs;
 mod mapping;
@@ -99,7 +100,9 @@ impl Runtime {
             load_timeout_ms: settings.load_timeout_ms,
             confine_required: settings.confine_required,
         })?;
-        let maps = Maps::new(home.join("maps"), map::Reader::new(settings.program.clone()));
+        let recogniser = map::Recogniser { languages: settings.ocr_languages.clone(), ..map::Recogniser::default() };
+        let reader = map::Reader { recogniser, ..map::Reader::new(settings.program.clone()) };
+        let maps = Maps::new(home.join("maps"), reader);
         let (fresh, inboxes) = Fresh::new();
         let inner = Arc::new(Inner {
             settings,

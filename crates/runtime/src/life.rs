@@ -5,8 +5,10 @@
 //! that racing commands wait for the winner and start nothing themselves. Files that a killed
 //! daemon leaves behind (socket, pid) mean nothing without the lock.
 
+use crate::languages;
 use crate::settings::Settings;
 use base::{Code, Fault};
+use map::Languages;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
@@ -267,6 +269,11 @@ fn daemon_env(settings: &Settings) -> Vec<(String, String)> {
     env.push(("FREEHOLD_IDLE_UNLOAD_MINUTES".into(), (settings.idle_unload_ms / 60_000).to_string()));
     env.push(("FREEHOLD_RERANK_MS".into(), settings.rerank_ms.to_string()));
     env.push(("FREEHOLD_LOG".into(), settings.log.clone()));
+    match &settings.ocr_languages {
+        // It looks for them by itself.
+        Languages::Wished(_) => env.push(("LANGUAGE".into(), settings.locale.clone())),
+        set => env.push(("FREEHOLD_OCR_LANGUAGES".into(), languages::named(set))),
+    }
     if let Some(token) = &settings.hub_token {
         env.push(("HF_TOKEN".into(), token.clone()));
     }
@@ -291,6 +298,25 @@ fn daemon_env(settings: &Settings) -> Vec<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_daemon_recognises_the_languages_of_the_command() {
+        let home = tempfile::tempdir().expect("tempdir");
+        let at = home.path().to_str().expect("utf-8");
+        for (name, value) in [
+            ("FREEHOLD_OCR_LANGUAGES", "eng+fra"),
+            ("FREEHOLD_OCR_LANGUAGES", "none"),
+            ("LANG", "de_DE.UTF-8"),
+            ("X", ""),
+        ] {
+            let command = Settings::of(&[("FREEHOLD_HOME", at), (name, value)]);
+            let env = daemon_env(&command);
+            let env: Vec<_> = env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            let daemon = Settings::of(&env);
+            assert_eq!(daemon.ocr_languages, command.ocr_languages, "{name}={value}");
+            assert_eq!(daemon.effective(), command.effective(), "{name}={value}");
+        }
+    }
 
     #[test]
     fn a_daemon_that_says_nothing_is_waited_for_within_bounds() {

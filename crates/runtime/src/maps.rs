@@ -70,6 +70,11 @@ impl Maps {
         self.reader.protection()
     }
 
+    /// Whether words on pictures can be recognised, and in which languages.
+    pub(crate) fn recogniser(&self) -> Result<map::Ready, Fault> {
+        self.reader.recogniser.examine()
+    }
+
     /// All cards, by name. A folder without a readable card isn't a map.
     pub(crate) fn cards(&self) -> Vec<Card> {
         let Ok(entries) = std::fs::read_dir(&self.dir) else { return Vec::new() };

@@ -2,9 +2,11 @@
 //!
 //! This is the only place that reads either. Order: environment, file, default.
 
+use crate::languages;
 use crate::permission::{Grant, Permissions};
 use base::{Bytes, Code, Fault};
 use engine::KvCache;
+use map::Languages;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -63,6 +65,10 @@ pub struct Settings {
     /// For a reranker to judge the best passages of one search.
     pub rerank_ms: u64,
     pub load_timeout_ms: u64,
+    /// In which words on pictures are recognised.
+    pub ocr_languages: Languages,
+    /// The person's languages, as the system's own programs look for them.
+    pub locale: String,
     /// Refuse to start a child that can't be confined.
     pub confine_required: bool,
     /// Which maps which program may see.
@@ -85,6 +91,7 @@ struct FileSettings {
     memory: Option<String>,
     idle_rest_seconds: Option<u64>,
     idle_unload_minutes: Option<u64>,
+    ocr_languages: Option<String>,
     rerank_ms: Option<u64>,
     confine: Option<ConfineWord>,
     apps: BTreeMap<String, Grant>,
@@ -112,6 +119,16 @@ impl Settings {
             all.iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.clone())
         };
         Self::read(&var, &all)
+    }
+
+    /// Those of an environment that a test makes up.
+    #[cfg(test)]
+    pub(crate) fn of(pairs: &[(&str, &str)]) -> Self {
+        let all: Vec<_> = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let found = |name: &str| {
+            all.iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.clone())
+        };
+        Self::read(&found, &all).expect("they are right")
     }
 
     fn read(var: &dyn Fn(&str) -> Option<String>, all: &[(String, String)]) -> Result<Self, Fault> {
@@ -161,6 +178,8 @@ impl Settings {
                 .unwrap_or(RERANK_MS)
                 .clamp(1, RERANK_MS_MAX),
             load_timeout_ms: 600_000,
+            ocr_languages: ocr_languages(var, file.ocr_languages.as_deref())?,
+            locale: locale(var),
             confine_required: file.confine != Some(ConfineWord::BestEffort),
             apps: Permissions::new(file.apps)?,
             log: var("FREEHOLD_LOG").or(file.log).unwrap_or_else(|| "info".into()),
@@ -177,6 +196,11 @@ impl Settings {
     /// secrets.
     pub fn effective(&self) -> BTreeMap<String, String> {
         let or_own = |number: Option<u32>| number.map_or_else(|| "automatic".to_string(), |number| number.to_string());
+        // A locale differs from shell to shell.
+        let ocr = match &self.ocr_languages {
+            Languages::Wished(_) => "automatic".to_string(),
+            set => languages::named(set),
+        };
         let confine = if self.confine_required { "required" } else { "best-effort" };
         [
             ("offline", self.offline.to_string()),
@@ -189,6 +213,7 @@ impl Settings {
             ("kv_cache", self.kv_cache.as_str().to_string()),
             ("memory", self.memory_max.map_or_else(|| "automatic".to_string(), |bytes| bytes.0.to_string())),
             ("idle_rest_seconds", (self.idle_rest_ms / 1_000).to_string()),
+            ("ocr_languages", ocr),
             ("idle_unload_minutes", (self.idle_unload_ms / 60_000).to_string()),
             ("rerank_ms", self.rerank_ms.to_string()),
             ("confine", confine.to_string()),
@@ -269,6 +294,19 @@ fn memory(var: &dyn Fn(&str) -> Option<String>, file: Option<&str>) -> Result<Op
         Err(()) => Err(Fault::new(Code::ConfigInvalid, format!("{name} is `{text}`, which is no size"))
             .hint("write a number and a unit: `6 GiB`, `800 MB`; unset it to take what the machine can give")),
     }
+}
+
+fn ocr_languages(var: &dyn Fn(&str) -> Option<String>, file: Option<&str>) -> Result<Languages, Fault> {
+    const NAME: &str = "FREEHOLD_OCR_LANGUAGES";
+    match (var(NAME), file) {
+        (Some(text), _) => languages::set(NAME, &text),
+        (None, Some(text)) => languages::set("`ocr_languages` in config.toml", text),
+        (None, None) => Ok(languages::of_locale(&locale(var))),
+    }
+}
+
+fn locale(var: &dyn Fn(&str) -> Option<String>) -> String {
+    ["LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG"].into_iter().find_map(var).unwrap_or_default()
 }
 
 fn flag(var: &dyn Fn(&str) -> Option<String>, name: &str) -> Result<Option<bool>, Fault> {
@@ -390,6 +428,22 @@ mod tests {
         let fault = read(&[("FREEHOLD_HOME", at)]).expect_err("unknown key");
         assert_eq!(fault.code, Code::ConfigInvalid);
         assert!(fault.cause.expect("cause").contains("prot"));
+    }
+
+    #[test]
+    fn languages_are_set_or_those_of_the_locale() {
+        let home = tempfile::tempdir().expect("tempdir");
+        let at = home.path().to_str().expect("utf-8");
+        let with = |pairs: &[(&str, &str)]| read(&[&[("FREEHOLD_HOME", at)], pairs].concat());
+        let found = |pairs: &[(&str, &str)]| with(pairs).expect("settings").ocr_languages;
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_string()).collect::<Vec<_>>();
+        assert_eq!(found(&[("LANG", "de_DE.UTF-8")]), Languages::Wished(names(&["eng", "deu"])));
+        assert_eq!(found(&[("LANG", "de_DE.UTF-8"), ("LC_ALL", "C")]), Languages::Wished(names(&["eng"])));
+        std::fs::write(home.path().join("config.toml"), "ocr_languages = \"fra+eng\"\n").expect("write");
+        assert_eq!(found(&[("LANG", "de_DE.UTF-8")]), Languages::Needed(names(&["fra", "eng"])));
+        assert_eq!(found(&[("FREEHOLD_OCR_LANGUAGES", "none")]), Languages::Off);
+        let fault = with(&[("FREEHOLD_OCR_LANGUAGES", "eng, deu")]).expect_err("a comma");
+        assert!(fault.message.contains("FREEHOLD_OCR_LANGUAGES") && fault.hints[0].contains("eng+deu"), "{fault:?}");
     }
 
     #[test]

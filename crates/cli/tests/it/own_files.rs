@@ -258,6 +258,10 @@ fn doctor_shows_the_protection_that_is_in_force() {
         assert!(!seccomp || detail.contains(&format!("seccomp: allow-list {filter}")), "{detail}");
         assert_eq!(child["verdict"] == "good", !detail.contains("missing:"), "{child}");
     }
+    // Whether or not tesseract is there, nothing is broken, and what is missing comes with its remedy.
+    let pictures = found("words on pictures");
+    assert_ne!(pictures["verdict"], "bad", "{pictures}");
+    assert_eq!(pictures["verdict"] == "good", pictures["hint"].is_null(), "{pictures}");
     // This one is not confined, and says so when it is tried.
     let worker = found("confinement: worker");
     assert_eq!(worker["verdict"], "bad");

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 const WORKER_CPU: &str = include_str!("../../filters/worker-cpu.json");
 const WORKER_GPU: &str = include_str!("../../filters/worker-gpu.json");
 const EXTRACT: &str = include_str!("../../filters/extract.json");
+const RECOGNISE: &str = include_str!("../../filters/recognise.json");
 const SEAL: &str = include_str!("../../filters/seal.json");
 const FOREIGN: &str = include_str!("../../filters/foreign.json");
 
@@ -117,6 +118,7 @@ fn entries(filter: Filter) -> Result<Vec<Entry>, JailError> {
         Filter::WorkerCpu => WORKER_CPU,
         Filter::WorkerGpu => WORKER_GPU,
         Filter::Extract => EXTRACT,
+        Filter::Recognise => RECOGNISE,
     };
     let list = parse(text)?;
     let mut entries = if list.extends_worker_cpu { parse(WORKER_CPU)?.allow } else { Vec::new() };
@@ -223,6 +225,7 @@ const NAMES: &[(&str, u64)] = &[
     ("ARCH_GET_XCOMP_PERM", 0x1022),
     ("ARCH_GET_XCOMP_SUPP", 0x1021),
     ("ARCH_REQ_XCOMP_PERM", 0x1023),
+    ("ARCH_SET_FS", 0x1002),
     ("CLONE_NEWUSER", libc::CLONE_NEWUSER as u64),
     ("CLONE_NEW_ANYTHING", 0x7e02_0080),
     ("CLONE_PTRACE", libc::CLONE_PTRACE as u64),

@@ -10,8 +10,13 @@ fn paths() -> impl Strategy<Value = Vec<PathBuf>> {
 }
 
 fn rules() -> impl Strategy<Value = Rules> {
-    let filter =
-        prop_oneof![Just(Filter::None), Just(Filter::WorkerCpu), Just(Filter::WorkerGpu), Just(Filter::Extract)];
+    let filter = prop_oneof![
+        Just(Filter::None),
+        Just(Filter::WorkerCpu),
+        Just(Filter::WorkerGpu),
+        Just(Filter::Extract),
+        Just(Filter::Recognise)
+    ];
     (paths(), paths(), paths(), filter).prop_map(|(read, write, execute, filter)| Rules {
         read,
         write,

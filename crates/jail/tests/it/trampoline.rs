@@ -1,7 +1,7 @@
 //! Programs that aren't ours, confined.
 
 use crate::{lines, probe, probe_path, read_lines};
-use freehold_jail::{Command, Io, Limits, Rules, set_trampoline};
+use freehold_jail::{Command, Filter, Io, Limits, Rules, set_trampoline};
 use std::io::Read;
 use std::path::Path;
 
@@ -140,6 +140,37 @@ fn a_program_that_may_not_run_does_not() {
         probe().stderr(Io::Null).rules(Rules::system_read().and_read(&probe_path())).arg("pid").spawn().unwrap();
     assert_eq!(read_lines(&mut child), [""; 0]);
     assert_eq!(child.wait().unwrap().code(), Some(126));
+}
+
+/// It loads its libraries, makes threads and has what it was given; there is no way to anything else.
+#[test]
+fn a_program_that_recognises_gets_nowhere() {
+    let place = tempfile::tempdir().unwrap();
+    let (secret, data) = (place.path().join("secret"), place.path().join("data"));
+    for path in [&secret, &data] {
+        std::fs::write(path, "words").unwrap();
+    }
+    set_trampoline(probe_path());
+    let rules = Rules::program(&probe_path()).and_read(&data).with_filter(Filter::Recognise);
+    let answers = lines(probe().rules(rules).args([
+        "thread".to_owned(),
+        "env".into(),
+        "fds".into(),
+        format!("read {}", data.display()),
+        format!("read {}", secret.display()),
+        "read /etc/passwd".into(),
+        "list /usr/bin".into(),
+        format!("write {}", data.display()),
+        format!("raw {}:2,1,0", libc::SYS_socket),
+        format!("raw {}:1,1,0,0", libc::SYS_socketpair),
+        // A process of its own, and another one's.
+        format!("raw {}:17,0,0,0,0", libc::SYS_clone),
+        format!("raw {}:1,0", libc::SYS_kill),
+        format!("raw {}:zeros,88", libc::SYS_clone3),
+    ]));
+    let no = format!("errno {}", libc::EACCES);
+    assert_eq!(answers[..7], ["42", "", "0 1 2", "words", &no, &no, &no]);
+    assert_eq!(answers[7..], [&format!("errno {}", libc::EPERM), "1", "1", "1", "1", "38"]);
 }
 
 /// A program that isn't ours runs with what there is, and what there isn't stands in its output.

@@ -340,7 +340,7 @@ fn readers(dir: &Path, report: &mut Report) -> Outcome<()> {
     let mut rows = Vec::new();
     for documents_max in [1, 16, 256] {
         let limits = ReaderLimits { documents_max, ..ReaderLimits::default() };
-        let reader = Reader { program: std::env::current_exe()?, limits };
+        let reader = Reader { limits, ..Reader::new(std::env::current_exe()?) };
         let place = tempfile::tempdir()?;
         let map = Map::open(place.path(), reader)?;
         let started = Instant::now();

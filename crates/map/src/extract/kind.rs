@@ -1,6 +1,7 @@
 //! What a file is, by its first bytes and its name. Pure.
 
 use super::mail::{begins_with_header, is_mbox};
+use super::picture::{Picture, picture};
 use crate::document::Format;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub(crate) enum Kind {
     Epub,
     /// OpenDocument.
     Open(Format),
+    /// Its words can be recognised.
+    Picture(Picture),
     /// Text, whatever stands in it.
     Lines(Format),
     /// Something that this version can't read, in words.
@@ -29,6 +32,7 @@ impl Kind {
             Kind::Pptx => Some(Format::Pptx),
             Kind::Xlsx => Some(Format::Xlsx),
             Kind::Epub => Some(Format::Epub),
+            Kind::Picture(_) => Some(Format::Picture),
             Kind::Open(format) | Kind::Lines(format) => Some(format),
             Kind::Foreign(_) => None,
         }
@@ -64,6 +68,12 @@ pub(crate) fn unreadable(name: &str) -> Option<&'static str> {
     FOREIGN.iter().find(|(_, names)| names.contains(&extension.as_str())).map(|(what, _)| *what)
 }
 
+/// Names of pictures whose words can be recognised.
+pub(crate) fn is_picture(name: &str) -> bool {
+    const NAMES: [&str; 8] = ["png", "jpg", "jpeg", "jfif", "webp", "bmp", "tif", "tiff"];
+    NAMES.contains(&extension(name).as_str())
+}
+
 const CODE: [&str; 46] = [
     "rs", "py", "js", "mjs", "ts", "tsx", "jsx", "c", "h", "cc", "cpp", "hpp", "cxx", "java", "kt", "kts", "go", "rb",
     "php", "swift", "scala", "sh", "bash", "zsh", "fish", "ps1", "lua", "pl", "pm", "r", "jl", "hs", "ml", "ex", "exs",
@@ -81,7 +91,11 @@ pub(crate) fn kind(name: &str, bytes: &[u8]) -> Kind {
     if head.starts_with(b"PK\x03\x04") {
         return packed(&extension).unwrap_or(Kind::Foreign("an archive"));
     }
+    if let Some(picture) = picture(bytes) {
+        return Kind::Picture(picture);
+    }
     match extension.as_str() {
+        _ if is_picture(name) => Kind::Foreign("not a picture, whatever its name says"),
         "pdf" => Kind::Foreign("not a PDF, whatever its name says"),
         _ if head.starts_with(b"\xd0\xcf\x11\xe0") => {
             Kind::Foreign("an Office document of before 2007 or one with a password, which this version doesn't read")
@@ -160,6 +174,9 @@ mod tests {
             ("Mail/cur/1736.M1P2.host:2,S", b"Subject: x\n\nbody", Kind::Mail),
             ("cur/notes", b"words", Kind::Lines(Format::Text)),
             ("log", b"words", Kind::Lines(Format::Text)),
+            ("scan", b"\x89PNG\r\n\x1a\n", Kind::Picture(Picture::Png)),
+            ("scan.TIF", b"\xff\xd8\xff\xe0", Kind::Picture(Picture::Jpeg)),
+            ("scan.png", b"words", Kind::Foreign("not a picture, whatever its name says")),
         ] {
             assert_eq!(kind(name, bytes), expected, "{name}");
         }

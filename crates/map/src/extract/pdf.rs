@@ -1,16 +1,31 @@
 //! PDF: the text of each page, each word with its rectangle. Pages whose fonts or streams can't be read are left
-//! out one by one.
+//! out one by one; of pages without text, the pictures are handed on.
 
-use super::Refused;
 use super::build::Builder;
 use super::layout::{Layout, Letter, Word};
 use super::said::{self, Told, first};
+use super::scan::{self, Scan, Scanned, Sheet};
+use super::{FILE_BYTES_MAX, Refused, picture};
 use crate::document::{BlockKind, Document, Format};
 use crate::source::Encoding;
 use pdf_extract::{Dictionary, Document as Pdf, MediaBox, Object, OutputDev, OutputError, Transform, output_doc_page};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+/// The text alone.
 pub(crate) fn read(bytes: &[u8]) -> Result<Document, Refused> {
+    let scanned = open(bytes)?;
+    let (pages, scans) = (scanned.pages, scanned.scans.len());
+    if scanned.document.blocks.is_empty() {
+        return Err(Refused::no_text(match scans {
+            0 => format!("it holds no text on {pages} {}; it may be a scan", pages_word(pages)),
+            _ => format!("it is a scan: it holds no text on {pages} {}", pages_word(pages)),
+        }));
+    }
+    Ok(scanned.document)
+}
+
+/// The text, and pictures of the pages that have none.
+pub(crate) fn open(bytes: &[u8]) -> Result<Scanned, Refused> {
     // The parser panics on some broken files; this process is the fence, and one page need not cost the rest.
     let mut pdf = catch_unwind(|| Pdf::load_mem(bytes))
         .map_err(|_| Refused::broken("it isn't a readable PDF"))?
@@ -18,18 +33,23 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Document, Refused> {
     if pdf.is_encrypted() && !matches!(catch_unwind(AssertUnwindSafe(|| pdf.decrypt(""))), Ok(Ok(()))) {
         return Err(Refused::broken("it is protected by a password"));
     }
-    let pages: Vec<u32> = pdf.get_pages().into_keys().collect();
+    let pages = pdf.get_pages();
     let mut builder = Builder::new(Encoding::Utf8);
-    let mut unread = 0usize;
-    for page in &pages {
+    let (mut unread, mut scans) = (0usize, Scans::default());
+    for (page, id) in &pages {
         let mut drawn = Drawn::default();
         let read = catch_unwind(AssertUnwindSafe(|| output_doc_page(&pdf, &mut drawn, *page)));
         if drawn.full {
             return Err(Refused::broken(format!("page {page} draws words without end")));
         }
         let paragraphs = drawn.layout.paragraphs();
-        if !matches!(read, Ok(Ok(()))) && paragraphs.is_empty() {
-            unread += 1;
+        if paragraphs.is_empty() {
+            // The parser may panic on the orders of this page too.
+            let found = catch_unwind(AssertUnwindSafe(|| scan::of_page(&pdf, *id, *page, drawn.sheet)));
+            let found = found.unwrap_or_else(|_| Err("its drawing can't be read".into()));
+            let pictures = found.as_ref().is_ok_and(|found| !found.is_empty());
+            unread += usize::from(!matches!(read, Ok(Ok(()))) && !pictures);
+            scans.take(*page, found);
             continue;
         }
         for lines in paragraphs {
@@ -46,15 +66,48 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Document, Refused> {
         }
     }
     let Told { title, said, .. } = told(&pdf);
-    let document = Document { said, ..builder.into_parts(Format::Pdf, title) };
-    if document.blocks.is_empty() {
-        return Err(match (pages.len(), unread) {
-            (0, _) => Refused::broken("it has no pages"),
-            (all, unread) if unread == all => Refused::broken(format!("none of its {all} pages can be read")),
-            (all, _) => Refused::no_text(format!("it holds no text on {all} {}; it may be a scan", pages_word(all))),
+    let mut document = Document { said, ..builder.into_parts(Format::Pdf, title) };
+    document.notes = scans.notes;
+    if document.blocks.is_empty() && scans.found.is_empty() {
+        return Err(match (pages.len(), unread, document.notes.first()) {
+            (0, ..) => Refused::broken("it has no pages"),
+            (_, _, Some(note)) => Refused::no_text(format!("it is a scan; {note}")),
+            (all, unread, _) if unread == all => Refused::broken(format!("none of its {all} pages can be read")),
+            (all, ..) => {
+                Refused::no_text(format!("it holds no text on {all} {}; it may be a scan", pages_word(all as u32)))
+            }
         });
     }
-    Ok(document)
+    Ok(Scanned { document, scans: scans.found, pages: pages.len() as u32 })
+}
+
+/// Pictures of pages, and what is to be said of those that can't be had.
+#[derive(Default)]
+struct Scans {
+    found: Vec<Scan>,
+    notes: Vec<String>,
+    bytes: usize,
+}
+
+impl Scans {
+    fn take(&mut self, page: u32, found: Result<Vec<Scan>, String>) {
+        let found = found.and_then(|found| {
+            let bytes: usize = found.iter().filter_map(|scan| scan.file.as_ref()).map(Vec::len).sum();
+            // Pages may share one picture, so their sum is bounded by nothing else.
+            if self.bytes + bytes > FILE_BYTES_MAX || self.found.len() + found.len() > picture::PAGES_MAX {
+                return Err(format!(
+                    "it comes after {} pictures, and no more are recognised of one file",
+                    self.found.len()
+                ));
+            }
+            self.bytes += bytes;
+            Ok(found)
+        });
+        match found {
+            Ok(found) => self.found.extend(found),
+            Err(why) => self.notes.push(format!("page {page} isn't recognised: {why}")),
+        }
+    }
 }
 
 /// Whole points, rounded outwards.
@@ -70,6 +123,7 @@ struct Drawn {
     /// The upper left corner of the page.
     left: f64,
     top: f64,
+    sheet: Sheet,
     first: bool,
     full: bool,
 }
@@ -82,6 +136,8 @@ impl OutputDev for Drawn {
         _art: Option<(f64, f64, f64, f64)>,
     ) -> Result<(), OutputError> {
         (self.left, self.top) = (media.llx.min(media.urx), media.lly.max(media.ury));
+        let (width, height) = ((media.urx - media.llx).abs(), (media.ury - media.lly).abs());
+        self.sheet = Sheet { left: self.left, top: self.top, width, height };
         Ok(())
     }
 
@@ -127,7 +183,7 @@ impl OutputDev for Drawn {
     }
 }
 
-fn pages_word(count: usize) -> &'static str {
+fn pages_word(count: u32) -> &'static str {
     if count == 1 { "page" } else { "pages" }
 }
 

@@ -162,7 +162,7 @@ fn a_child_that_dies_hangs_or_lies_costs_one_file() {
         place.write(&format!("{name}.txt"), format!("the words of {name} are about pears"));
     }
     let limits = ReaderLimits { document_ms: 2_000, ..ReaderLimits::default() };
-    let hostile = Reader { program: HOSTILE.into(), limits };
+    let hostile = Reader { limits, ..Reader::new(HOSTILE.into()) };
     let ran = index(&place.map_with(hostile), &place.files(), None);
     assert_eq!((ran.report().documents, ran.report().skipped_count), (4, 5), "{:?}", ran.report().skipped);
     for (name, part) in [
@@ -316,12 +316,14 @@ pub(crate) fn pdf(pages: &[&str]) -> Vec<u8> {
 }
 
 /// A PDF of these objects, the first of which is its catalog.
-pub(crate) fn pdf_of(objects: &[String]) -> Vec<u8> {
+pub(crate) fn pdf_of(objects: &[impl AsRef<[u8]>]) -> Vec<u8> {
     let mut bytes = b"%PDF-1.4\n".to_vec();
     let mut offsets = Vec::new();
     for (number, object) in objects.iter().enumerate() {
         offsets.push(bytes.len());
-        bytes.extend(format!("{} 0 obj\n{object}\nendobj\n", number + 1).into_bytes());
+        bytes.extend(format!("{} 0 obj\n", number + 1).into_bytes());
+        bytes.extend(object.as_ref());
+        bytes.extend(b"\nendobj\n");
     }
     let table = bytes.len();
     bytes.extend(format!("xref\n0 {}\n0000000000 65535 f \n", objects.len() + 1).into_bytes());

@@ -12,6 +12,7 @@ mod hostile;
 mod large;
 mod library;
 mod proof;
+mod recognise;
 mod rerank;
 mod sources;
 
