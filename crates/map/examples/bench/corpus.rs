@@ -1,6 +1,8 @@
 //! Synthetic files: each chunk's words and vector follow from its number.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 const FILE_CHUNKS: u32 = 10;
@@ -9,10 +11,25 @@ const VOCABULARY: f64 = 50_000.0;
 const CLUSTERS: u64 = 1000;
 pub(crate) const DIMENSIONS: usize = 384;
 const QUESTION_WORDS: u64 = 6;
+/// Folders lie in one another so deep, ten in each.
+const DEPTH: u32 = 4;
+/// Sums that run side by side, so that the compiler can use wide registers.
+const LANES: usize = 8;
 
 pub(crate) struct Corpus {
     pub(crate) chunks: u32,
 }
+
+/// Folders side by side: all of one depth, by their numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Part {
+    depth: u32,
+    folders: Range<u32>,
+}
+
+/// Share of the chunks that a filter leaves, in ten-thousandths, with the depth of its folders and their number.
+pub(crate) const SELECTIVITIES: [(u32, u32, u32); 6] =
+    [(1, 4, 1), (10, 3, 1), (100, 2, 1), (1_000, 1, 1), (5_000, 1, 5), (10_000, 0, 1)];
 
 struct Random(u64);
 
@@ -76,36 +93,64 @@ impl Corpus {
         drawn.join(" ")
     }
 
-    /// Which of the folders at a depth holds a chunk: there are ten in each, down to four levels.
-    pub(crate) fn part(&self, chunk: u32, depth: u32) -> u64 {
+    /// The number of the innermost folder that holds a chunk; it never falls from one chunk to the next.
+    fn place(&self, chunk: u32) -> u32 {
         let first = u64::from(chunk / FILE_CHUNKS) * u64::from(FILE_CHUNKS);
-        first * 10_000 / u64::from(self.chunks.max(1)) / 10u64.pow(4 - depth)
+        (first * 10u64.pow(DEPTH) / u64::from(self.chunks.max(1))) as u32
     }
 
-    pub(crate) fn folder(&self, chunk: u32, depth: u32) -> PathBuf {
-        (1..=depth).map(|level| format!("f{}", self.part(chunk, level) % 10)).collect()
+    fn path(&self, chunk: u32) -> PathBuf {
+        folder(self.place(chunk), DEPTH).join(format!("{}.txt", chunk / FILE_CHUNKS))
     }
 
-    pub(crate) fn path(&self, chunk: u32) -> PathBuf {
-        self.folder(chunk, 4).join(format!("{}.txt", chunk / FILE_CHUNKS))
-    }
-
-    /// Writes all files; returns their bytes.
-    pub(crate) fn write(&self, files: &Path) -> std::io::Result<u64> {
+    /// Writes what both sides read: `files/` as a person has them, `chunks.jsonl` with each chunk's place and text,
+    /// `vectors.f32` in the same order. Returns the bytes of all files.
+    pub(crate) fn write(&self, dir: &Path) -> std::io::Result<u64> {
         let mut bytes = 0;
+        let mut chunks = std::io::BufWriter::new(std::fs::File::create(dir.join("chunks.jsonl"))?);
+        let mut vectors = std::io::BufWriter::new(std::fs::File::create(dir.join("vectors.f32"))?);
         for first in (0..self.chunks).step_by(FILE_CHUNKS as usize) {
-            let mut text = String::new();
+            let mut all = String::new();
             for chunk in first..(first + FILE_CHUNKS).min(self.chunks) {
-                let _ = write!(text, "{}\n\n", self.text(chunk));
+                let text = self.text(chunk);
+                // The text is letters, digits and spaces: nothing of it needs an escape.
+                writeln!(chunks, "{{\"place\":{},\"text\":\"{text}\"}}", self.place(chunk))?;
+                for value in self.vector(chunk) {
+                    vectors.write_all(&value.to_le_bytes())?;
+                }
+                let _ = write!(all, "{text}\n\n");
             }
-            let path = files.join(self.path(first));
+            let path = dir.join("files").join(self.path(first));
             if let Some(folder) = path.parent() {
                 std::fs::create_dir_all(folder)?;
             }
-            bytes += text.len() as u64;
-            std::fs::write(path, text)?;
+            bytes += all.len() as u64;
+            std::fs::write(path, all)?;
         }
+        chunks.flush()?;
+        vectors.flush()?;
         Ok(bytes)
+    }
+
+    /// What the filter of a selectivity leaves to the question of that number: folders that needn't hold what is asked for.
+    pub(crate) fn part(&self, question: u32, selectivity: (u32, u32, u32)) -> Part {
+        let (_, depth, folders) = selectivity;
+        let near = (u64::from(question) * 6_979 + 2_991) % u64::from(self.chunks.max(1));
+        let holding = self.place(near as u32) / 10u32.pow(DEPTH - depth);
+        let first = if folders == 1 { holding } else { holding % (10u32.pow(depth) - folders + 1) };
+        Part { depth, folders: first..first + folders }
+    }
+
+    /// The chunks in a part, by their numbers.
+    pub(crate) fn held(&self, part: &Part) -> Range<u32> {
+        let places = part.places();
+        let from = |place: u32| {
+            (0..self.chunks)
+                .step_by(FILE_CHUNKS as usize)
+                .find(|chunk| self.place(*chunk) >= place)
+                .unwrap_or(self.chunks)
+        };
+        from(places.start)..from(places.end)
     }
 
     /// Around one of some centres, of length 1.
@@ -122,27 +167,57 @@ impl Corpus {
         unit(self.vector(chunk).iter().zip(&own).map(|(vector, own)| vector + 0.4 * own / length).collect())
     }
 
-    /// For each question the chunks that are nearest of those that it may see, by one look at every chunk.
-    pub(crate) fn nearest(
-        &self,
-        questions: &[Vec<f32>],
-        may: &dyn Fn(usize, u32) -> bool,
-        limit: usize,
-    ) -> Vec<Vec<u32>> {
-        let mut best: Vec<Vec<(f32, u32)>> = vec![Vec::new(); questions.len()];
+    /// For each question and each range of chunks that it may see, the nearest: by one look at every chunk.
+    pub(crate) fn nearest(&self, questions: &[(Vec<f32>, Vec<Range<u32>>)], limit: usize) -> Vec<Vec<Vec<u32>>> {
+        let mut best: Vec<Vec<Vec<(f32, u32)>>> =
+            questions.iter().map(|(_, ranges)| vec![Vec::new(); ranges.len()]).collect();
         for chunk in 0..self.chunks {
             let vector = self.vector(chunk);
-            for (at, question) in questions.iter().enumerate().filter(|(at, _)| may(*at, chunk)) {
-                let score: f32 = vector.iter().zip(question).map(|(a, b)| a * b).sum();
-                let own = &mut best[at];
-                if own.len() < limit || own.last().is_some_and(|(least, _)| score > *least) {
-                    own.insert(own.partition_point(|(other, _)| *other >= score), (score, chunk));
-                    own.truncate(limit);
+            for ((question, ranges), best) in questions.iter().zip(&mut best) {
+                let score = dot(question, &vector);
+                for (_, own) in ranges.iter().zip(best).filter(|(range, _)| range.contains(&chunk)) {
+                    if own.len() < limit || own.last().is_some_and(|(least, _)| score > *least) {
+                        own.insert(own.partition_point(|(other, _)| *other >= score), (score, chunk));
+                        own.truncate(limit);
+                    }
                 }
             }
         }
-        best.into_iter().map(|own| own.into_iter().map(|(_, chunk)| chunk).collect()).collect()
+        let numbers = |own: Vec<(f32, u32)>| own.into_iter().map(|(_, chunk)| chunk).collect();
+        best.into_iter().map(|each| each.into_iter().map(numbers).collect()).collect()
     }
+}
+
+impl Part {
+    /// The innermost folders in it, by their numbers.
+    pub(crate) fn places(&self) -> Range<u32> {
+        let inner = 10u32.pow(DEPTH - self.depth);
+        self.folders.start * inner..self.folders.end * inner
+    }
+
+    /// The folders as paths; none where everything may be seen.
+    pub(crate) fn paths(&self) -> Vec<PathBuf> {
+        if self.depth == 0 {
+            Vec::new()
+        } else {
+            self.folders.clone().map(|number| folder(number, self.depth)).collect()
+        }
+    }
+}
+
+/// The path of a folder by its number among those of its depth.
+fn folder(number: u32, depth: u32) -> PathBuf {
+    (1..=depth).map(|level| format!("f{}", number / 10u32.pow(depth - level) % 10)).collect()
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut sums = [0.0f32; LANES];
+    for (a, b) in a.chunks_exact(LANES).zip(b.chunks_exact(LANES)) {
+        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+            *sum += a * b;
+        }
+    }
+    sums.iter().sum()
 }
 
 fn unit(mut vector: Vec<f32>) -> Vec<f32> {
