@@ -278,7 +278,7 @@ mod tests {
         let start = job.received + Duration::from_millis(5);
         assert_eq!(job.start(start), Some(5000));
         assert_eq!(job.start(start), None);
-        job.take(5, b"a", start + Duration::from_millis(33));
+        job.take(5, b"a", start + Duration::from_millis(20));
         job.take(6, b"b", start + Duration::from_millis(24));
         let spent = job.spent(start + Duration::from_secs(1));
         assert_eq!((spent.queue_us, spent.prefill_us, spent.decode_us), (5000, 20_000, 4000));
@@ -308,18 +308,18 @@ mod tests {
         let mut job = job(&[], 100);
         let start = Instant::now();
         let at = |ms: u64| start + Duration::from_millis(ms);
-        let quick = Duration::from_millis(5);
+        let quick = Duration::from_millis(10);
         assert_eq!(job.write("a", at(0), quick).as_deref(), Some("a"), "the first is waited for");
-        assert_eq!(job.write("b", at(5), quick), None);
-        assert_eq!(job.write("c", at(10), quick), None);
-        // The next one would come at 20: too late for `b`.
-        assert_eq!(job.write("d", at(15), quick).as_deref(), Some("bcd"));
-        assert_eq!(job.write("e", at(20), quick), None);
-        assert_eq!(job.flush(at(21)).as_deref(), Some("e"));
-        assert_eq!(job.flush(at(22)), None);
+        assert_eq!(job.write("b", at(10), quick), None);
+        assert_eq!(job.write("c", at(20), quick), None);
+        // The next one would come at 40: too late for `b`.
+        assert_eq!(job.write("d", at(30), quick).as_deref(), Some("bcd"));
+        assert_eq!(job.write("e", at(40), quick), None);
+        assert_eq!(job.flush(at(41)).as_deref(), Some("e"));
+        assert_eq!(job.flush(at(42)), None);
         let slow = Duration::from_millis(200);
         for step in 1..5 {
-            assert_eq!(job.write("f", at(22 + step * 200), slow).as_deref(), Some("f"));
+            assert_eq!(job.write("f", at(42 + step * 200), slow).as_deref(), Some("f"));
         }
     }
 }
