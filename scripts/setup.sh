@@ -359,6 +359,7 @@ plan_system() {
             wished=
         fi
     fi
+    needed=$missing
     missing=$missing${missing:+${wished:+ }}$wished
 }
 
@@ -373,22 +374,24 @@ system_size() {
 install_system() {
     [ -n "$missing" ] || return 0
     [ "$packager" = brew ] || ask_root
-    case $packager in
-    apt)
+    if [ -n "$needed" ]; then
         # shellcheck disable=SC2086
-        quietly 'installing system packages' system as_root env DEBIAN_FRONTEND=noninteractive \
-            apt-get install -y --no-install-recommends $missing
-        ;;
-    dnf)
-        # shellcheck disable=SC2086
-        quietly 'installing system packages' system as_root dnf install -y $missing
-        ;;
-    brew)
-        # shellcheck disable=SC2086
-        quietly 'installing system packages' system brew install $missing
-        ;;
-    esac
+        quietly 'installing system packages' system package_install $needed
+    fi
+    # What Freehold can do without stops nothing: a mirror may be out of reach.
+    # shellcheck disable=SC2086
+    if [ -n "$wished" ] && ! (quietly 'installing text recognition' recognition package_install $wished); then
+        say "note: going on without text recognition; words on pictures and scans are read once these are installed: $wished"
+    fi
     check_system
+}
+
+package_install() {
+    case $packager in
+    apt) as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" ;;
+    dnf) as_root dnf install -y "$@" ;;
+    brew) brew install "$@" ;;
+    esac
 }
 
 # --- the calm screen ------------------------------------------------------------------------
