@@ -79,10 +79,7 @@ impl Link {
     async fn hello(&self) -> Result<Option<Hello>, Fault> {
         let stream = match self.connect().await? {
             Ok(stream) => stream,
-            // A file without a listener behind it was left by a daemon that was killed.
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
-                return Ok(None);
-            }
+            Err(error) if nobody_listens(error.kind()) => return Ok(None),
             Err(error) => return Err(self.unreachable(&error)),
         };
         let call = self.send(stream, Method::GET, "hello", Bytes::new()).await;
@@ -198,6 +195,12 @@ impl Link {
             .hint("start it again: `freehold stop`, then the same command")
             .hint(format!("read its log: `tail {}`", self.log.display()))
     }
+}
+
+/// A file without a listener behind it was left by a daemon that was killed; a listener that closes
+/// while a connection waits for it resets that one.
+fn nobody_listens(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset)
 }
 
 /// A daemon that took the connection and nothing more: stopped, or stuck.
@@ -420,5 +423,19 @@ mod tests {
     fn other_settings_are_named_with_both_values() {
         let said = difference(&hello(runtime::VERSION, runtime::BUILD), &settings("true")).expect("differs");
         assert!(said.ends_with("this command: offline is false there and true here"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_closes_on_a_waiting_connection_is_none() {
+        let home = testkit::TempHome::new();
+        let socket = home.join("socket");
+        let listener = std::os::unix::net::UnixListener::bind(&socket).expect("binds");
+        let link = Link { socket, log: PathBuf::new(), hello: hello("", "") };
+        let mut asked = std::pin::pin!(link.hello());
+        // The one poll connects; that the connection stands is learnt from a later one.
+        let first = std::future::poll_fn(|context| std::task::Poll::Ready(asked.as_mut().poll(context))).await;
+        assert!(first.is_pending());
+        drop(listener);
+        assert!(asked.await.expect("no fault").is_none());
     }
 }

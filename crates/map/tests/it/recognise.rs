@@ -348,6 +348,7 @@ fn scan(picture: &(usize, usize, Vec<u8>), predicted: bool) -> Vec<u8> {
 
 /// Needs tesseract with its English data, which `./try` and `./check` install.
 #[test]
+#[expect(clippy::print_stderr, reason = "a test that was skipped says so")]
 fn real_words_on_real_pictures_are_recognised() {
     // The one program that `cargo test` can do without: it is no part of the build.
     if jail::find_program("tesseract").is_none() {
