@@ -55,6 +55,10 @@ pub enum Finish {
     /// `tokens_max` or the end of the context window was reached.
     Length,
     Cancelled,
+    /// As `Length`, before the answer had the shape that was asked for: what came is only its beginning.
+    StructureIncomplete,
+    /// The answer repeated itself without end and was stopped.
+    Loop,
 }
 
 impl Finish {
@@ -62,7 +66,9 @@ impl Finish {
     pub fn openai(self) -> &'static str {
         match self {
             Finish::EndOfTurn | Finish::StopString | Finish::Cancelled => "stop",
-            Finish::Length => "length",
+            Finish::Length | Finish::StructureIncomplete => "length",
+            // Not one of OpenAI's words: an answer that went wrong must not look like one that ended well.
+            Finish::Loop => "loop",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What a caller wants from a language model, valid by construction.
 
 use crate::fault::{Code, Fault};
+use crate::shape::{OnLoop, Onset, Shape};
 use serde::{Deserialize, Serialize};
 
 /// Identity of one ask within one daemon's life.
@@ -140,6 +141,10 @@ pub struct Ask {
     pub overflow: Overflow,
     /// Beside those that the model's name holds (`base+adapter`).
     pub adapters: Vec<AdapterChoice>,
+    /// What form the answer must have, and where in it that begins.
+    pub shape: Shape,
+    pub onset: Onset,
+    pub on_loop: OnLoop,
 }
 
 /// More stop strings than any client sends; each costs a scan per token.
@@ -192,7 +197,8 @@ impl Ask {
             return Err(invalid("max_tokens", "is 0", "ask for at least one token"));
         }
         let (priority, overflow, adapters) = Default::default();
-        Ok(Self { app, model, messages, sampling, stop, limits, priority, overflow, adapters })
+        let (shape, onset, on_loop) = Default::default();
+        Ok(Self { app, model, messages, sampling, stop, limits, priority, overflow, adapters, shape, onset, on_loop })
     }
 }
 

@@ -46,6 +46,10 @@ codes! {
     ModelUnfit = "model_unfit", 400, 5, false;
     /// The chat template failed on these messages.
     TemplateFailed = "template_failed", 400, 5, false;
+    /// The shape asks for something that can't be kept to token by token; the message has its path.
+    ShapeUnsupported = "shape_unsupported", 400, 2, false;
+    /// The shape could no longer be kept to in the middle of an answer, which was ended.
+    ShapeFailed = "shape_failed", 500, 6, false;
     /// The worker process died; only its own asks are lost.
     WorkerDied = "worker_died", 502, 6, true;
     WorkerMissing = "worker_missing", 500, 6, false;

@@ -9,6 +9,8 @@ pub mod evidence;
 pub mod fault;
 pub mod label;
 pub mod model;
+pub mod score;
+pub mod shape;
 pub mod unit;
 
 pub use answer::{Compaction, Delta, Finish, Usage};
@@ -17,4 +19,6 @@ pub use evidence::{Cell, Citation, PageBox, Place};
 pub use fault::{Code, Fault, Hint, Shortage};
 pub use label::Label;
 pub use model::{LayerRun, Modality, ModelFacts, ModelName, TokenText};
+pub use score::{Likelihood, Score, Scores};
+pub use shape::{Form, OnLoop, Onset, Reasoning, Shape};
 pub use unit::{Bytes, Millis, Tokens};

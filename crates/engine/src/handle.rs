@@ -316,7 +316,7 @@ impl Engine {
 
     /// Asks a chat model. Returns at once: waiting and loading come as progress, faults in the stream.
     pub fn submit(&self, model: ModelSource, ask: Ask) -> Answer {
-        let Ask { app, model: _, messages, sampling, stop, limits, priority, overflow, adapters: _ } = ask;
+        let Ask { app, model: _, messages, sampling, stop, limits, priority, overflow, adapters: _, .. } = ask;
         let unfit = (model.facts.modality != Modality::Chat).then(|| {
             let (name, makes) = (
                 &model.name.0,

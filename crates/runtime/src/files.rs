@@ -416,8 +416,11 @@ fn answer_from(
             Delta::Compacted(_) => {}
             Delta::Notice(text) => events.send(AskEvent::Notice { text }),
             Delta::Usage(spent) => usage = Some(spent),
-            Delta::Done(Finish::Length) => {
+            Delta::Done(Finish::Length | Finish::StructureIncomplete) => {
                 events.send(AskEvent::Notice { text: "the answer reached its limit of tokens and ends there".into() })
+            }
+            Delta::Done(Finish::Loop) => {
+                events.send(AskEvent::Notice { text: "the answer began to repeat itself and was ended".into() })
             }
             Delta::Done(Finish::EndOfTurn | Finish::StopString | Finish::Cancelled) => {}
         }

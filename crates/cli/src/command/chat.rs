@@ -362,6 +362,10 @@ impl<'a> Answer<'a> {
         parts.extend(speeds(usage));
         match self.whole.finish {
             Some(Finish::Length) => parts.push("cut at the longest length".into()),
+            Some(Finish::StructureIncomplete) => {
+                parts.push("cut at the longest length, before its structure was complete".into());
+            }
+            Some(Finish::Loop) => parts.push("stopped: it repeated itself".into()),
             Some(Finish::Cancelled) => parts.push("cancelled".into()),
             Some(Finish::EndOfTurn | Finish::StopString) | None => {}
         }
