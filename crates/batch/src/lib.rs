@@ -6,9 +6,12 @@
 
 pub mod compose;
 pub mod crew;
+pub mod likelihood;
 pub mod pace;
 pub mod pack;
 pub mod pool;
+pub mod repeat;
+pub mod schema;
 pub mod stop;
 pub mod turn;
 pub mod utf8;

@@ -66,7 +66,7 @@ pub(crate) fn places(known: &[ModelName], wanted: &[(ModelName, f32)]) -> Result
 
 /// The model's name with the adapters that an answer was made with.
 pub(crate) fn full_name(model: &str, job: &Job) -> String {
-    let Job::Generate { adapters, .. } = job else { return model.to_owned() };
+    let (Job::Generate { adapters, .. } | Job::Score { adapters, .. }) = job else { return model.to_owned() };
     let scaled = |(name, scale): &(ModelName, f32)| {
         if (scale - 1.0).abs() < f32::EPSILON { format!("+{}", name.0) } else { format!("+{}*{scale}", name.0) }
     };

@@ -9,7 +9,7 @@ use crate::handle::Door;
 use crate::locked;
 use crate::vectors::Embedded;
 use base::answer::Progress;
-use base::{AskId, Code, Delta, Fault};
+use base::{AskId, Code, Delta, Fault, Scores};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -72,6 +72,7 @@ impl Answer {
 pub(crate) enum Item {
     Delta(Delta),
     Vectors(Embedded),
+    Scored(Scores),
     Counted(u32),
     Probed(i32),
 }
@@ -80,7 +81,7 @@ pub(crate) enum Item {
 pub(crate) fn only_delta(item: Item) -> Result<Delta, Fault> {
     match item {
         Item::Delta(delta) => Ok(delta),
-        Item::Vectors(_) | Item::Counted(_) | Item::Probed(_) => {
+        Item::Vectors(_) | Item::Scored(_) | Item::Counted(_) | Item::Probed(_) => {
             Err(Fault::new(Code::Internal, "the engine answered another ask than this"))
         }
     }

@@ -69,7 +69,7 @@ impl Compacting {
                     self.go_on(search, available)
                 }
                 // Where a count stands in its queue is no news.
-                Ok(Item::Delta(_) | Item::Vectors(_) | Item::Probed(_)) => {
+                Ok(Item::Delta(_) | Item::Vectors(_) | Item::Scored(_) | Item::Probed(_)) => {
                     self.stage = Stage::Counting { search, turns, available };
                     Turn::Skip
                 }
@@ -139,7 +139,9 @@ impl Compacting {
         match &self.order.job {
             Job::Generate { messages, tokens_max, .. } => (messages, *tokens_max),
             // Only generations come here.
-            Job::Embed { .. } | Job::Rank { .. } | Job::Count { .. } | Job::Probe { .. } => (&[], 0),
+            Job::Score { .. } | Job::Embed { .. } | Job::Rank { .. } | Job::Count { .. } | Job::Probe { .. } => {
+                (&[], 0)
+            }
         }
     }
 

@@ -7,8 +7,8 @@ use crate::compacting::Compacting;
 use crate::plan::{Plan, Wish};
 use crate::residency::{self, Holding};
 use crate::supervise::{self, Job, Message, Submission};
-use crate::{locked, machine};
-use base::{AppId, Ask, AskId, Bytes, Code, Fault, Modality, ModelFacts, ModelName, Overflow, Priority};
+use crate::{locked, machine, shape};
+use base::{AppId, Ask, AskId, Bytes, Code, Fault, Modality, ModelFacts, ModelName, OnLoop, Overflow, Priority};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -316,21 +316,19 @@ impl Engine {
 
     /// Asks a chat model. Returns at once: waiting and loading come as progress, faults in the stream.
     pub fn submit(&self, model: ModelSource, ask: Ask) -> Answer {
-        let Ask { app, model: _, messages, sampling, stop, limits, priority, overflow, adapters: _, .. } = ask;
-        let unfit = (model.facts.modality != Modality::Chat).then(|| {
-            let (name, makes) = (
-                &model.name.0,
-                match model.facts.modality {
-                    Modality::Rerank => "ranks documents",
-                    Modality::Adapter => "is an adapter",
-                    Modality::Embed | Modality::Chat => "makes embeddings",
-                },
-            );
-            Fault::new(Code::ModelUnfit, format!("`{name}` {makes} and can't hold a conversation"))
-                .hint("name a chat model; `freehold models` shows what each is for")
-        });
+        let Ask { app, messages, sampling, stop, limits, priority, overflow, shape, onset, on_loop, .. } = ask;
+        let unfit = chats(&model).err();
         let adapters = model.adapters.iter().map(|adapter| (adapter.name.clone(), adapter.scale)).collect();
-        let job = Job::Generate { messages, sampling, stop, tokens_max: limits.tokens_max.unwrap_or(0), adapters };
+        let job = Job::Generate {
+            messages,
+            sampling,
+            stop,
+            tokens_max: limits.tokens_max.unwrap_or(0),
+            adapters,
+            shape: shape::to_wire(&shape),
+            reasoning: shape::reasoning(&onset),
+            stop_loops: on_loop != OnLoop::Ignore,
+        };
         let order = Order { model, app, priority, deadline_ms: limits.deadline_ms, job };
         let compacting = (overflow == Overflow::Compact && unfit.is_none())
             .then(|| Compacting::new(Arc::clone(&self.shared.door), order.clone()));
@@ -348,7 +346,7 @@ impl Engine {
         let mut reader = self.send(order, None);
         wait_for(result(&mut reader, |item| match item {
             Item::Probed(errno) => Some(errno),
-            Item::Delta(_) | Item::Counted(_) | Item::Vectors(_) => None,
+            Item::Delta(_) | Item::Scored(_) | Item::Counted(_) | Item::Vectors(_) => None,
         }))
     }
 
@@ -417,6 +415,19 @@ pub(crate) struct Order {
     pub(crate) priority: Priority,
     pub(crate) deadline_ms: Option<u64>,
     pub(crate) job: Job,
+}
+
+/// # Errors
+/// [`Code::ModelUnfit`] for a model of another kind.
+pub(crate) fn chats(model: &ModelSource) -> Result<(), Fault> {
+    let makes = match model.facts.modality {
+        Modality::Chat => return Ok(()),
+        Modality::Rerank => "ranks documents",
+        Modality::Adapter => "is an adapter",
+        Modality::Embed => "makes embeddings",
+    };
+    Err(Fault::new(Code::ModelUnfit, format!("`{}` {makes} and can't hold a conversation", model.name.0))
+        .hint("name a chat model; `freehold models` shows what each is for"))
 }
 
 pub(crate) fn own_app() -> AppId {

@@ -21,6 +21,8 @@ mod compacting;
 mod handle;
 mod render;
 mod residency;
+mod score;
+mod shape;
 mod supervise;
 mod vectors;
 mod window;

@@ -16,7 +16,10 @@ use crate::plan::{self, Plan, Wish};
 use crate::vectors::Embedded;
 use crate::{locked, machine, residency};
 use base::answer::Progress;
-use base::{AppId, AskId, Code, Delta, Fault, Finish, Message as Turn, Modality, ModelName, Priority, Sampling, Usage};
+use base::{
+    AppId, AskId, Code, Delta, Fault, Finish, Likelihood, Message as Turn, Modality, ModelName, Priority, Sampling,
+    Scores, Usage,
+};
 use life::{Life, Order, Process, Task};
 use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -24,7 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
-use wire::{Attempt, EmbedHow, KvCache, Ready, Room, Spent};
+use wire::{Attempt, EmbedHow, KvCache, Ready, Room, Spent, WireReasoning, WireScore, WireShape};
 
 /// What reaches the owner thread.
 #[derive(Debug)]
@@ -95,6 +98,16 @@ pub(crate) enum Job {
         tokens_max: u32,
         /// How much of which.
         adapters: Vec<(ModelName, f32)>,
+        shape: WireShape,
+        /// What may stand before the shape.
+        reasoning: Option<WireReasoning>,
+        stop_loops: bool,
+    },
+    /// Nothing is generated: how likely some answers are.
+    Score {
+        messages: Vec<Turn>,
+        wanted: WireScore,
+        adapters: Vec<(ModelName, f32)>,
     },
     Embed {
         texts: Vec<String>,
@@ -116,9 +129,13 @@ pub(crate) enum Job {
 
 impl Job {
     fn size(&self) -> Option<Size> {
-        let Job::Generate { messages, tokens_max, .. } = self else { return None };
+        let (messages, tokens_max) = match self {
+            Job::Generate { messages, tokens_max, .. } => (messages, *tokens_max),
+            Job::Score { messages, .. } => (messages, 1),
+            Job::Embed { .. } | Job::Rank { .. } | Job::Count { .. } | Job::Probe { .. } => return None,
+        };
         let bytes = messages.iter().map(|turn| turn.content.len() + TURN_BYTES).sum::<usize>();
-        Some(Size { prompt_bytes: u64::try_from(bytes).unwrap_or(u64::MAX), tokens_max: *tokens_max })
+        Some(Size { prompt_bytes: u64::try_from(bytes).unwrap_or(u64::MAX), tokens_max })
     }
 }
 
@@ -129,6 +146,7 @@ const TURN_BYTES: usize = 32;
 #[derive(Debug, PartialEq)]
 pub(crate) enum Finished {
     Generated { finish: Finish, spent: Spent },
+    Scored { options: Vec<Likelihood>, spent: Spent },
     Vectors(Embedded),
     Counted(u32),
     Probed(i32),
@@ -295,7 +313,7 @@ impl Owner {
     fn submit(&mut self, submission: Submission) {
         let Submission { ask, model, app, priority, deadline_ms, job, promise, submitted } = submission;
         let need = match job {
-            Job::Generate { .. } | Job::Embed { .. } | Job::Rank { .. } => Need::Slot,
+            Job::Generate { .. } | Job::Score { .. } | Job::Embed { .. } | Job::Rank { .. } => Need::Slot,
             Job::Count { .. } | Job::Probe { .. } => Need::Ear,
         };
         let size = job.size();
@@ -562,6 +580,10 @@ impl Owner {
             Ending::Done(Finished::Generated { finish, spent }) => {
                 let usage = self.usage(&pending, spent);
                 pending.promise.0.finish(vec![Item::Delta(Delta::Usage(usage)), Item::Delta(Delta::Done(finish))]);
+            }
+            Ending::Done(Finished::Scored { options, spent }) => {
+                let usage = self.usage(&pending, spent);
+                pending.promise.0.finish(vec![Item::Scored(Scores { options, usage })]);
             }
             Ending::Done(Finished::Vectors(made)) => pending.promise.0.finish(vec![Item::Vectors(made)]),
             Ending::Done(Finished::Counted(tokens)) => pending.promise.0.finish(vec![Item::Counted(tokens)]),

@@ -20,3 +20,4 @@ pub use home::{TempHome, until};
 pub use model::TestModel;
 pub use program::{worker_path, worker_that_says};
 pub use script::{Hello, Script, SelfTestScript, Step};
+pub use wire::WireFinish;

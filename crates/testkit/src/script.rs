@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+use wire::WireFinish;
 
 /// A worker's whole life. The default one loads at once and answers every ask with three words.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -86,6 +87,10 @@ pub enum Step {
     BackendFailed(String),
     /// Half a frame of text, then the end by this signal.
     DieMidFrame(i32),
+    /// The ask ends in this way, in place of the end of its turn.
+    End(WireFinish),
+    /// The shape can't be kept to: its path, and the reason.
+    Unsupported(String, String),
 }
 
 impl Script {

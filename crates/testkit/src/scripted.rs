@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use wire::{
     Begin, Directive, EmbedHow, Product, Ready, Receiver, Report, Room, SelfTest, WireDevice, WireDeviceKind,
-    WireFault, WireProtection,
+    WireFault, WireProtection, WireShape,
 };
 
 /// Dimensions of the scripted embeddings.
@@ -175,8 +175,13 @@ fn name_of(directive: &Directive) -> String {
     match directive {
         Directive::Load(_) => "load".into(),
         Directive::Begin(begin) => {
-            let Begin { job, deadline_ms, adapters, .. } = &**begin;
-            let with = if adapters.is_empty() { String::new() } else { format!(" adapters={adapters:?}") };
+            let Begin { job, deadline_ms, adapters, shape, reasoning, score, .. } = &**begin;
+            let mut with = if adapters.is_empty() { String::new() } else { format!(" adapters={adapters:?}") };
+            if *shape != WireShape::Free {
+                with += &format!(" shape={shape:?}");
+            }
+            with += &reasoning.as_ref().map_or(String::new(), |texts| format!(" behind={}", texts.close));
+            with += &score.as_ref().map_or(String::new(), |score| format!(" options={:?}", score.options));
             format!("begin {job} deadline={deadline_ms}{with} prompt={:?}", begin.prompt.concat())
         }
         Directive::Embed { job, texts, how } => format!("embed {job} {how:?} texts={}", texts.len()),
@@ -205,7 +210,7 @@ fn begin_job(stage: &Stage, script: &Script, begin: Begin) {
         None => ["one", " two", " three"].map(|word| Step::Text(word.to_owned())).to_vec(),
     };
     let cancelled = stage.admit(begin.job);
-    if !matches!(steps.first(), Some(Step::Overflow(..) | Step::Fail(_))) {
+    if !matches!(steps.first(), Some(Step::Overflow(..) | Step::Fail(_) | Step::Unsupported(..))) {
         let (job, prompt_tokens, tokens_max) = (begin.job, count_words(&prompt), begin.tokens_max);
         stage.report(&Report::Accepted { job, prompt_tokens, tokens_max });
     }

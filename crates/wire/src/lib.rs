@@ -7,13 +7,15 @@
 //! the worker) and [`Report`] (from it); [`Link`] moves them.
 
 mod link;
+mod shape;
 mod speech;
 
 pub use link::{FDS_MAX, FRAME_BYTES_MAX, Link, Receiver, Sender, WireError, pair};
+pub use shape::{WireLikelihood, WireReasoning, WireScore, WireShape};
 pub use speech::*;
 
 /// Both sides must say the same number in `Hello`; raise it with every change of a frame.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// The descriptor on which a worker finds its end of the socket pair.
 pub const WORKER_FD: i32 = 3;

@@ -1,5 +1,6 @@
 //! The closed lists of what is said over the wire.
 
+use crate::shape::{WireLikelihood, WireReasoning, WireScore, WireShape};
 use serde::{Deserialize, Serialize};
 
 /// Identity of one job in one worker's life; the daemon chooses it and never uses it twice.
@@ -162,6 +163,13 @@ pub struct Begin {
     pub deadline_ms: u64,
     /// Places in the load's adapters, and how much of each.
     pub adapters: Vec<(u32, f32)>,
+    /// The form that the answer must have …
+    pub shape: WireShape,
+    /// … behind this, where it is given.
+    pub reasoning: Option<WireReasoning>,
+    /// End an answer that repeats itself without end.
+    pub stop_loops: bool,
+    pub score: Option<WireScore>,
 }
 
 /// See `base::Sampling`; the daemon has drawn the seed already.
@@ -260,6 +268,12 @@ pub enum Report {
         finish: WireFinish,
         spent: Spent,
     },
+    /// The end of a job that scores: one likelihood for each option, in their order.
+    Scored {
+        job: JobId,
+        likelihoods: Vec<WireLikelihood>,
+        spent: Spent,
+    },
     Vectors {
         job: JobId,
         dimensions: u32,
@@ -354,6 +368,9 @@ pub enum WireFinish {
     Length,
     Cancelled,
     Deadline,
+    /// As `Length` or `StopString`, before the answer had its shape.
+    StructureIncomplete,
+    Loop,
 }
 
 /// What one job cost, measured in the worker.
@@ -398,6 +415,13 @@ pub enum WireFault {
     },
     /// A parameter that only the worker can check (a token id in `logit_bias`).
     Invalid(String),
+    /// A shape that can't be kept to: where in it, and why.
+    ShapeUnsupported {
+        path: String,
+        reason: String,
+    },
+    /// A shape that could no longer be kept to in the middle of an answer.
+    ShapeFailed(String),
 }
 
 /// Reply of `freehold-worker selftest BACKEND`, one JSON line on stdout.

@@ -3,7 +3,8 @@
 //! Nothing here waits for the daemon. A cancelled job or a passed deadline ends within one step,
 //! and stops a step that is reading a prompt between two operations of its graph.
 
-use crate::ffi::{Adapter, Batch, Candidates, Context, Decoded, Sampler, Token};
+use crate::ffi::{Adapter, BRANCHES, Batch, Candidates, Context, Decoded, ROWS, Sampler};
+use crate::guide::{Chosen, Guide};
 use crate::job::Job;
 use crate::link::{Event, Inbox, Outbox, micros};
 use crate::load::Loaded;
@@ -11,9 +12,10 @@ use crate::park::Lot;
 use crate::room::Rooms;
 use crate::serve::{self, Ending};
 use crate::threads::Threads;
-use crate::tokens::{self, Errand, Tokenizer};
+use crate::tokens::{self, Errand, Read, Tokenizer};
 use batch::compose::{self, Budget, Composer, Share, Work};
 use batch::crew::Phase;
+use batch::likelihood::Options;
 use batch::pace::Pace;
 use batch::pool::{self, Fit, Pool};
 use batch::turn::Turns;
@@ -24,6 +26,7 @@ use wire::{Begin, Directive, JobId, Report, Spent, WireFault, WireFinish, WireSa
 
 mod grow;
 mod hold;
+mod score;
 
 /// LIMIT: jobs that wait for a free sequence. The daemon keeps its own queue; this one only bridges gaps.
 const WAITING_MAX: usize = 256;
@@ -138,8 +141,8 @@ impl<'a> Generator<'a> {
     fn handle(&mut self, event: Event) -> Option<Ending> {
         let (received, directive) = match event {
             Event::Directive { received, directive } => (received, *directive),
-            Event::Tokens { received, begin, tokens } => {
-                self.receive(&begin, received, tokens);
+            Event::Read { received, begin, read } => {
+                self.receive(&begin, received, read);
                 return None;
             }
             Event::Counted(report) => {
@@ -179,14 +182,15 @@ impl<'a> Generator<'a> {
         }
         self.check_adapters(&begin.adapters)?;
         check_sampling(&begin.sampling, self.context.model().vocabulary_size())?;
-        if tokens::is_long(&begin.prompt) {
+        let free = Guide::of_free(&begin.shape).filter(|_| !tokens::is_long(&begin.prompt));
+        let Some(guide) = free else {
             let id = begin.job;
             self.tokenizer.take(Errand::Begin(begin, received))?;
             self.reading.push(id);
             return Ok(());
-        }
-        let tokens = serve::prompt_tokens(self.context.model(), &begin.prompt, begin.add_bos)?;
-        let job = self.accept(&begin, received, tokens)?;
+        };
+        let read = tokens::read(self.context.model(), &begin, guide)?;
+        let job = self.accept(&begin, received, read)?;
         self.queue(job);
         Ok(())
     }
@@ -204,10 +208,10 @@ impl<'a> Generator<'a> {
     }
 
     /// A long prompt comes back in tokens; its job may have been cancelled meanwhile.
-    fn receive(&mut self, begin: &Begin, received: Instant, tokens: Result<Vec<Token>, WireFault>) {
+    fn receive(&mut self, begin: &Begin, received: Instant, read: Result<Read, WireFault>) {
         let Some(place) = self.reading.iter().position(|id| *id == begin.job) else { return };
         self.reading.remove(place);
-        match tokens.and_then(|tokens| self.accept(begin, received, tokens)) {
+        match read.and_then(|read| self.accept(begin, received, read)) {
             Ok(job) => self.queue(job),
             Err(fault) => {
                 self.holds.retain(|id| *id != begin.job);
@@ -216,15 +220,22 @@ impl<'a> Generator<'a> {
         }
     }
 
-    fn accept(&self, begin: &Begin, received: Instant, tokens: Vec<Token>) -> Result<Job, WireFault> {
+    fn accept(&self, begin: &Begin, received: Instant, read: Read) -> Result<Job, WireFault> {
         let model = self.context.model();
+        let Read { tokens, guide, options } = read;
+        let options = begin.score.as_ref().map(|score| self.options(options, score.whole));
         if tokens.is_empty() {
             return Err(WireFault::Invalid("the prompt is empty".into()));
         }
         let count = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
-        let tokens_max = match pool::fit(count, begin.tokens_max, self.rooms.limit_tokens()) {
+        let beside = options.as_ref().map_or(0, |options| u32::try_from(options.cells()).unwrap_or(u32::MAX));
+        let limit = self.rooms.limit_tokens().saturating_sub(beside);
+        let tokens_max = match pool::fit(count, begin.tokens_max, limit) {
             Fit::Fits { tokens_max } => tokens_max,
-            Fit::Overflow { requested, available } => return Err(WireFault::ContextOverflow { requested, available }),
+            Fit::Overflow { requested, available } => {
+                let (requested, available) = (requested.saturating_add(beside), available.saturating_add(beside));
+                return Err(WireFault::ContextOverflow { requested, available });
+            }
         };
         // Nothing beyond the window can be looked back at, and llama.cpp sets memory aside for all of it.
         let penalty_last_n = begin.sampling.penalty_last_n.min(self.rooms.limit_tokens());
@@ -235,7 +246,16 @@ impl<'a> Generator<'a> {
         for &token in &tokens[tail..] {
             sampler.accept(token);
         }
-        Ok(Job::new(begin, tokens, tokens_max, sampler, received))
+        let mut job = Job::new(begin, tokens, tokens_max, sampler, guide, received);
+        job.options = options;
+        Ok(job)
+    }
+
+    fn options(&self, options: Vec<Vec<i32>>, whole: bool) -> Options {
+        let model = self.context.model();
+        let ends = if whole { model.end_tokens().to_vec() } else { Vec::new() };
+        let branches = if model.branches() { BRANCHES } else { 1 };
+        Options::new(options, ends, ROWS as usize, branches as usize)
     }
 
     fn is_known(&self, id: JobId) -> bool {
@@ -259,7 +279,7 @@ impl<'a> Generator<'a> {
     /// Starts waiting jobs in their order, as long as there is a sequence and room.
     fn admit(&mut self) {
         while let (Some(slot), Some(next)) = (self.slots.iter().position(Option::is_none), self.waiting.front()) {
-            let needed = next.pending().saturating_add(1);
+            let needed = next.pending().saturating_add(next.option_cells()).saturating_add(1);
             if !self.has_cells(needed) {
                 return;
             }
@@ -275,7 +295,8 @@ impl<'a> Generator<'a> {
 
     /// Computes what is next; `false` when there is nothing.
     fn step(&mut self) -> bool {
-        let Some(shares) = self.compose() else { return false };
+        let judged = self.judge();
+        let Some(shares) = self.compose() else { return judged };
         let parts = self.fill(&shares);
         if shares.iter().any(|share| share.tokens > 1) {
             // A step that reads a prompt takes longer than text may wait.
@@ -344,6 +365,7 @@ impl<'a> Generator<'a> {
                     Some(running) if running.job.cells() > cells => Work::Idle,
                     // Another set of adapters has its turn.
                     Some(running) if Some(&running.job.adapters) != set.as_ref() => Work::Idle,
+                    Some(running) if running.job.is_judging() => Work::Idle,
                     Some(running) if running.job.is_running() => Work::Decode,
                     Some(running) => Work::Prefill { pending: running.job.pending() },
                 })
@@ -464,25 +486,40 @@ impl<'a> Generator<'a> {
             }
             return;
         };
-        let token = self.context.logits(index).and_then(|logits| job.sampler.choose(logits, &mut self.candidates));
-        let Some(token) = token else {
-            self.fail(part.slot, "the model's scores are not numbers");
-            return;
-        };
-        let now = Instant::now();
-        if self.context.model().ends(token) {
-            job.note_token(now);
-            self.end(part.slot, WireFinish::EndOfTurn);
+        if job.options.is_some() {
+            self.judge_first(part.slot, index);
             return;
         }
+        let model = self.context.shared_model();
+        let (sampler, candidates) = (&mut job.sampler, &mut self.candidates);
+        let chosen = match self.context.logits(index) {
+            Some(logits) => job.guide.choose(&model, |allowed| sampler.choose(allowed, logits, candidates)),
+            None => Ok(None),
+        };
+        let now = Instant::now();
+        let (token, last) = match chosen {
+            Ok(Some(Chosen::Token(token))) => (token, false),
+            Ok(Some(Chosen::Last(token))) => (token, true),
+            Ok(Some(Chosen::End)) => {
+                job.note_token(now);
+                return self.end(part.slot, WireFinish::EndOfTurn);
+            }
+            Ok(None) => return self.fail(part.slot, "the model's scores are not numbers"),
+            Err(fault) => return self.fail_with(part.slot, fault),
+        };
         self.bytes.clear();
-        self.context.model().piece(token, &mut self.bytes);
+        model.piece(token, &mut self.bytes);
         let progress = job.take(token, &self.bytes, now);
         if let Some(text) = job.write(&progress.text, now, self.step) {
             self.outbox.send(Report::Text { job: job.id, text });
         }
-        if let Some(finish) = progress.finish {
-            self.close(part.slot, finish);
+        match progress.finish {
+            // Whole, however many tokens were allowed.
+            Some(WireFinish::Length) if last => self.close(part.slot, WireFinish::EndOfTurn),
+            Some(finish) => self.close(part.slot, finish),
+            None if last => self.end(part.slot, WireFinish::EndOfTurn),
+            None if job.is_loop(token, &self.bytes) => self.end(part.slot, WireFinish::Loop),
+            None => {}
         }
     }
 
@@ -533,18 +570,22 @@ impl<'a> Generator<'a> {
 
     fn close(&mut self, slot: usize, finish: WireFinish) {
         self.flush(slot);
-        if let Some(running) = self.slots[slot].take() {
+        if let Some(mut running) = self.slots[slot].take() {
             self.context.forget(sequence(slot), 0);
+            let finish = running.job.settle(finish);
             let spent = running.job.spent(Instant::now());
             self.outbox.send(Report::Done { job: running.job.id, finish, spent });
         }
     }
 
     fn fail(&mut self, slot: usize, reason: &str) {
+        self.fail_with(slot, WireFault::DecodeFailed(reason.to_owned()));
+    }
+
+    fn fail_with(&mut self, slot: usize, fault: WireFault) {
         self.flush(slot);
         if let Some(running) = self.slots[slot].take() {
             self.context.forget(sequence(slot), 0);
-            let fault = WireFault::DecodeFailed(reason.to_owned());
             self.outbox.send(Report::Failed { job: Some(running.job.id), fault });
         }
     }

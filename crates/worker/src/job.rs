@@ -1,8 +1,11 @@
 //! One generation: its tokens, where it stands, and its text.
 
 use crate::ffi::{Sampler, Token};
+use crate::guide::Guide;
 use crate::link::micros;
 use crate::park::Saved;
+use batch::likelihood::Options;
+use batch::repeat::Watch;
 use batch::{stop::Stops, utf8::Assembler};
 use std::time::{Duration, Instant};
 use wire::{JobId, Spent, WireFinish};
@@ -27,6 +30,12 @@ pub(crate) struct Job {
     pub(crate) deadline: Option<Instant>,
     /// Places of adapters and how much of each; jobs with others never share a step with it.
     pub(crate) adapters: Vec<(u32, f32)>,
+    /// Keeps the answer to its shape.
+    pub(crate) guide: Guide,
+    /// Of a job that scores and generates nothing.
+    pub(crate) options: Option<Options>,
+    /// Looks out for repetition, where that ends the answer.
+    watch: Option<Watch>,
     assembler: Assembler,
     stops: Stops,
     received: Instant,
@@ -61,6 +70,7 @@ impl Job {
         tokens: Vec<Token>,
         tokens_max: u32,
         sampler: Sampler,
+        guide: Guide,
         received: Instant,
     ) -> Self {
         Self {
@@ -73,6 +83,9 @@ impl Job {
             sampler,
             deadline: (begin.deadline_ms > 0).then(|| received + Duration::from_millis(begin.deadline_ms)),
             adapters: begin.adapters.clone(),
+            guide,
+            options: None,
+            watch: begin.stop_loops.then(Watch::default),
             assembler: Assembler::default(),
             stops: Stops::new(&begin.stop),
             received,
@@ -179,6 +192,32 @@ impl Job {
         Progress { text, finish: Some(if stopped { WireFinish::StopString } else { WireFinish::Length }) }
     }
 
+    /// Whether the token that was just taken shows that the answer repeats itself without end.
+    pub(crate) fn is_loop(&mut self, token: Token, bytes: &[u8]) -> bool {
+        let has_letters = bytes.iter().any(|byte| byte.is_ascii_alphabetic() || !byte.is_ascii());
+        self.watch.as_mut().is_some_and(|watch| watch.push(token, has_letters))
+    }
+
+    /// How it really ended: an answer that was cut before it had its shape isn't to look like a whole one.
+    pub(crate) fn settle(&mut self, finish: WireFinish) -> WireFinish {
+        match finish {
+            WireFinish::Length if self.guide.is_incomplete() => WireFinish::StructureIncomplete,
+            // The stop string itself is missing from the text.
+            WireFinish::StopString if self.guide.has_shape() => WireFinish::StructureIncomplete,
+            finish => finish,
+        }
+    }
+
+    /// Whether its prompt is read, and its options are to be judged.
+    pub(crate) fn is_judging(&self) -> bool {
+        self.options.is_some() && self.pending() == 0
+    }
+
+    /// Cells that it takes beside those of its tokens.
+    pub(crate) fn option_cells(&self) -> u32 {
+        self.options.as_ref().map_or(0, |options| u32::try_from(options.cells()).unwrap_or(u32::MAX))
+    }
+
     /// Notes that a token was chosen, one that ends the answer included.
     pub(crate) fn note_token(&mut self, now: Instant) {
         self.first_token.get_or_insert(now);
@@ -196,6 +235,12 @@ impl Job {
         Progress { text: passed.text + &self.stops.finish(), finish: None }
     }
 
+    /// Tokens of all options together.
+    fn judged(&self) -> u32 {
+        let counts = self.options.iter().flat_map(Options::likelihoods).map(|(_, tokens)| tokens);
+        counts.fold(0, u32::saturating_add)
+    }
+
     pub(crate) fn spent(&self, now: Instant) -> Spent {
         let between = |from: Option<Instant>, to: Option<Instant>| match (from, to) {
             (Some(from), Some(to)) => micros(to.saturating_duration_since(from)),
@@ -209,7 +254,7 @@ impl Job {
         Spent {
             prompt_tokens: self.prompt_tokens,
             cached_tokens: 0,
-            completion_tokens: self.generated(),
+            completion_tokens: self.generated() + self.judged(),
             queue_us: between(Some(self.received), self.started.or(Some(now))) + reading + writing,
             prefill_us: between(self.started, self.first_token.or(Some(now))).saturating_sub(reading),
             decode_us: between(self.first_token, self.last_token).saturating_sub(writing),
@@ -246,8 +291,13 @@ mod tests {
             tokens_max,
             deadline_ms: 0,
             adapters: Vec::new(),
+            shape: wire::WireShape::Free,
+            reasoning: None,
+            stop_loops: true,
+            score: None,
         };
-        Job::new(&begin, vec![1, 2, 3], tokens_max, sampler, Instant::now())
+        let guide = Guide::of_free(&begin.shape).unwrap();
+        Job::new(&begin, vec![1, 2, 3], tokens_max, sampler, guide, Instant::now())
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! The thread that computes never waits for the daemon: it takes what has arrived and leaves what
 //! it has to say. When the daemon goes, the process ends at once.
 
-use crate::ffi::{self, Token};
+use crate::ffi;
+use crate::tokens::Read;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::cell::RefCell;
 use std::os::fd::OwnedFd;
@@ -28,11 +29,11 @@ pub(crate) enum Event {
         received: Instant,
         directive: Box<Directive>,
     },
-    /// A long prompt, in tokens.
-    Tokens {
+    /// A long prompt, or one with a shape, ready to be begun.
+    Read {
         received: Instant,
         begin: Box<Begin>,
-        tokens: Result<Vec<Token>, WireFault>,
+        read: Result<Read, WireFault>,
     },
     /// How many tokens a long prompt has, as it goes to the daemon.
     Counted(Report),
@@ -74,7 +75,7 @@ impl Urgent {
     fn of(event: &Event) -> Option<Self> {
         match event {
             Event::Broken(_) => Some(Self::End),
-            Event::Tokens { .. } | Event::Counted(_) => None,
+            Event::Read { .. } | Event::Counted(_) => None,
             Event::Directive { directive, .. } => match **directive {
                 Directive::Cancel { job } => Some(Self::Cancel(job)),
                 Directive::Shutdown => Some(Self::End),

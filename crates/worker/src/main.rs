@@ -8,6 +8,7 @@
 mod embed;
 mod ffi;
 mod generate;
+mod guide;
 mod input;
 mod job;
 mod link;

@@ -1,7 +1,8 @@
-//! Long prompts become tokens in a thread of their own: a megabyte takes up to seconds, in which no
-//! running answer may stand still.
+//! Long prompts become tokens in a thread of their own, and shapes are compiled there: a megabyte takes up to
+//! seconds, in which no running answer may stand still.
 
-use crate::ffi::Model;
+use crate::ffi::{Model, Token};
+use crate::guide::{Compiler, Guide};
 use crate::link::Event;
 use crate::serve;
 use std::sync::Arc;
@@ -16,6 +17,29 @@ const WAITING_MAX: usize = 64;
 /// Only used as far as it is needed: some vocabularies are cut by expressions that recurse.
 const THREAD_BYTES: usize = 8 << 20;
 
+/// What a job begins with.
+#[derive(Debug)]
+pub(crate) struct Read {
+    pub(crate) tokens: Vec<Token>,
+    pub(crate) guide: Guide,
+    /// Of a job that scores.
+    pub(crate) options: Vec<Vec<Token>>,
+}
+
+/// Makes tokens of what a job brings.
+///
+/// # Errors
+/// What can't be tokens; an option that has none.
+pub(crate) fn read(model: &Model, begin: &Begin, guide: Guide) -> Result<Read, WireFault> {
+    let tokens = serve::prompt_tokens(model, &begin.prompt, begin.add_bos)?;
+    let options = begin.score.iter().flat_map(|score| &score.options);
+    let option = |text: &String| match model.tokens(text, false, false) {
+        Ok(tokens) if tokens.is_empty() => Err(WireFault::Invalid(format!("the option `{text}` has no tokens"))),
+        made => made.map_err(WireFault::Invalid),
+    };
+    Ok(Read { tokens, guide, options: options.map(option).collect::<Result<_, _>>()? })
+}
+
 /// Whether a prompt is for the thread.
 pub(crate) fn is_long(prompt: &[String]) -> bool {
     prompt.iter().map(String::len).sum::<usize>() > SHORT_BYTES_MAX
@@ -24,7 +48,7 @@ pub(crate) fn is_long(prompt: &[String]) -> bool {
 /// What the thread is to do.
 #[derive(Debug)]
 pub(crate) enum Errand {
-    /// An [`Event::Tokens`] follows.
+    /// An [`Event::Read`] follows.
     Begin(Box<Begin>, Instant),
     /// An [`Event::Counted`] follows.
     Count { job: JobId, prompt: Vec<String>, add_bos: bool },
@@ -65,12 +89,14 @@ impl Tokenizer {
     fn start(&self) -> std::io::Result<SyncSender<Errand>> {
         let (queue, prompts) = sync_channel::<Errand>(WAITING_MAX);
         let (model, results) = (Arc::clone(&self.model), self.results.clone());
+        let mut compiler = Compiler::new(Arc::clone(&self.model));
         std::thread::Builder::new().name("tokens".into()).stack_size(THREAD_BYTES).spawn(move || {
             for errand in prompts {
                 let event = match errand {
                     Errand::Begin(begin, received) => {
-                        let tokens = serve::prompt_tokens(&model, &begin.prompt, begin.add_bos);
-                        Event::Tokens { received, begin, tokens }
+                        let guide = compiler.guide(&begin.shape, begin.reasoning.as_ref());
+                        let read = guide.and_then(|guide| read(&model, &begin, guide));
+                        Event::Read { received, begin, read }
                     }
                     Errand::Count { job, prompt, add_bos } => {
                         let tokens = serve::prompt_tokens(&model, &prompt, add_bos);

@@ -32,6 +32,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("tracing-subscriber", &["runtime"]),
     ("llama-cpp-2", &["worker"]),
     ("llama-cpp-sys-2", &["worker"]),
+    ("llguidance", &["worker"]),
     // Another way out of the machine, or another native build: for nobody.
     ("reqwest", &[]),
     ("curl", &[]),

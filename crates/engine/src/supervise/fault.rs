@@ -49,6 +49,15 @@ pub(super) fn from_wire(name: &str, fault: WireFault) -> Fault {
                 .cause(reason)
                 .hint("an adapter runs with the very model that it was trained on, in any quantization")
         }
+        WireFault::ShapeUnsupported { path, reason } => {
+            Fault::new(Code::ShapeUnsupported, format!("`{path}` of the shape can't be kept to: it {reason}"))
+                .hint("nothing was generated; write that part otherwise, or leave it out")
+        }
+        WireFault::ShapeFailed(words) => {
+            Fault::new(Code::ShapeFailed, format!("`{name}` could not go on within the shape of its answer"))
+                .cause(words)
+                .hint("the answer was ended rather than go on without it; send the ask again")
+        }
         WireFault::Invalid(words) => Fault::new(Code::InvalidAsk, "a parameter doesn't suit this model").cause(words),
     }
 }
@@ -61,6 +70,8 @@ pub(super) fn finish(finish: WireFinish) -> Option<Finish> {
         WireFinish::Length => Some(Finish::Length),
         WireFinish::Cancelled => Some(Finish::Cancelled),
         WireFinish::Deadline => None,
+        WireFinish::StructureIncomplete => Some(Finish::StructureIncomplete),
+        WireFinish::Loop => Some(Finish::Loop),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::handle::{Door, EngineConfig, ModelSource};
 use crate::plan::Plan;
 use crate::render::Renderer;
 use crate::template::Moment;
-use crate::{backend, locked, vectors};
+use crate::{backend, locked, score, vectors};
 use base::answer::Progress;
 use base::{AskId, Code, Fault, Message as Turn, Modality, ModelName, Sampling};
 use jail::{Command, Io, JailError};
@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver as Inbox, sync_channel};
 use std::sync::{Arc, Mutex, TryLockError};
 use std::time::{Duration, SystemTime};
-use wire::{Begin, Directive, Load, Receiver, Report, Sender, WireError, WireFault, WireSampling};
+use wire::{Begin, Directive, Load, Receiver, Report, Sender, WireError, WireFault, WireSampling, WireShape};
 
 /// What the owner thread and a worker's threads share.
 #[derive(Debug, Default)]
@@ -359,6 +359,9 @@ impl Life {
             Report::Vectors { job, dimensions, values, tokens, left_out } => {
                 ended(job, vectors::check(dimensions, &values, tokens, left_out).map(Finished::Vectors));
             }
+            Report::Scored { job, likelihoods, spent } => {
+                ended(job, Ok(Finished::Scored { options: score::from_wire(likelihoods), spent }));
+            }
             Report::Counted { job, tokens } => ended(job, Ok(Finished::Counted(tokens))),
             Report::Probed { job, errno } => ended(job, Ok(Finished::Probed(errno))),
             Report::Failed { job: Some(job), fault } => {
@@ -540,15 +543,36 @@ impl Writer {
     fn directive(&mut self, task: Task) -> Result<Directive, Fault> {
         let job = task.ask.0;
         Ok(match &*task.job {
-            Job::Generate { messages, sampling, stop, tokens_max, adapters } => Directive::Begin(Box::new(Begin {
+            Job::Generate { messages, sampling, stop, tokens_max, adapters, shape, reasoning, stop_loops } => {
+                Directive::Begin(Box::new(Begin {
+                    job,
+                    prompt: self.prompt(messages)?,
+                    add_bos: self.add_bos,
+                    sampling: to_wire(sampling.clone()),
+                    stop: stop.clone(),
+                    tokens_max: *tokens_max,
+                    deadline_ms: task.deadline_ms,
+                    adapters: adapters::places(&self.adapters, adapters)?,
+                    shape: shape.clone(),
+                    reasoning: reasoning.clone(),
+                    stop_loops: *stop_loops,
+                    score: None,
+                }))
+            }
+            Job::Score { messages, wanted, adapters } => Directive::Begin(Box::new(Begin {
                 job,
                 prompt: self.prompt(messages)?,
                 add_bos: self.add_bos,
-                sampling: to_wire(sampling.clone()),
-                stop: stop.clone(),
-                tokens_max: *tokens_max,
+                // Nothing is chosen.
+                sampling: to_wire(Sampling { temperature: 0.0, seed: Some(0), ..Sampling::default() }),
+                stop: Vec::new(),
+                tokens_max: 1,
                 deadline_ms: task.deadline_ms,
                 adapters: adapters::places(&self.adapters, adapters)?,
+                shape: WireShape::Free,
+                reasoning: None,
+                stop_loops: false,
+                score: Some(wanted.clone()),
             })),
             Job::Embed { texts, how } => Directive::Embed { job, texts: texts.clone(), how: *how },
             Job::Rank { query, documents, truncate } => {
@@ -629,6 +653,7 @@ fn name_of(report: &Report) -> &'static str {
         Report::Prefill { .. } => "`Prefill`",
         Report::Text { .. } => "`Text`",
         Report::Done { .. } => "`Done`",
+        Report::Scored { .. } => "`Scored`",
         Report::Vectors { .. } => "`Vectors`",
         Report::Counted { .. } => "`Counted`",
         Report::Pong { .. } => "`Pong`",

@@ -239,3 +239,24 @@ fn probes_come_even_when_every_slot_is_taken() {
     gate.release(1);
     Said::all(&mut first).is_well("");
 }
+
+#[test]
+fn options_are_judged_and_nothing_is_said() {
+    let bench = Bench::new();
+    let model = bench.chat("judge", &Script::default().on("fail", vec![Step::Fail("no".into())]).logged(&bench.log()));
+    let score = |prompt: &str, whole| {
+        let messages = vec![base::Message::new(base::Role::User, prompt)];
+        let options = vec!["yes".into(), "not at all".into()];
+        let score = base::Score::new(AppId("test".into()), String::new(), messages, options).expect("valid");
+        bench.engine.score_blocking(model.clone(), base::Score { whole, ..score })
+    };
+    let scores = score("is it?", true).expect("a score");
+    let tokens: Vec<u32> = scores.options.iter().map(|likelihood| likelihood.tokens).collect();
+    assert_eq!(tokens, [2, 4]);
+    assert!((scores.options[0].log - 0.25_f64.ln()).abs() < 1e-9, "{scores:?}");
+    assert_eq!(scores.usage.model, "judge");
+    let bare = score("is it?", false).expect("a score");
+    assert_eq!(bare.options[1].tokens, 3);
+    assert!(bench.until_frame("begin").contains("options=[\"yes\", \"not at all\"]"));
+    assert_eq!(score("fail", true).expect_err("the script says so").code, Code::Internal);
+}

@@ -13,7 +13,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use wire::{Begin, JobId, Link, Receiver, Report, Sender, Spent, WireFault, WireFinish};
+use wire::{Begin, JobId, Link, Receiver, Report, Sender, Spent, WireFault, WireFinish, WireLikelihood};
 
 /// What all threads of a scripted worker hold.
 #[derive(Clone)]
@@ -159,7 +159,10 @@ impl Stage {
         let mut completion_tokens = 0;
         let mut finish = WireFinish::EndOfTurn;
         for step in steps {
-            let refused = matches!(step, Step::Overflow(..) | Step::Fail(_));
+            if let Step::End(how) = step {
+                finish = *how;
+            }
+            let refused = matches!(step, Step::Overflow(..) | Step::Fail(_) | Step::Unsupported(..));
             if completion_tokens == 0 && !refused && matches!(step, Step::Text(_) | Step::Repeat(..)) {
                 self.report(&Report::Started { job, prompt_tokens, cached_tokens: 0, queue_us: 0 });
             }
@@ -182,6 +185,10 @@ impl Stage {
             finish = WireFinish::Cancelled;
         }
         let spent = Spent { prompt_tokens, completion_tokens, prefill_us: 1, decode_us: 1, ..Spent::default() };
+        if let (Some(score), false) = (&begin.score, finish == WireFinish::Cancelled) {
+            let likelihoods = score.options.iter().map(|option| likelihood(option, score.whole)).collect();
+            return self.end(job, &Report::Scored { job, likelihoods, spent });
+        }
         self.end(job, &Report::Done { job, finish, spent });
     }
 
@@ -235,7 +242,10 @@ impl Stage {
                     wait_at(path);
                 }
             }
-            Step::Unless(..) | Step::Once(..) => {}
+            Step::Unless(..) | Step::Once(..) | Step::End(_) => {}
+            Step::Unsupported(path, reason) => {
+                return Err(WireFault::ShapeUnsupported { path: path.clone(), reason: reason.clone() });
+            }
             Step::BackendFailed(words) => return Err(WireFault::BackendFailed(words.clone())),
             Step::DieMidFrame(signal) => {
                 self.half_a_frame();
@@ -260,6 +270,13 @@ impl Stage {
         }
         Ok(())
     }
+}
+
+/// Each word has the probability of one half, and so has the end.
+fn likelihood(option: &str, whole: bool) -> WireLikelihood {
+    let words = option.split_whitespace().count() + usize::from(whole);
+    let tokens = u32::try_from(words).unwrap_or(u32::MAX);
+    WireLikelihood { log: f64::from(tokens) * 0.5_f64.ln(), tokens }
 }
 
 fn is_over(cancelled: &UnixStream) -> bool {

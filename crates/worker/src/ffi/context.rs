@@ -32,6 +32,11 @@ pub(crate) enum Pooling {
     Last,
 }
 
+/// Most rows of scores that one step gives when options are judged.
+pub(crate) const ROWS: u32 = 16;
+/// Sequences that go on from another one for the time of a step.
+pub(crate) const BRANCHES: u32 = 16;
+
 /// What became of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Decoded {
@@ -84,7 +89,8 @@ impl Context {
         let threads = i32::try_from(options.threads).unwrap_or(1);
         params.n_ctx = options.context_tokens;
         params.n_batch = options.batch_tokens;
-        params.n_seq_max = options.sequences_max;
+        let branches = if options.embed.is_none() && model.branches() { BRANCHES } else { 0 };
+        params.n_seq_max = options.sequences_max + branches;
         params.n_threads = threads;
         params.n_threads_batch = threads;
         params.no_perf = true;
@@ -96,8 +102,9 @@ impl Context {
         match options.embed {
             None => {
                 params.n_ubatch = options.batch_tokens.min(512);
-                // Only the last token of a sequence is looked at: a small buffer of logits.
-                params.n_outputs_max = options.sequences_max;
+                // Only the last token of a sequence is looked at, and some more when options are judged: a small
+                // buffer of logits.
+                params.n_outputs_max = params.n_seq_max.max(ROWS);
             }
             Some(pooling) => {
                 // A text must be seen whole by a model that looks both ways.
@@ -303,6 +310,24 @@ impl Context {
         unsafe {
             let row = sys::llama_get_embeddings_seq(self.context.as_ptr(), sequence);
             if row.is_null() { None } else { Some(std::slice::from_raw_parts(row, count)) }
+        }
+    }
+
+    /// Number of the sequence for a branch, of which there are [`BRANCHES`] where the model has them.
+    pub(crate) fn branch(&self, place: u32) -> i32 {
+        // SAFETY: the context is alive as long as `self`.
+        let count = unsafe { sys::llama_n_seq_max(self.context.as_ptr()) };
+        i32::try_from(count.saturating_sub(1 + place)).unwrap_or(0)
+    }
+
+    /// Lets `branch` begin as `sequence` does. Takes no cells.
+    pub(crate) fn copy(&mut self, sequence: i32, branch: i32) {
+        // SAFETY: the memory belongs to this context; both numbers are ones that it knows.
+        unsafe {
+            let memory = sys::llama_get_memory(self.context.as_ptr());
+            if !memory.is_null() {
+                sys::llama_memory_seq_cp(memory, sequence, branch, -1, -1);
+            }
         }
     }
 

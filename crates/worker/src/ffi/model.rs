@@ -4,7 +4,7 @@ use super::{Device, drain_log, sys};
 use std::ffi::{CString, c_void};
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 pub(crate) type Token = sys::llama_token;
 
@@ -13,6 +13,8 @@ pub(crate) type Token = sys::llama_token;
 pub(crate) struct Model {
     pub(super) model: NonNull<sys::llama_model>,
     vocab: NonNull<sys::llama_vocab>,
+    /// Looked for when they are first asked for.
+    ends: OnceLock<Vec<Token>>,
 }
 
 // SAFETY: a model doesn't change once it is loaded, and what is asked of it here only reads. llama.cpp says
@@ -78,7 +80,7 @@ impl Model {
         // SAFETY: the model is alive; its vocabulary is part of it.
         let vocab = unsafe { sys::llama_model_get_vocab(model.as_ptr()) };
         let vocab = NonNull::new(vocab.cast_mut()).ok_or("the model has no vocabulary")?;
-        Ok(Self { model, vocab })
+        Ok(Self { model, vocab, ends: OnceLock::new() })
     }
 
     /// Longest context that the model was trained for, in tokens.
@@ -172,6 +174,41 @@ impl Model {
         unsafe { sys::llama_vocab_is_eog(self.vocab.as_ptr(), token) }
     }
 
+    /// All tokens that end the turn, the text or the file.
+    pub(crate) fn end_tokens(&self) -> &[Token] {
+        self.ends.get_or_init(|| {
+            let count = Token::try_from(self.vocabulary_size()).unwrap_or(Token::MAX);
+            (0..count).filter(|token| self.ends(*token)).collect()
+        })
+    }
+
+    /// Stands for itself and not for the letters of its name: a control token, one that is unknown or unused, and
+    /// one of the model's maker whose name stands in brackets, such as `<think>`.
+    pub(crate) fn is_special(&self, token: Token) -> bool {
+        // SAFETY: as above; tokens come from this vocabulary.
+        let attributes = unsafe { sys::llama_vocab_get_attr(self.vocab.as_ptr(), token) };
+        let always = sys::LLAMA_TOKEN_ATTR_CONTROL | sys::LLAMA_TOKEN_ATTR_UNKNOWN | sys::LLAMA_TOKEN_ATTR_UNUSED;
+        if attributes & always != 0 {
+            return true;
+        }
+        let mut name = Vec::new();
+        if attributes & sys::LLAMA_TOKEN_ATTR_USER_DEFINED != 0 {
+            self.whole_piece(token, &mut name);
+        }
+        matches!(name.as_slice(), [b'<', _, .., b'>'] | [b'[', _, .., b']'])
+    }
+
+    /// Whether the cache can hold several sequences that begin alike without keeping the beginning twice. Recurrent
+    /// states can't, and the cache of a model that sees only a window of its context grows with every sequence.
+    pub(crate) fn branches(&self) -> bool {
+        // SAFETY: the model is alive.
+        unsafe {
+            let model = self.model.as_ptr();
+            let recurrent = sys::llama_model_is_recurrent(model) || sys::llama_model_is_hybrid(model);
+            !recurrent && sys::llama_model_n_swa(model) == 0
+        }
+    }
+
     /// Tokens that the model's file forbids to generate.
     pub(crate) fn suppressed(&self) -> Vec<Token> {
         let mut count = 0;
@@ -219,6 +256,15 @@ impl Model {
 
     /// Appends the bytes of a token; a control token has none.
     pub(crate) fn piece(&self, token: Token, bytes: &mut Vec<u8>) {
+        self.render(token, false, bytes);
+    }
+
+    /// Appends the bytes of a token, of a control token its name.
+    pub(crate) fn whole_piece(&self, token: Token, bytes: &mut Vec<u8>) {
+        self.render(token, true, bytes);
+    }
+
+    fn render(&self, token: Token, special: bool, bytes: &mut Vec<u8>) {
         let mut buffer = [0_u8; 128];
         let mut large = Vec::new();
         let mut room: &mut [u8] = &mut buffer;
@@ -226,7 +272,7 @@ impl Model {
             let length = i32::try_from(room.len()).unwrap_or(i32::MAX);
             // SAFETY: the buffer is valid for its length, and the vocabulary is alive.
             let count = unsafe {
-                sys::llama_token_to_piece(self.vocab.as_ptr(), token, room.as_mut_ptr().cast(), length, 0, false)
+                sys::llama_token_to_piece(self.vocab.as_ptr(), token, room.as_mut_ptr().cast(), length, 0, special)
             };
             match usize::try_from(count) {
                 Ok(count) => return bytes.extend_from_slice(&room[..count]),

@@ -1,6 +1,7 @@
 //! Choosing the next token.
 
 use super::{Token, sys};
+use crate::guide::Allowed;
 use std::ptr::NonNull;
 use wire::WireSampling;
 
@@ -103,11 +104,30 @@ impl Sampler {
         }
     }
 
-    /// Chooses a token from the scores and takes note of it. None when no score is a number.
-    pub(crate) fn choose(&mut self, logits: &[f32], candidates: &mut Candidates) -> Option<Token> {
-        let Some(chain) = self.chain else { return highest_biased(logits, &self.biases, &mut candidates.scores) };
+    /// Chooses one of the allowed tokens by the scores and takes note of it. None when no score is a number.
+    pub(crate) fn choose(
+        &mut self,
+        allowed: &Allowed<'_>,
+        logits: &[f32],
+        candidates: &mut Candidates,
+    ) -> Option<Token> {
+        let Some(chain) = self.chain else {
+            let scores = biased(logits, &self.biases, &mut candidates.scores);
+            return if allowed.is_all() { highest(scores) } else { highest_of(allowed, scores) };
+        };
         candidates.all.clear();
-        candidates.all.extend((0..).zip(logits).map(|(id, &logit)| sys::llama_token_data { id, logit, p: 0.0 }));
+        if allowed.is_all() {
+            candidates.all.extend((0..).zip(logits).map(|(id, &logit)| sys::llama_token_data { id, logit, p: 0.0 }));
+        } else {
+            allowed.each(logits.len(), |place| {
+                if let (Ok(id), Some(&logit)) = (Token::try_from(place), logits.get(place)) {
+                    candidates.all.push(sys::llama_token_data { id, logit, p: 0.0 });
+                }
+            });
+        }
+        if candidates.all.is_empty() {
+            return None;
+        }
         let mut array = sys::llama_token_data_array {
             data: candidates.all.as_mut_ptr(),
             size: candidates.all.len(),
@@ -141,10 +161,10 @@ fn given(seed: u32) -> u32 {
     seed.min(u32::MAX - 1)
 }
 
-/// Index of the highest score after the biases.
-fn highest_biased(logits: &[f32], biases: &[(usize, f32)], scores: &mut Vec<f32>) -> Option<Token> {
+/// The scores after the biases.
+fn biased<'a>(logits: &'a [f32], biases: &[(usize, f32)], scores: &'a mut Vec<f32>) -> &'a [f32] {
     if biases.is_empty() {
-        return highest(logits);
+        return logits;
     }
     scores.clear();
     scores.extend_from_slice(logits);
@@ -153,7 +173,19 @@ fn highest_biased(logits: &[f32], biases: &[(usize, f32)], scores: &mut Vec<f32>
             *score += bias;
         }
     }
-    highest(scores)
+    scores
+}
+
+/// Index of the highest score among those that are allowed, the first of equals. None when none is a number
+/// above minus infinity: what is forbidden otherwise isn't chosen either.
+fn highest_of(allowed: &Allowed<'_>, scores: &[f32]) -> Option<Token> {
+    let mut best = (f32::NEG_INFINITY, None);
+    allowed.each(scores.len(), |place| {
+        if scores[place] > best.0 {
+            best = (scores[place], Some(place));
+        }
+    });
+    best.1.and_then(|place| Token::try_from(place).ok())
 }
 
 /// Index of the highest score, the first of equals.
@@ -178,7 +210,7 @@ mod tests {
     #[test]
     fn biases_move_scores_and_may_forbid_a_token() {
         let (logits, mut scores) = ([1.0, 5.0, 3.0], Vec::new());
-        let mut best = |biases: &[(usize, f32)]| highest_biased(&logits, biases, &mut scores);
+        let mut best = |biases: &[(usize, f32)]| highest(biased(&logits, biases, &mut scores));
         assert_eq!(best(&[]), Some(1));
         assert_eq!(best(&[(1, f32::NEG_INFINITY)]), Some(2));
         assert_eq!(best(&[(1, f32::NEG_INFINITY), (0, 2.5)]), Some(0));

@@ -117,7 +117,7 @@ impl Generator<'_> {
         for text in [written, job.flush(now)].into_iter().flatten() {
             self.outbox.send(Report::Text { job: job.id, text });
         }
-        let finish = rest.finish.unwrap_or(finish);
+        let finish = job.settle(rest.finish.unwrap_or(finish));
         self.outbox.send(Report::Done { job: job.id, finish, spent: job.spent(now) });
     }
 

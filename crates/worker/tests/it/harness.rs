@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use wire::{
     Begin, Directive, EmbedHow, JobId, KvCache, Link, Load, Ready, Receiver, Report, Sender, Spent, WireFault,
-    WireFinish, WireSampling,
+    WireFinish, WireLikelihood, WireSampling, WireScore, WireShape,
 };
 
 /// The folder with the worker, its libraries and its backends, checked to hold this very build.
@@ -127,6 +127,10 @@ pub(crate) fn begin(job: JobId, prompt: &str, tokens_max: u32) -> Begin {
         tokens_max,
         deadline_ms: 0,
         adapters: Vec::new(),
+        shape: WireShape::Free,
+        reasoning: None,
+        stop_loops: false,
+        score: None,
     }
 }
 
@@ -268,6 +272,23 @@ impl Worker {
         let id = begin.job;
         self.begin(begin);
         self.finish(id)
+    }
+
+    /// Judges options behind a prompt.
+    pub(crate) fn score(
+        &mut self,
+        begin: Begin,
+        options: &[&str],
+        whole: bool,
+    ) -> Result<Vec<WireLikelihood>, WireFault> {
+        let id = begin.job;
+        let options = options.iter().map(ToString::to_string).collect();
+        self.begin(Begin { score: Some(WireScore { options, whole }), ..begin });
+        self.find(|report| match report {
+            Report::Scored { job, likelihoods, .. } if *job == id => Some(Ok(likelihoods.clone())),
+            Report::Failed { job: Some(job), fault } if *job == id => Some(Err(fault.clone())),
+            _ => None,
+        })
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -14,9 +14,13 @@ mod generate;
 mod gpu;
 mod grow;
 mod harness;
+#[path = "../../../../xtask/src/bench/contract/judge.rs"]
+mod judge;
 mod life;
 mod park;
 mod rank;
 mod reference;
+mod score;
 mod selftest;
+mod shape;
 mod split;

@@ -1,0 +1,261 @@
+//! From a shape as it was asked for to a parser of this model's tokens, within bounds of size and time.
+
+use super::{Guide, Vocabulary};
+use crate::ffi::Model;
+use batch::schema::{self, Refusal, Suspect};
+use llguidance::api::{ParserLimits, TopLevelGrammar};
+use llguidance::earley::SlicedBiasComputer;
+use llguidance::toktrie::InferenceCapabilities;
+use llguidance::{ParserFactory, TokenParser};
+use serde_json::{Value, json};
+use std::fmt::Display;
+use std::sync::Arc;
+use wire::{WireFault, WireReasoning, WireShape};
+
+/// LIMIT: brackets that may be open at the same time in an expression or a grammar: parsers of both recurse.
+const NESTING_MAX: usize = 100;
+/// LIMIT: parts of a schema that are tried alone to find the one at fault.
+const SUSPECTS_MAX: usize = 64;
+/// LIMIT: characters of a reason.
+const REASON_CHARS_MAX: usize = 300;
+/// What may stand between the signs of JSON, and no more of it: small models would go on with white space for
+/// ever. Enough for a new line and sixteen levels of indentation.
+const JSON_SPACE: &str = r"[\x20\x0A\x0D\x09]{1,65}";
+
+/// Compiles shapes for one model.
+pub(crate) struct Compiler {
+    model: Arc<Model>,
+    /// Made with the first shape.
+    made: Option<(ParserFactory, Arc<Vocabulary>)>,
+}
+
+impl std::fmt::Debug for Compiler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Compiler").field("ready", &self.made.is_some()).finish_non_exhaustive()
+    }
+}
+
+impl Compiler {
+    pub(crate) fn new(model: Arc<Model>) -> Self {
+        Self { model, made: None }
+    }
+
+    /// The guide of one answer.
+    ///
+    /// # Errors
+    /// [`WireFault::ShapeUnsupported`] with the place of what can't be kept to.
+    pub(crate) fn guide(&mut self, shape: &WireShape, reasoning: Option<&WireReasoning>) -> Result<Guide, WireFault> {
+        if let Some(free) = Guide::of_free(shape) {
+            return Ok(free);
+        }
+        let model = Arc::clone(&self.model);
+        let (factory, vocabulary) = self.made()?;
+        let parser =
+            compile(factory, shape).map_err(|Refusal { path, reason }| WireFault::ShapeUnsupported { path, reason })?;
+        Guide::new(parser, reasoning, &model, vocabulary)
+    }
+
+    fn made(&mut self) -> Result<(&ParserFactory, Arc<Vocabulary>), WireFault> {
+        if self.made.is_none() {
+            let vocabulary = Vocabulary::of(&self.model).map_err(WireFault::Unfit)?;
+            let factory = factory(&vocabulary).map_err(|error| WireFault::ShapeFailed(first_line(&error)))?;
+            self.made = Some((factory, Arc::new(vocabulary)));
+        }
+        match &self.made {
+            Some((factory, vocabulary)) => Ok((factory, Arc::clone(vocabulary))),
+            None => Err(WireFault::ShapeFailed("the vocabulary isn't there".into())),
+        }
+    }
+}
+
+fn factory(vocabulary: &Vocabulary) -> Result<ParserFactory, String> {
+    // Tokens are chosen one by one: nothing is forced, and nothing taken back.
+    let none = InferenceCapabilities { ff_tokens: false, conditional_ff_tokens: false, backtrack: false, fork: false };
+    let mut factory = ParserFactory::new(vocabulary.env(), none, &SlicedBiasComputer::general_slices())
+        .map_err(|error| error.to_string())?;
+    factory.quiet();
+    *factory.limits_mut() = limits();
+    Ok(factory)
+}
+
+/// LIMIT: of work and memory, as llguidance counts them: compiling within about a second, a mask within some
+/// ten milliseconds, and tens of megabytes.
+fn limits() -> ParserLimits {
+    ParserLimits {
+        initial_lexer_fuel: 1_000_000,
+        step_lexer_fuel: 200_000,
+        step_max_items: 50_000,
+        max_items_in_row: 2_000,
+        max_lexer_states: 25_000,
+        max_grammar_size: 200_000,
+        precompute_large_lexemes: true,
+        // What it says may go to the person who asked, and isn't to hold what was generated.
+        verbose_errors: false,
+    }
+}
+
+fn compile(factory: &ParserFactory, shape: &WireShape) -> Result<TokenParser, Refusal> {
+    match shape {
+        WireShape::Free => Err(refusal("", "a free answer has no shape")),
+        WireShape::Json => parser(factory, with_space(json!({ "type": "object" })), "#"),
+        WireShape::JsonSchema(text) => {
+            let schema: Value =
+                serde_json::from_str(text).map_err(|error| refusal("#", &format!("isn't JSON: {error}")))?;
+            let prepared = schema::prepare(&schema)?;
+            parser(factory, with_space(prepared.schema.clone()), "#").map_err(|refused| {
+                let parts = prepared.schema.get("$defs");
+                blame(factory, &prepared.suspects, parts).unwrap_or(refused)
+            })
+        }
+        WireShape::Regex(text) => {
+            check_nesting(text, "regex")?;
+            parser(factory, TopLevelGrammar::from_regex(unanchored(text)), "regex")
+        }
+        WireShape::Choice(choices) => {
+            let choices: Vec<String> = choices.iter().map(|choice| literal(choice)).collect();
+            parser(factory, TopLevelGrammar::from_regex(&choices.join("|")), "choice")
+        }
+        WireShape::Grammar(text) => {
+            check_nesting(text, "grammar")?;
+            parser(factory, TopLevelGrammar::from_lark(with_strict_schemas(text)?), "grammar")
+        }
+    }
+}
+
+fn with_space(schema: Value) -> TopLevelGrammar {
+    TopLevelGrammar::from_json_schema(spaced(schema))
+}
+
+fn spaced(mut schema: Value) -> Value {
+    if let Some(object) = schema.as_object_mut() {
+        object.insert("x-guidance".into(), json!({ "whitespace_pattern": JSON_SPACE }));
+    }
+    schema
+}
+
+fn parser(factory: &ParserFactory, grammar: TopLevelGrammar, path: &str) -> Result<TokenParser, Refusal> {
+    let fails = |words: String| refusal(path, &format!("can't be compiled: {words}"));
+    let mut parser = factory.create_parser(grammar).map_err(|error| fails(first_line(&error)))?;
+    // A warning says that something is taken otherwise than it was asked for.
+    match parser.grammar_warnings().first() {
+        Some(warning) => Err(fails(first_line(warning))),
+        None => Ok(parser),
+    }
+}
+
+/// The first part that can't be compiled even alone.
+fn blame(factory: &ParserFactory, suspects: &[Suspect], parts: Option<&Value>) -> Option<Refusal> {
+    suspects.iter().take(SUSPECTS_MAX).find_map(|Suspect { path, alone }| {
+        let mut alone = alone.clone();
+        if let (Some(object), Some(parts)) = (alone.as_object_mut(), parts) {
+            object.insert("$defs".into(), parts.clone());
+        }
+        let refused = parser(factory, TopLevelGrammar::from_json_schema(alone), path).err()?;
+        let reason = if path.ends_with("/oneOf") {
+            "has options that don't exclude each other plainly, by `type` or by a required property with `const`: \
+             write `anyOf`, or make them do so"
+                .into()
+        } else {
+            refused.reason
+        };
+        Some(Refusal { path: path.clone(), reason })
+    })
+}
+
+/// Schemas inside a grammar are prepared as others are.
+fn with_strict_schemas(text: &str) -> Result<String, Refusal> {
+    const SCHEMA: &str = "%json";
+    if text.contains("allow_invalid_utf8") {
+        return Err(refusal("grammar", "allows what isn't UTF-8, which no text is"));
+    }
+    let (mut strict, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(at) = rest.find(SCHEMA) {
+        strict.push_str(&rest[..at + SCHEMA.len()]);
+        rest = &rest[at + SCHEMA.len()..];
+        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
+        let Some(Ok(schema)) = values.next() else {
+            return Err(refusal("grammar", "has a `%json` without a schema behind it"));
+        };
+        rest = &rest[values.byte_offset()..];
+        strict.push(' ');
+        strict.push_str(&spaced(schema::prepare(&schema)?.schema).to_string());
+    }
+    strict.push_str(rest);
+    Ok(strict)
+}
+
+/// The whole answer is matched anyway.
+fn unanchored(text: &str) -> &str {
+    let text = text.strip_prefix('^').unwrap_or(text);
+    match text.strip_suffix('$') {
+        Some(before) if before.chars().rev().take_while(|c| *c == '\\').count() % 2 == 0 => before,
+        _ => text,
+    }
+}
+
+/// An expression that matches these very characters. Others than these mustn't be escaped: `\<` is no `<`.
+fn literal(text: &str) -> String {
+    const META: &str = r"\.+*?()|[]{}^$#&-~";
+    let mut escaped = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if META.contains(c) {
+            escaped.push('\\');
+        }
+        escaped.push(c);
+    }
+    escaped
+}
+
+fn check_nesting(text: &str, path: &str) -> Result<(), Refusal> {
+    let mut open: usize = 0;
+    for c in text.chars() {
+        match c {
+            '(' | '[' | '{' => open += 1,
+            ')' | ']' | '}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        if open > NESTING_MAX {
+            return Err(refusal(path, &format!("has more than {NESTING_MAX} brackets open at once")));
+        }
+    }
+    Ok(())
+}
+
+/// What it says in its first line; behind that come states and traces, which are nobody's business.
+pub(super) fn first_line(error: &impl Display) -> String {
+    let text = error.to_string();
+    text.lines().next().unwrap_or_default().trim().chars().take(REASON_CHARS_MAX).collect()
+}
+
+fn refusal(path: &str, reason: &str) -> Refusal {
+    Refusal { path: path.to_owned(), reason: reason.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn anchors_go_and_literals_stay() {
+        assert_eq!(unanchored("^a$"), "a");
+        assert_eq!(unanchored(r"a\$"), r"a\$");
+        assert_eq!(unanchored(r"a\\$"), r"a\\");
+        assert_eq!(literal(r"<a.b> (c)/ü\"), r"<a\.b> \(c\)/ü\\");
+    }
+
+    #[test]
+    fn grammars_may_not_loosen_their_schemas() {
+        let strict = with_strict_schemas(
+            "start: x %json { \"type\": \"null\", \"x-guidance\": { \"lenient\": true } }\nx: \"b\"",
+        );
+        let strict = strict.unwrap();
+        assert!(strict.starts_with("start: x %json {") && strict.ends_with("}\nx: \"b\""), "{strict}");
+        assert!(!strict.contains("lenient") && strict.contains("whitespace_pattern"), "{strict}");
+        let refused = with_strict_schemas("start: %json { \"properties\": { \"a\": { \"not\": {} } } }").unwrap_err();
+        assert_eq!(refused.path, "#/properties/a/not");
+        assert!(with_strict_schemas("start: %json nothing").is_err());
+        assert!(with_strict_schemas("%llguidance { \"allow_invalid_utf8\": true }").is_err());
+        assert!(check_nesting(&"(".repeat(101), "regex").is_err());
+        assert!(check_nesting(&"()".repeat(101), "regex").is_ok());
+    }
+}
