@@ -9,7 +9,7 @@ use crate::stop::Watcher;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Request, Response, header};
-use base::{Ask, Code, Delta, Fault, Label, Limits, Message, Overflow, Priority, Sampling};
+use base::{Ask, Code, Delta, Fault, Label, Limits, Message, OnLoop, Onset, Overflow, Priority, Sampling, Shape};
 use futures_util::stream;
 use runtime::view::{Added, AskFilesRequest, MapSummary, ModelRow, SearchRequest, SkippedFile};
 use runtime::{Answer, EventStream, Runtime, Sight};
@@ -35,6 +35,13 @@ pub struct ChatRequest {
     pub overflow: Overflow,
     #[serde(default)]
     pub priority: Priority,
+    /// What form the answer must have.
+    #[serde(default)]
+    pub shape: Shape,
+    #[serde(default)]
+    pub onset: Onset,
+    #[serde(default)]
+    pub on_loop: OnLoop,
 }
 
 /// One line of the stream that `chat` answers with; the last is `Done` or `Failed`.
@@ -190,6 +197,11 @@ pub(crate) async fn pull(State(runtime): State<Runtime>, request: Request<Body>)
     Ok(lines(runtime.pull(what)))
 }
 
+pub(crate) async fn check_model(State(runtime): State<Runtime>, request: Request<Body>) -> Reply {
+    let NameRequest { name } = body::shape(request).await?;
+    Ok(lines(runtime.check_model(name)))
+}
+
 pub(crate) async fn index(State(runtime): State<Runtime>, request: Request<Body>) -> Reply {
     let IndexRequest { folder } = body::shape(request).await?;
     absolute(&folder)?;
@@ -246,9 +258,10 @@ pub(crate) async fn ask(State(runtime): State<Runtime>, request: Request<Body>) 
 }
 
 pub(crate) async fn chat(State(runtime): State<Runtime>, request: Request<Body>) -> Reply {
-    let ChatRequest { model, messages, sampling, stop, limits, overflow, priority } = body::shape(request).await?;
+    let wanted: ChatRequest = body::shape(request).await?;
+    let ChatRequest { model, messages, sampling, stop, limits, overflow, priority, shape, onset, on_loop } = wanted;
     let ask = Ask::new(runtime::own_app(), model, messages, sampling, stop, limits)?;
-    Ok(chat_lines(runtime.chat(Ask { overflow, priority, ..ask })?))
+    Ok(chat_lines(runtime.chat(Ask { overflow, priority, shape, onset, on_loop, ..ask })?))
 }
 
 /// Ends the daemon. The reply stays open until the process has gone, so that whoever asked can

@@ -49,6 +49,7 @@ pub const TABLE: &[Route] = &[
     owner(Method::POST, "/freehold/v1/models/remove"),
     owner(Method::POST, "/freehold/v1/models/default"),
     owner(Method::POST, "/freehold/v1/models/pin"),
+    owner(Method::POST, "/freehold/v1/models/check"),
     owner(Method::POST, "/freehold/v1/pull"),
     owner(Method::POST, "/freehold/v1/index"),
     owner(Method::POST, "/freehold/v1/maps/add"),

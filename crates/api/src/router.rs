@@ -45,6 +45,7 @@ pub(crate) fn router(runtime: Runtime, stop: Stop) -> Router {
         .route("/freehold/v1/models/remove", post(native::remove_model))
         .route("/freehold/v1/models/default", post(native::default_model))
         .route("/freehold/v1/models/pin", post(native::pin_model))
+        .route("/freehold/v1/models/check", post(native::check_model))
         .route("/freehold/v1/pull", post(native::pull))
         .route("/freehold/v1/index", post(native::index))
         .route("/freehold/v1/maps/add", post(native::add_map))

@@ -1,7 +1,7 @@
 //! Which adapters a request wants, by name.
 
 use crate::Inner;
-use base::{AdapterChoice, Ask, Code, Fault, Modality};
+use base::{AdapterChoice, Code, Fault, Modality};
 use engine::{AdapterSource, ModelSource};
 
 /// LIMIT: adapters of one answer.
@@ -35,11 +35,11 @@ fn wanted(named: &[&str], listed: &[AdapterChoice]) -> Result<Vec<AdapterChoice>
 impl Inner {
     /// The chat model of an ask with the adapters that it wants, in an order of their own, so that two asks for the
     /// same share their steps.
-    pub(crate) fn chat_source(&self, ask: &Ask) -> Result<ModelSource, Fault> {
-        let is_whole = !ask.model.contains('+') || self.store.find(&ask.model).is_ok();
-        let (base, named) = if is_whole { (ask.model.as_str(), Vec::new()) } else { split(&ask.model) };
+    pub(crate) fn chat_source(&self, model: &str, adapters: &[AdapterChoice]) -> Result<ModelSource, Fault> {
+        let is_whole = !model.contains('+') || self.store.find(model).is_ok();
+        let (base, named) = if is_whole { (model, Vec::new()) } else { split(model) };
         let mut source = self.model_for(base, Modality::Chat)?;
-        for choice in wanted(&named, &ask.adapters)? {
+        for choice in wanted(&named, adapters)? {
             let adapter = self.adapter_for(&choice, &source)?;
             if source.adapters.iter().any(|other| other.name == adapter.name) {
                 return Err(Fault::new(Code::InvalidAsk, format!("`adapters` names `{}` twice", adapter.name.0))

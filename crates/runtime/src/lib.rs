@@ -11,6 +11,7 @@ mod embedder;
 mod files;
 mod filter;
 mod fresh;
+mod health;
 mod languages;
 pub mod life;
 mod logs;
@@ -31,7 +32,7 @@ pub use permission::Sight;
 pub use settings::Settings;
 pub use stream::EventStream;
 
-use base::{AppId, Ask, Bytes, Code, Fault, Label, Millis, Modality};
+use base::{AppId, Ask, Bytes, Code, Fault, Label, Millis, Modality, Score, Scores};
 use engine::{Engine, EngineConfig, ModelSource};
 use fresh::Fresh;
 use gateway::Gateway;
@@ -42,8 +43,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use store::{Entry, Store};
 use view::{
-    Added, Doctor, ForgetReport, Hello, IndexEvent, MapDetails, MapSummary, MapVerified, ModelRow, PullEvent,
-    SearchReply, SearchRequest, SkippedFile, Status,
+    Added, CheckEvent, Doctor, ForgetReport, Hello, IndexEvent, MapDetails, MapSummary, MapVerified, ModelRow,
+    PullEvent, SearchReply, SearchRequest, SkippedFile, Status,
 };
 
 /// Version of the program, as printed.
@@ -151,9 +152,19 @@ impl Runtime {
 
     /// Starts an answer; loading, queueing and prefill come as progress in the stream.
     pub fn chat(&self, ask: Ask) -> Result<Answer, Fault> {
-        let source = self.inner.chat_source(&ask)?;
+        let source = self.inner.chat_source(&ask.model, &ask.adapters)?;
         self.inner.asks_done.fetch_add(1, Ordering::Relaxed);
         Ok(self.inner.engine.submit(source, ask))
+    }
+
+    /// Judges how likely each of some answers is.
+    ///
+    /// # Errors
+    /// No such model, a prompt that doesn't fit its window, or a fault of the worker.
+    pub async fn score(&self, score: Score) -> Result<Scores, Fault> {
+        let source = self.inner.chat_source(&score.model, &score.adapters)?;
+        self.inner.asks_done.fetch_add(1, Ordering::Relaxed);
+        self.inner.engine.score(source, score).await
     }
 
     /// Embeds texts with the named model, or the default one when `model` is empty.
@@ -249,6 +260,12 @@ impl Runtime {
             daemon::pull(&inner, &what, &events);
             inner.fresh.models_changed(&inner);
         })
+    }
+
+    /// Measures how well a model does: its template, loops, JSON, perplexity, speed and memory.
+    pub fn check_model(&self, name: String) -> EventStream<CheckEvent> {
+        let inner = Arc::clone(&self.inner);
+        stream::spawn("check", move |events| health::check(&inner, &name, &events))
     }
 
     pub fn index(&self, folder: PathBuf) -> EventStream<IndexEvent> {

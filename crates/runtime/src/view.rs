@@ -243,6 +243,64 @@ pub struct Added {
 }
 
 /// One line of the stream that `pull` answers with.
+/// How well a model does on this machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Health {
+    pub model: String,
+    pub quantization: String,
+    pub template: TemplateHealth,
+    /// Long answers that repeated themselves without end.
+    pub loops: Share,
+    /// Objects that came when they were asked for in words.
+    pub json: Share,
+    /// The same with a schema, which every answer keeps to: what is missing was cut off.
+    pub shaped: Share,
+    /// Of a fixed text: how many words the model wavers between, so to say. Comparable only between files that cut
+    /// text into the same tokens, as quantizations of one model do.
+    pub perplexity: f64,
+    pub perplexity_tokens: u32,
+    pub prefill_tokens_per_sec: f64,
+    pub decode_tokens_per_sec: f64,
+    /// What it counts for in the memory that models share.
+    pub held_bytes: Bytes,
+    pub resident_bytes: Bytes,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TemplateHealth {
+    /// The file brings one.
+    pub present: bool,
+    /// A system text reaches the model.
+    pub system: bool,
+    /// So do earlier turns.
+    pub turns: bool,
+    /// What the template itself said against one of these.
+    pub problem: Option<String>,
+}
+
+/// So many of so many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    pub count: u32,
+    pub of: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "event")]
+pub enum CheckEvent {
+    /// Answers that are there, of all.
+    Progress {
+        done: u32,
+        total: u32,
+    },
+    Done {
+        health: Health,
+    },
+    Failed {
+        fault: Fault,
+    },
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "event")]
 pub enum PullEvent {

@@ -1,7 +1,7 @@
 //! From the body of a chat request to an [`Ask`]: validated once, into another type.
 //!
 //! What isn't read is ignored, except constraints: a request for a guarantee that Freehold
-//! can't give (JSON only, a forced tool call, log probabilities) is refused, never dropped.
+//! can't give (a forced tool call, log probabilities) is refused, never dropped.
 //! Parameters that a caller leaves out are `base::Sampling`'s defaults (temperature 0.8, top_k 40,
 //! top_p 0.95, min_p 0.05), which are llama.cpp's own; OpenAI's service would take temperature 1.
 //!
@@ -9,6 +9,7 @@
 //! default) is somebody's question. A whole number, as vLLM has it, is read too: above 0 means batch. Without
 //! it, OpenAI's `"service_tier": "flex"` means batch.
 
+use super::shape;
 use crate::caller;
 use crate::field::{Fields, invalid, kind, wrong};
 use crate::reply::Refusal;
@@ -46,7 +47,8 @@ impl TryFrom<ChatBody> for ChatCall {
         let app = caller::app(&body.headers, user);
         let ask = Ask::new(app, model, messages, sampling(&fields)?, stop(&fields)?, limits)?;
         let (priority, overflow, adapters) = (priority(&fields)?, overflow(&fields)?, adapters(&fields)?);
-        let ask = Ask { priority, overflow, adapters, ..ask };
+        let (shape, on_loop) = (shape::shape(&fields)?, shape::on_loop(&fields)?);
+        let ask = Ask { priority, overflow, adapters, shape, on_loop, ..ask };
         let stream = fields.flag("stream")?.unwrap_or(false);
         let include_usage = match fields.object("stream_options")? {
             Some(options) => options.flag("include_usage")?.unwrap_or(false),
@@ -222,17 +224,6 @@ fn text_of_parts(parts: &[Value], at: &str) -> Result<String, Refusal> {
 
 /// Guarantees that can't be given. An empty or neutral value asks for nothing and passes.
 fn refuse_constraints(fields: &Fields<'_>) -> Result<(), Refusal> {
-    if let Some(format) = fields.get("response_format") {
-        match format.get("type").and_then(Value::as_str) {
-            Some("text") => {}
-            Some(other) => {
-                return Err(unsupported("response_format", &format!("is `{other}`; only `text` can be promised")));
-            }
-            None => {
-                return Err(invalid("response_format", "has no type", "leave it out, or send `{\"type\": \"text\"}`"));
-            }
-        }
-    }
     if let Some(n) = fields.whole("n")?.filter(|n| *n != 1) {
         return Err(invalid(
             "n",
@@ -249,20 +240,6 @@ fn refuse_constraints(fields: &Fields<'_>) -> Result<(), Refusal> {
     let modalities = fields.list("modalities")?.unwrap_or_default();
     if let Some(other) = modalities.iter().find(|item| item.as_str() != Some("text")) {
         return Err(unsupported("modalities", &format!("holds {other}; only \"text\" can be made")));
-    }
-    // Names that other local servers give to a grammar or schema.
-    for name in [
-        "grammar",
-        "json_schema",
-        "guided_json",
-        "guided_regex",
-        "guided_choice",
-        "guided_grammar",
-        "structured_outputs",
-    ] {
-        if fields.get(name).is_some_and(|value| !is_empty(value)) {
-            return Err(unsupported(name, "is a constraint that can't be kept"));
-        }
     }
     Ok(())
 }

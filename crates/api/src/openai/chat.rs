@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, Request, Response, header};
 use base::answer::Progress;
-use base::{Delta, Fault};
+use base::{Ask, Delta, Fault, Finish, OnLoop, Sampling};
 use runtime::Runtime;
 use serde::Serialize;
 use std::collections::VecDeque;
@@ -52,9 +52,29 @@ pub(crate) async fn complete(
     let headers = request.headers().clone();
     let call = ChatCall::try_from(ChatBody { headers, object: body::object(request).await? })?;
     let model = model_name(&runtime, &call.ask.model);
+    // Of a stream, what has been sent can't be taken back.
+    let again = (call.ask.on_loop == OnLoop::Retry && !call.stream).then(|| varied(call.ask.clone()));
     let answer = runtime.chat(call.ask)?;
     let heading = Heading { id: fresh_id("chatcmpl-"), created: unix_now(), model, include_usage: call.include_usage };
-    if call.stream { stream(heading, answer).await } else { whole(heading, answer).await }
+    if call.stream {
+        return stream(heading, answer).await;
+    }
+    whole(heading, answer, || again.map(|ask| runtime.chat(ask))).await
+}
+
+/// The same ask, drawn otherwise: what has repeated itself once would do so again.
+fn varied(ask: Ask) -> Ask {
+    /// Enough that the likeliest token isn't the only one that is ever chosen.
+    const TEMPERATURE_LEAST: f32 = 0.7;
+    const PENALTY_LEAST: f32 = 1.1;
+    let sampling = Sampling {
+        temperature: ask.sampling.temperature.max(TEMPERATURE_LEAST),
+        repeat_penalty: ask.sampling.repeat_penalty.max(PENALTY_LEAST),
+        penalty_last_n: ask.sampling.penalty_last_n.max(Sampling::default().penalty_last_n),
+        seed: ask.sampling.seed.map(|seed| seed.wrapping_add(1)),
+        ..ask.sampling
+    };
+    Ask { sampling, ..ask }
 }
 
 /// A stream names its model before the engine has said which one answers.
@@ -100,17 +120,19 @@ async fn accepted<D: Deltas>(deltas: &mut D, patience: Duration) -> Result<VecDe
     }
 }
 
-/// The whole reply is a fold of the same deltas.
-async fn whole<D: Deltas>(heading: Heading, mut deltas: D) -> Result<Response<Body>, Refusal> {
-    let mut tally = Tally::default();
-    let mut text = String::new();
-    let finish = loop {
-        match tally.take(deltas.next().await.ok_or_else(broken_off)?.map_err(|fault| after(fault, &text))?) {
-            Step::Nothing | Step::Compacted => {}
-            Step::Text(piece) => text.push_str(&piece),
-            Step::End(finish) => break finish,
-        }
-    };
+/// The whole reply is a fold of the same deltas. `again` is asked once, when the answer was a loop; its answer
+/// counts in place of the first.
+async fn whole<D: Deltas>(
+    heading: Heading,
+    deltas: D,
+    again: impl FnOnce() -> Option<Result<D, Fault>>,
+) -> Result<Response<Body>, Refusal> {
+    let (mut tally, mut text, mut finish) = fold(deltas, Tally::default()).await?;
+    if finish == Finish::Loop
+        && let Some(deltas) = again()
+    {
+        (tally, text, finish) = fold(deltas?, Tally::noted("the answer repeated itself and was made again")).await?;
+    }
     let model = if tally.usage.model.is_empty() { &heading.model } else { &tally.usage.model };
     Ok(json(&Completion {
         id: heading.id,
@@ -128,6 +150,17 @@ async fn whole<D: Deltas>(heading: Heading, mut deltas: D) -> Result<Response<Bo
     }))
 }
 
+async fn fold<D: Deltas>(mut deltas: D, mut tally: Tally) -> Result<(Tally, String, Finish), Fault> {
+    let mut text = String::new();
+    loop {
+        match tally.take(deltas.next().await.ok_or_else(broken_off)?.map_err(|fault| after(fault, &text))?) {
+            Step::Nothing | Step::Compacted => {}
+            Step::Text(piece) => text.push_str(&piece),
+            Step::End(finish) => return Ok((tally, text, finish)),
+        }
+    }
+}
+
 /// A whole reply that fails late says how much is lost with it.
 fn after(fault: Fault, text: &str) -> Fault {
     if text.is_empty() {
@@ -142,7 +175,7 @@ fn after(fault: Fault, text: &str) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base::{Code, Finish, Usage};
+    use base::{Code, Usage};
     use serde_json::Value;
     use std::future::Future;
     use tokio::sync::mpsc;
@@ -177,7 +210,7 @@ mod tests {
             Ok(Delta::Usage(usage)),
             Ok(Delta::Done(Finish::EndOfTurn)),
         ];
-        let response = whole(heading(), script(deltas)).await.expect("reply");
+        let response = whole(heading(), script(deltas), || None).await.expect("reply");
         let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.expect("body");
         let reply: Value = serde_json::from_slice(&bytes).expect("json");
         assert_eq!(reply["choices"][0]["message"]["content"], "ab");
@@ -188,9 +221,45 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_loop_is_tried_once_more_where_that_is_wanted() {
+        let said = |text: &str, finish| script(vec![Ok(Delta::Text(text.into())), Ok(Delta::Done(finish))]);
+        for (second, content, reason) in [(Finish::EndOfTurn, "good", "stop"), (Finish::Loop, "good", "loop")] {
+            let response = whole(heading(), said("la la", Finish::Loop), || Some(Ok(said("good", second)))).await;
+            let bytes = axum::body::to_bytes(response.expect("reply").into_body(), 1 << 20).await.expect("body");
+            let reply: Value = serde_json::from_slice(&bytes).expect("json");
+            assert_eq!(reply["choices"][0]["message"]["content"], content);
+            assert_eq!(reply["choices"][0]["finish_reason"], reason);
+            assert!(reply["freehold"]["notices"][0].as_str().expect("a notice").contains("repeated"));
+        }
+        let response = whole(heading(), said("la la", Finish::Loop), || None).await.expect("reply");
+        let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.expect("body");
+        let reply: Value = serde_json::from_slice(&bytes).expect("json");
+        assert_eq!(reply["choices"][0]["message"]["content"], "la la");
+        assert_eq!(
+            (&reply["choices"][0]["finish_reason"], &reply["freehold"]["finish"]),
+            (&"loop".into(), &"loop".into())
+        );
+    }
+
+    #[test]
+    fn a_second_try_is_drawn_otherwise() {
+        let ask = Ask::new(
+            base::AppId("test".into()),
+            String::new(),
+            vec![base::Message::new(base::Role::User, "go")],
+            Sampling { temperature: 0.0, seed: Some(7), penalty_last_n: 0, ..Sampling::default() },
+            vec![],
+            base::Limits::default(),
+        );
+        let sampling = varied(ask.expect("valid")).sampling;
+        assert!(sampling.temperature > 0.5 && sampling.repeat_penalty > 1.0 && sampling.penalty_last_n > 0);
+        assert_eq!(sampling.seed, Some(8));
+    }
+
+    #[tokio::test]
     async fn a_whole_reply_that_fails_late_says_what_is_lost() {
         let deltas = vec![Ok(Delta::Text("abc".into())), Err(Fault::new(Code::WorkerDied, "it died"))];
-        let refusal = whole(heading(), script(deltas)).await.expect_err("failed");
+        let refusal = whole(heading(), script(deltas), || None).await.expect_err("failed");
         assert_eq!(refusal.fault.code, Code::WorkerDied);
         assert!(refusal.fault.hints[0].contains("3 characters"), "{:?}", refusal.fault);
     }

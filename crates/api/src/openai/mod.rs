@@ -5,5 +5,6 @@ pub(crate) mod chat;
 pub(crate) mod embed;
 pub(crate) mod models;
 pub(crate) mod rerank;
+mod shape;
 mod sse;
 mod tally;

@@ -20,9 +20,15 @@ pub(crate) struct Tally {
     pub(crate) usage: Usage,
     pub(crate) notices: Vec<String>,
     compacted: Option<Compaction>,
+    finish: Option<Finish>,
 }
 
 impl Tally {
+    /// With a word for the person that is known before the first delta.
+    pub(crate) fn noted(notice: &str) -> Self {
+        Self { notices: vec![notice.to_owned()], ..Self::default() }
+    }
+
     pub(crate) fn take(&mut self, delta: Delta) -> Step {
         match delta {
             Delta::Text(text) => Step::Text(text),
@@ -38,7 +44,10 @@ impl Tally {
                 self.compacted = Some(compaction);
                 Step::Compacted
             }
-            Delta::Done(finish) => Step::End(finish),
+            Delta::Done(finish) => {
+                self.finish = Some(finish);
+                Step::End(finish)
+            }
             // A chat has no citations: they are made from files, by `ask`.
             Delta::Progress(_) | Delta::Citation(_) => Step::Nothing,
         }
@@ -68,6 +77,7 @@ impl Tally {
             decode_tokens_per_sec: usage.decode_tokens_per_sec(),
             notices: self.notices.clone(),
             compacted: self.compacted,
+            finish: self.finish,
         }
     }
 }
@@ -104,4 +114,7 @@ pub(crate) struct Extra {
     /// What was left out of the prompt, where the request allowed that and it was needed.
     #[serde(skip_serializing_if = "Option::is_none")]
     compacted: Option<Compaction>,
+    /// How it ended, in more words than the dialect has: `structure_incomplete` is no whole structure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    finish: Option<Finish>,
 }

@@ -8,10 +8,13 @@ use crate::flow::{Flow, joined};
 use crate::link::{Lines, Link};
 use crate::screen::Screen;
 use api::native::{ChatEvent, ChatRequest};
-use base::{Code, Compaction, Delta, Fault, Finish, Limits, Message, Overflow, Priority, Role, Sampling, Usage};
+use base::{
+    Code, Compaction, Delta, Fault, Finish, Limits, Message, OnLoop, Onset, Overflow, Priority, Role, Sampling, Shape,
+    Usage,
+};
 use serde::Serialize;
 use std::io::{BufRead, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A message read from a pipe; the daemon takes no larger one.
 const PIPED_BYTES_MAX: u64 = 32 << 20;
@@ -25,7 +28,9 @@ Examples:
   freehold chat                                    talk to the default model
   freehold chat smollm2 -m \"Name three rivers.\"    one answer
   git diff | freehold chat                         the message from a pipe
-  freehold chat -s \"Answer in French.\" --seed 7 --temperature 0.2";
+  freehold chat -s \"Answer in French.\" --seed 7 --temperature 0.2
+  freehold chat -m \"Is a whale a fish?\" --choice yes,no
+  freehold chat -m \"Describe a river.\" --schema river.json";
 
 /// Talk to a model
 #[derive(Debug, clap::Args)]
@@ -63,6 +68,15 @@ pub(crate) struct Args {
     /// It can wait: questions of others go first
     #[arg(long)]
     batch: bool,
+    /// The answer is JSON that fits the JSON Schema in this file
+    #[arg(long, value_name = "FILE", group = "shape")]
+    schema: Option<PathBuf>,
+    /// The whole answer matches this regular expression
+    #[arg(long, value_name = "R", group = "shape")]
+    regex: Option<String>,
+    /// The answer is one of these, separated by commas
+    #[arg(long, value_name = "A,B", value_delimiter = ',', group = "shape")]
+    choice: Vec<String>,
     /// Print one JSON object when the one answer is done
     #[arg(long)]
     pub(crate) json: bool,
@@ -96,6 +110,7 @@ pub(crate) async fn run(args: Args, context: Context) -> Outcome {
     if let Some(system) = &args.system {
         messages.push(Message::new(Role::System, system.clone()));
     }
+    let shape = shape(&args)?;
     let plain = Sampling::default();
     let request = ChatRequest {
         model: args.model.clone().unwrap_or_default(),
@@ -112,6 +127,9 @@ pub(crate) async fn run(args: Args, context: Context) -> Outcome {
         limits: Limits { tokens_max: args.tokens, deadline_ms: None },
         overflow: Overflow::Compact,
         priority: if args.batch { Priority::Batch } else { Priority::Interactive },
+        shape,
+        onset: Onset::Start,
+        on_loop: OnLoop::Stop,
     };
     let link = tokio::select! {
         link = Link::open(&context) => link?,
@@ -121,6 +139,19 @@ pub(crate) async fn run(args: Args, context: Context) -> Outcome {
     match once {
         Some(message) => chat.once(message).await,
         None => chat.converse().await,
+    }
+}
+
+/// What form the answers must have.
+fn shape(args: &Args) -> Result<Shape, Fault> {
+    if let Some(path) = &args.schema {
+        let text = std::fs::read_to_string(path).map_err(|error| Fault::io("read", path, &error))?;
+        return Shape::json_schema(text);
+    }
+    match &args.regex {
+        Some(expression) => Shape::regex(expression.as_str()),
+        None if args.choice.is_empty() => Ok(Shape::free()),
+        None => Shape::choice(args.choice.clone()),
     }
 }
 

@@ -14,6 +14,7 @@ pub(crate) mod serve;
 pub(crate) mod status;
 pub(crate) mod stop;
 
+mod check;
 mod filter;
 mod fresh;
 mod table;

@@ -21,6 +21,7 @@ Examples:
   freehold models pin big          keep it in memory once it is there
   freehold models unpin big        let it go again when it is idle
   freehold models remove big       forget it; your own files stay
+  freehold models check big        does it loop, write JSON, how fast is it?
   freehold models --json | jq '.models[].path'";
 
 /// List models, add your own files, choose the default
@@ -58,6 +59,11 @@ enum Action {
         /// As it is listed; a beginning that is no other's is enough
         name: String,
     },
+    /// Measure how well a model does here: template, loops, JSON, perplexity, speed
+    Check {
+        /// As it is listed; a beginning that is no other's is enough
+        name: String,
+    },
     /// Take this model when none is named
     Default {
         /// As it is listed; a beginning that is no other's is enough
@@ -69,6 +75,7 @@ pub(crate) async fn run(args: Args, context: Context) -> Outcome {
     let screen = &context.screen;
     let link = Link::open(&context).await?;
     let (said, models): (Option<&str>, Models) = match args.action {
+        Some(Action::Check { name }) => return super::check::run(name, args.json, screen, &link).await,
         None | Some(Action::List) => (None, link.get("models").await?),
         Some(Action::Add { path }) => {
             (Some("added"), link.post("models/add", &AddRequest { path: absolute(&path)? }).await?)

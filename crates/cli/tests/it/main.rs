@@ -13,5 +13,6 @@ mod openai;
 mod own_files;
 mod permission;
 mod rerank;
+mod shape;
 mod terminal;
 mod turns;

@@ -78,7 +78,7 @@ fn what_cannot_be_done_has_its_own_status_before_any_stream() {
         (said("too much"), 400, "context_length_exceeded"),
         (with(said("hello"), json!({"n": 2})), 400, "invalid_ask"),
         (with(said("hello"), json!({"temperature": 9})), 400, "invalid_ask"),
-        (with(said("hello"), json!({"response_format": {"type": "json_object"}})), 400, "invalid_ask"),
+        (with(said("hello"), json!({"response_format": {"type": "xml"}})), 400, "invalid_ask"),
     ] {
         let reply = post(port, "/v1/chat/completions", &body);
         assert_eq!((reply.status, reply.code().as_str()), (status, code), "{body}: {}", reply.text());
