@@ -12,6 +12,7 @@ pub(crate) mod soak;
 mod chat;
 mod constrained;
 mod context;
+mod contract;
 mod cpu;
 mod crash;
 mod dice;
@@ -39,8 +40,21 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// Names that a guard may cite as `bench: NAME`.
-pub(crate) const NAMES: [&str; 12] =
-    ["raw", "streams", "mixed", "context", "sizes", "constrained", "soak", "start", "cpu", "map", "fresh", "crash"];
+pub(crate) const NAMES: [&str; 13] = [
+    "raw",
+    "streams",
+    "mixed",
+    "context",
+    "contract",
+    "sizes",
+    "constrained",
+    "soak",
+    "start",
+    "cpu",
+    "map",
+    "fresh",
+    "crash",
+];
 
 /// Those that make large files.
 const KEEP: [&str; 2] = ["sizes", "constrained"];
@@ -72,6 +86,7 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
         "streams" => streams::run(options),
         "sizes" => sizes::run(options),
         "context" => context::run(options),
+        "contract" => contract::run(options),
         "mixed" => mixed::run(options),
         "soak" => soak::run(options),
         "constrained" => constrained::run(options),
