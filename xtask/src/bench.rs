@@ -23,7 +23,7 @@ mod limit;
 mod machine;
 mod map;
 mod mixed;
-mod peer;
+pub(crate) mod peer;
 mod process;
 mod raw;
 mod server;

@@ -1,6 +1,7 @@
 //! What comes back: a stream of deltas whose last two are `Usage` and `Done`.
 
 use crate::evidence::Citation;
+use crate::tools::CallPiece;
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,6 +18,10 @@ pub enum Delta {
     Notice(String),
     Usage(Usage),
     Done(Finish),
+    /// What the model thought, apart from its answer.
+    Thought(String),
+    /// A tool that the model calls, as it comes.
+    Call(CallPiece),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +60,8 @@ pub enum Finish {
     /// `tokens_max` or the end of the context window was reached.
     Length,
     Cancelled,
+    /// The model ended its turn and called tools in it.
+    ToolCalls,
     /// As `Length`, before the answer had the shape that was asked for: what came is only its beginning.
     StructureIncomplete,
     /// The answer repeated itself without end and was stopped.
@@ -66,6 +73,7 @@ impl Finish {
     pub fn openai(self) -> &'static str {
         match self {
             Finish::EndOfTurn | Finish::StopString | Finish::Cancelled => "stop",
+            Finish::ToolCalls => "tool_calls",
             Finish::Length | Finish::StructureIncomplete => "length",
             // Not one of OpenAI's words: an answer that went wrong must not look like one that ended well.
             Finish::Loop => "loop",

@@ -2,6 +2,7 @@
 
 use crate::fault::{Code, Fault};
 use crate::shape::{OnLoop, Onset, Shape};
+use crate::tools::{self, Thinking, ToolCall, Toolbox};
 use serde::{Deserialize, Serialize};
 
 /// Identity of one ask within one daemon's life.
@@ -39,11 +40,31 @@ impl Role {
 pub struct Message {
     pub role: Role,
     pub content: String,
+    /// What the model thought before it said this; empty: nothing, or nothing that was kept.
+    #[serde(default)]
+    pub reasoning: String,
+    /// Tools that the assistant called here.
+    #[serde(default)]
+    pub calls: Vec<ToolCall>,
+    /// Of a tool's result: the call that it answers.
+    #[serde(default)]
+    pub call_id: String,
+    /// Of a tool's result: the tool.
+    #[serde(default)]
+    pub name: String,
 }
 
 impl Message {
     pub fn new(role: Role, content: impl Into<String>) -> Self {
-        Self { role, content: content.into() }
+        let (reasoning, calls, call_id, name) = Default::default();
+        Self { role, content: content.into(), reasoning, calls, call_id, name }
+    }
+
+    /// Every text in it, in bytes.
+    pub fn bytes(&self) -> usize {
+        let calls = self.calls.iter().map(|call| call.id.len() + call.name.len() + call.arguments.len());
+        let own = [&self.content, &self.reasoning, &self.call_id, &self.name];
+        own.into_iter().map(String::len).chain(calls).sum()
     }
 }
 
@@ -141,6 +162,9 @@ pub struct Ask {
     pub overflow: Overflow,
     /// Beside those that the model's name holds (`base+adapter`).
     pub adapters: Vec<AdapterChoice>,
+    /// What the model may call; set with [`Ask::with_tools`], which checks it.
+    pub toolbox: Toolbox,
+    pub thinking: Thinking,
     /// What form the answer must have, and where in it that begins.
     pub shape: Shape,
     pub onset: Onset,
@@ -160,7 +184,7 @@ impl Ask {
     pub fn new(
         app: AppId,
         model: String,
-        messages: Vec<Message>,
+        mut messages: Vec<Message>,
         sampling: Sampling,
         stop: Vec<String>,
         limits: Limits,
@@ -196,9 +220,34 @@ impl Ask {
         if limits.tokens_max == Some(0) {
             return Err(invalid("max_tokens", "is 0", "ask for at least one token"));
         }
+        tools::match_results(&mut messages)?;
         let (priority, overflow, adapters) = Default::default();
-        let (shape, onset, on_loop) = Default::default();
-        Ok(Self { app, model, messages, sampling, stop, limits, priority, overflow, adapters, shape, onset, on_loop })
+        let (shape, onset, on_loop, toolbox, thinking) = Default::default();
+        Ok(Self {
+            app,
+            model,
+            messages,
+            sampling,
+            stop,
+            limits,
+            priority,
+            overflow,
+            adapters,
+            shape,
+            onset,
+            on_loop,
+            toolbox,
+            thinking,
+        })
+    }
+
+    /// The same with tools.
+    ///
+    /// # Errors
+    /// [`Code::InvalidAsk`] that names the tool or the choice.
+    pub fn with_tools(self, toolbox: Toolbox) -> Result<Self, Fault> {
+        toolbox.check()?;
+        Ok(Self { toolbox, ..self })
     }
 }
 

@@ -11,6 +11,7 @@ pub mod label;
 pub mod model;
 pub mod score;
 pub mod shape;
+pub mod tools;
 pub mod unit;
 
 pub use answer::{Compaction, Delta, Finish, Usage};
@@ -21,4 +22,5 @@ pub use label::Label;
 pub use model::{LayerRun, Modality, ModelFacts, ModelName, TokenText};
 pub use score::{Likelihood, Score, Scores};
 pub use shape::{Form, OnLoop, Onset, Reasoning, Shape};
+pub use tools::{CallPiece, Thinking, Tool, ToolCall, ToolChoice, Toolbox};
 pub use unit::{Bytes, Millis, Tokens};

@@ -6,6 +6,7 @@
 
 use crate::compacting::{Compacting, Turn};
 use crate::handle::Door;
+use crate::hear::{Heard, Hearing};
 use crate::locked;
 use crate::vectors::Embedded;
 use base::answer::Progress;
@@ -28,13 +29,19 @@ pub struct Answer {
     reader: Reader,
     /// What to do when the prompt doesn't fit, where the caller wants that.
     compacting: Option<Box<Compacting>>,
+    /// Takes apart what the model says; none where nobody asked a model to chat.
+    hearing: Option<Box<Hearing>>,
     /// Comes before what is read next.
-    next: Option<Delta>,
+    next: VecDeque<Delta>,
 }
 
 impl Answer {
     pub(crate) fn new(reader: Reader, compacting: Option<Compacting>) -> Self {
-        Self { reader, compacting: compacting.map(Box::new), next: None }
+        Self { reader, compacting: compacting.map(Box::new), hearing: None, next: VecDeque::new() }
+    }
+
+    pub(crate) fn heard_by(self, hearing: Hearing) -> Self {
+        Self { hearing: Some(Box::new(hearing)), ..self }
     }
 
     /// The ask's identity in this daemon's life; another one after a compaction.
@@ -45,19 +52,52 @@ impl Answer {
     /// The next delta; `None` after the last one or after a fault.
     pub async fn next(&mut self) -> Option<Result<Delta, Fault>> {
         loop {
-            if let Some(delta) = self.next.take() {
+            if let Some(delta) = self.next.pop_front() {
                 return Some(Ok(delta));
             }
-            let item = self.reader.next().await?;
-            let Some(compacting) = &mut self.compacting else { return Some(item.and_then(only_delta)) };
-            match compacting.take(item) {
-                Turn::Pass(item) => return Some(item),
-                Turn::Declare(compaction, delta) => {
-                    self.next = Some(delta);
-                    return Some(Ok(Delta::Compacted(compaction)));
+            let item = match self.reader.next().await? {
+                Ok(Item::Opened { in_thought }) => {
+                    if let Some(hearing) = &mut self.hearing {
+                        hearing.open(in_thought);
+                    }
+                    continue;
                 }
-                Turn::Read(reader) => self.reader = reader,
-                Turn::Skip => {}
+                item => item,
+            };
+            let item = match &mut self.compacting {
+                None => item.and_then(only_delta),
+                Some(compacting) => match compacting.take(item) {
+                    Turn::Pass(item) => item,
+                    Turn::Declare(compaction, delta) => {
+                        self.next.push_back(Delta::Compacted(compaction));
+                        Ok(delta)
+                    }
+                    Turn::Read(reader) => {
+                        self.reader = reader;
+                        continue;
+                    }
+                    Turn::Skip => continue,
+                },
+            };
+            let Some(hearing) = &mut self.hearing else {
+                match item {
+                    Ok(delta) => self.next.push_back(delta),
+                    Err(fault) => return Some(Err(fault)),
+                }
+                continue;
+            };
+            match hearing.take(item) {
+                Heard::Said(deltas) => self.next.extend(deltas),
+                Heard::Failed(fault) => return Some(Err(fault)),
+                Heard::GoOn(deltas) => {
+                    self.next.extend(deltas);
+                    let shortened = self.compacting.as_ref().map(|compacting| compacting.order());
+                    let order = hearing.next_order(shortened);
+                    if let Some(compacting) = &mut self.compacting {
+                        compacting.begin(order.clone());
+                    }
+                    self.reader = hearing.submit(order);
+                }
             }
         }
     }
@@ -75,13 +115,17 @@ pub(crate) enum Item {
     Scored(Scores),
     Counted(u32),
     Probed(i32),
+    /// The prompt is made, and this is where the answer begins.
+    Opened {
+        in_thought: bool,
+    },
 }
 
 /// What a generation gets.
 pub(crate) fn only_delta(item: Item) -> Result<Delta, Fault> {
     match item {
         Item::Delta(delta) => Ok(delta),
-        Item::Vectors(_) | Item::Scored(_) | Item::Counted(_) | Item::Probed(_) => {
+        Item::Vectors(_) | Item::Scored(_) | Item::Counted(_) | Item::Probed(_) | Item::Opened { .. } => {
             Err(Fault::new(Code::Internal, "the engine answered another ask than this"))
         }
     }
@@ -153,6 +197,15 @@ impl Sink {
             _ => state.items.push_back(Ok(Item::Delta(Delta::Progress(progress)))),
         }
         wake(state);
+    }
+
+    /// Says where the answer begins.
+    pub(crate) fn opened(&self, in_thought: bool) {
+        let mut state = locked(&self.state);
+        if !state.ended {
+            state.items.push_back(Ok(Item::Opened { in_thought }));
+            wake(state);
+        }
     }
 
     /// The last items; what comes after them is not taken.

@@ -69,7 +69,7 @@ impl Search {
     pub fn new(messages: &[Message], tokens: u32, available: u32, answer_tokens: Option<u32>) -> Self {
         let starts = turns(messages);
         let (mut sizes, mut gone) = (Vec::new(), Vec::new());
-        let size = |message: &Message| message.content.len() as u64 + MESSAGE_BYTES;
+        let size = |message: &Message| message.bytes() as u64 + MESSAGE_BYTES;
         let mut left: u64 = messages.iter().map(size).sum();
         let mut count = 0;
         let mut from = starts.first().copied().unwrap_or(0);

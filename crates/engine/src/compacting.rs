@@ -7,6 +7,7 @@ use crate::answer::{Item, Reader, only_delta};
 use crate::compact::{self, Search, Step};
 use crate::handle::{Door, Order};
 use crate::supervise::Job;
+use crate::template::Setting;
 use base::answer::Progress;
 use base::{Code, Compaction, Delta, Fault, Message, Shortage};
 use std::sync::Arc;
@@ -26,6 +27,8 @@ pub(crate) struct Compacting {
     whole_tokens: Option<u32>,
     stage: Stage,
     left_out: Option<Compaction>,
+    /// Turns that went with that.
+    gone: usize,
 }
 
 #[derive(Debug)]
@@ -57,7 +60,18 @@ impl Compacting {
             whole_tokens: None,
             stage: Stage::Reading,
             left_out: None,
+            gone: 0,
         }
+    }
+
+    /// The ask without what was left out of it.
+    pub(crate) fn order(&self) -> Order {
+        Order { job: self.shortened(self.gone), ..self.order.clone() }
+    }
+
+    /// The same answer goes on with another ask.
+    pub(crate) fn begin(&mut self, order: Order) {
+        (self.order, self.asks, self.whole_tokens, self.gone) = (order, 1, None, 0);
     }
 
     pub(crate) fn take(&mut self, item: Result<Item, Fault>) -> Turn {
@@ -69,7 +83,7 @@ impl Compacting {
                     self.go_on(search, available)
                 }
                 // Where a count stands in its queue is no news.
-                Ok(Item::Delta(_) | Item::Vectors(_) | Item::Scored(_) | Item::Probed(_)) => {
+                Ok(Item::Delta(_) | Item::Vectors(_) | Item::Scored(_) | Item::Probed(_) | Item::Opened { .. }) => {
                     self.stage = Stage::Counting { search, turns, available };
                     Turn::Skip
                 }
@@ -105,14 +119,14 @@ impl Compacting {
         let (messages, _) = self.wanted();
         match search.step() {
             Step::Count(turns) => {
-                let job = Job::Count { messages: compact::without(messages, turns) };
+                let job = Job::Count { messages: compact::without(messages, turns), setting: self.setting() };
                 self.stage = Stage::Counting { search, turns, available };
                 self.ask(job)
             }
             Step::Take(turns, compaction) => {
                 let job = self.shortened(turns);
                 self.asks += 1;
-                self.left_out = Some(compaction);
+                (self.left_out, self.gone) = (Some(compaction), turns);
                 self.ask(job)
             }
             Step::Never { requested } => {
@@ -141,6 +155,15 @@ impl Compacting {
             // Only generations come here.
             Job::Score { .. } | Job::Embed { .. } | Job::Rank { .. } | Job::Count { .. } | Job::Probe { .. } => {
                 (&[], 0)
+            }
+        }
+    }
+
+    fn setting(&self) -> Box<Setting> {
+        match &self.order.job {
+            Job::Generate { setting, .. } => setting.clone(),
+            Job::Score { .. } | Job::Embed { .. } | Job::Rank { .. } | Job::Count { .. } | Job::Probe { .. } => {
+                Box::default()
             }
         }
     }

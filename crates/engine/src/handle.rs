@@ -4,6 +4,7 @@ use crate::admit::ModelKey;
 use crate::answer::{Answer, Item, Promise, Reader, Sink, wait_for};
 use crate::backend::{BackendChoice, Backends};
 use crate::compacting::Compacting;
+use crate::hear::{Hearing, Talk};
 use crate::plan::{Plan, Wish};
 use crate::residency::{self, Holding};
 use crate::supervise::{self, Job, Message, Submission};
@@ -316,6 +317,7 @@ impl Engine {
 
     /// Asks a chat model. Returns at once: waiting and loading come as progress, faults in the stream.
     pub fn submit(&self, model: ModelSource, ask: Ask) -> Answer {
+        let talk = Talk::of(&model.facts, &ask);
         let Ask { app, messages, sampling, stop, limits, priority, overflow, shape, onset, on_loop, .. } = ask;
         let unfit = chats(&model).err();
         let adapters = model.adapters.iter().map(|adapter| (adapter.name.clone(), adapter.scale)).collect();
@@ -328,11 +330,14 @@ impl Engine {
             shape: shape::to_wire(&shape),
             reasoning: shape::reasoning(&onset),
             stop_loops: on_loop != OnLoop::Ignore,
+            setting: Box::default(),
         };
         let order = Order { model, app, priority, deadline_ms: limits.deadline_ms, job };
+        let hearing = Hearing::new(Arc::clone(&self.shared.door), talk, order);
+        let order = hearing.first_order();
         let compacting = (overflow == Overflow::Compact && unfit.is_none())
             .then(|| Compacting::new(Arc::clone(&self.shared.door), order.clone()));
-        Answer::new(self.send(order, unfit), compacting)
+        Answer::new(self.send(order, unfit), compacting).heard_by(hearing)
     }
 
     /// Has the model's worker attempt what its confinement must refuse. Answers the system's error
@@ -346,7 +351,7 @@ impl Engine {
         let mut reader = self.send(order, None);
         wait_for(result(&mut reader, |item| match item {
             Item::Probed(errno) => Some(errno),
-            Item::Delta(_) | Item::Scored(_) | Item::Counted(_) | Item::Vectors(_) => None,
+            Item::Delta(_) | Item::Scored(_) | Item::Counted(_) | Item::Vectors(_) | Item::Opened { .. } => None,
         }))
     }
 

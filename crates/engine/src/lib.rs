@@ -1,7 +1,8 @@
 //! Runs models: admission, chat templates, the machine's means, and the workers' lives.
 //!
 //! Start with [`Engine`]. What is decided without touching anything lies in `admit` (which ask runs
-//! when, which worker lives), [`template`] (messages to prompt), [`compact`] (what a conversation that is
+//! when, which worker lives), [`template`] (messages to prompt), `parse` (what the model says to thoughts, text and calls), `forced` (what a call
+//! that must be made looks like), [`compact`] (what a conversation that is
 //! too long goes without), `plan` and `residency` (windows and memory), [`offload`] (what goes to a GPU) and
 //! [`backend`] (which backend to trust); `supervise` carries it out, one thread owning all state and
 //! two per worker moving frames. A token's way is: worker, its reader thread, the ask's [`Answer`].
@@ -18,7 +19,10 @@ pub mod template;
 mod adapters;
 mod answer;
 mod compacting;
+mod forced;
 mod handle;
+mod hear;
+mod parse;
 mod render;
 mod residency;
 mod score;

@@ -5,7 +5,7 @@
 //! memory. So it runs in a child that is confined, has an address space of bounded size, and is given up
 //! after a bounded time. The child is started at the first prompt and lives as long as its worker.
 
-use crate::template::{self, Moment};
+use crate::template::{self, Moment, Prompt, Setting};
 use base::{Bytes, Code, Fault, Message, Millis, ModelFacts};
 use jail::{Command, Filter, Io, KillOnDrop, Limits, Protection, Rules};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -30,7 +30,7 @@ const RENDER_MS_MAX: u64 = 20_000;
 enum Word {
     /// What it runs under.
     Ready(Protection),
-    Prompt(Result<Vec<String>, Fault>),
+    Prompt(Result<Prompt, Fault>),
 }
 
 /// Renders the prompts of one model.
@@ -62,14 +62,14 @@ impl Renderer {
     /// # Errors
     /// As there; [`Code::TemplateFailed`] too when the template takes more memory or time than it may, and
     /// [`Code::ConfinementFailed`] when there is no child to run it in.
-    pub(crate) fn render(&mut self, messages: &[Message], now: Moment) -> Result<Vec<String>, Fault> {
+    pub(crate) fn render(&mut self, messages: &[Message], setting: &Setting, now: Moment) -> Result<Prompt, Fault> {
         loop {
             let mut running = match self.running.take() {
                 Some(running) => running,
                 None => self.start()?,
             };
             let had_served = running.has_served;
-            match running.ask(messages, now) {
+            match running.ask(messages, setting, now) {
                 Ok(prompt) => {
                     self.running = Some(running);
                     return prompt;
@@ -158,8 +158,13 @@ impl Running {
         }
     }
 
-    fn ask(&mut self, messages: &[Message], now: Moment) -> Result<Result<Vec<String>, Fault>, WireError> {
-        self.sender.send(&(messages, now))?;
+    fn ask(
+        &mut self,
+        messages: &[Message],
+        setting: &Setting,
+        now: Moment,
+    ) -> Result<Result<Prompt, Fault>, WireError> {
+        self.sender.send(&(messages, setting, now))?;
         match self.receiver.recv::<Word>() {
             Ok((Word::Prompt(prompt), _)) => {
                 self.has_served = true;
@@ -192,8 +197,8 @@ fn serve(mut sender: Sender, mut receiver: Receiver, protection: Protection) -> 
     sender.send(&Word::Ready(protection))?;
     let (facts, _) = receiver.recv::<ModelFacts>()?;
     loop {
-        let ((messages, now), _) = receiver.recv::<(Vec<Message>, Moment)>()?;
-        let prompt = Word::Prompt(template::render(&facts, &messages, now));
+        let ((messages, setting, now), _) = receiver.recv::<(Vec<Message>, Setting, Moment)>()?;
+        let prompt = Word::Prompt(template::render(&facts, &messages, &setting, now));
         match sender.send(&prompt) {
             Err(WireError::TooLarge(bytes)) => {
                 let words = format!("the prompt grew to {}", Bytes(bytes as u64));

@@ -13,6 +13,7 @@ use crate::answer::{Item, Promise};
 use crate::backend::Backends;
 use crate::handle::{Door, EngineConfig, Loaded, ModelSource, Row, Tuning};
 use crate::plan::{self, Plan, Wish};
+use crate::template::Setting;
 use crate::vectors::Embedded;
 use crate::{locked, machine, residency};
 use base::answer::Progress;
@@ -102,6 +103,8 @@ pub(crate) enum Job {
         /// What may stand before the shape.
         reasoning: Option<WireReasoning>,
         stop_loops: bool,
+        /// What the template is told beside the messages.
+        setting: Box<Setting>,
     },
     /// Nothing is generated: how likely some answers are.
     Score {
@@ -121,6 +124,7 @@ pub(crate) enum Job {
     /// The prompt's tokens, of which nothing is computed.
     Count {
         messages: Vec<Turn>,
+        setting: Box<Setting>,
     },
     Probe {
         attempt: Attempt,
@@ -129,12 +133,12 @@ pub(crate) enum Job {
 
 impl Job {
     fn size(&self) -> Option<Size> {
-        let (messages, tokens_max) = match self {
-            Job::Generate { messages, tokens_max, .. } => (messages, *tokens_max),
-            Job::Score { messages, .. } => (messages, 1),
+        let (messages, tokens_max, more) = match self {
+            Job::Generate { messages, tokens_max, setting, .. } => (messages, *tokens_max, setting.bytes()),
+            Job::Score { messages, .. } => (messages, 1, 0),
             Job::Embed { .. } | Job::Rank { .. } | Job::Count { .. } | Job::Probe { .. } => return None,
         };
-        let bytes = messages.iter().map(|turn| turn.content.len() + TURN_BYTES).sum::<usize>();
+        let bytes = messages.iter().map(|turn| turn.bytes() + TURN_BYTES).sum::<usize>() + more;
         Some(Size { prompt_bytes: u64::try_from(bytes).unwrap_or(u64::MAX), tokens_max })
     }
 }
@@ -559,7 +563,8 @@ impl Owner {
         };
         pending.waited = Waited { queue: total.saturating_sub(load), load };
         worker.process.learn(ask, Arc::clone(&pending.promise.0));
-        let task = Task { ask, job, deadline_ms: deadline_left_ms.unwrap_or(0) };
+        let sink = Arc::clone(&pending.promise.0);
+        let task = Task { ask, job, deadline_ms: deadline_left_ms.unwrap_or(0), sink };
         self.order(key, Order::Begin(Box::new(task)));
     }
 

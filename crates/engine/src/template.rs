@@ -1,21 +1,31 @@
 //! Messages become a prompt through the model's own Jinja chat template. Pure: time is an argument.
 //!
-//! The template comes out of a file that somebody else wrote, so it sees nothing but the messages: no
+//! The template comes out of a file that somebody else wrote, so it sees nothing but the conversation: no
 //! includes, no host, bounded steps and bounded output. What comes out is a list of pieces; special
-//! tokens are recognised inside a piece only, and [`guard`] cuts so that no message can form one.
+//! tokens are recognised inside a piece only, and [`guard`] cuts so that no text of a caller can form one.
+//!
+//! A template that can't take the conversation as it stands gets it in the other forms that it may mean: arguments
+//! of calls as text, one call in each message, the system's text within the first message. The first that it takes
+//! is used, and its first refusal is what is said when it takes none.
 
 mod clock;
 mod guard;
 mod json;
+mod patch;
+mod plain;
+mod python;
+mod values;
 
 pub use clock::Moment;
 
-use base::{Code, Fault, Message, ModelFacts};
+use crate::parse::Style;
+use base::{Code, Fault, Message, ModelFacts, Tool};
 use guard::Guard;
-use minijinja::{Environment, Error, ErrorKind, Value, context};
-use minijinja_contrib::pycompat::unknown_method_callback;
-use std::collections::BTreeMap;
+use minijinja::value::ValueKind;
+use minijinja::{Environment, Error, ErrorKind, Value};
+use serde::{Deserialize, Serialize};
 use std::io;
+use values::Form;
 
 /// LIMIT: templates in the wild hold a few kilobytes; tool-calling ones up to some tens.
 const TEMPLATE_BYTES_MAX: usize = 1 << 20;
@@ -29,21 +39,121 @@ const FUEL: u64 = 20_000_000;
 const CHATML: &str = "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n\
 {% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
+/// What a template is told beside the messages.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setting {
+    pub tools: Vec<Tool>,
+    /// Whether the model should think first; `None`: as the template does by itself.
+    pub thinking: Option<bool>,
+    /// JSON text of an object: further variables; empty: none.
+    pub kwargs: String,
+    /// What stands already of the answer.
+    pub lead: Vec<Lead>,
+}
+
+impl Setting {
+    /// Of an answer that begins at once, without a thought.
+    pub(crate) fn at_once(facts: &ModelFacts) -> Self {
+        let think = Style::of(facts).think;
+        let lead = think.map(|(_, close)| Lead::EndThought(format!("{close}\n\n")));
+        Self { thinking: think.map(|_| false), lead: lead.into_iter().collect(), ..Self::default() }
+    }
+
+    /// Every text in it, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        let tool = |tool: &Tool| tool.name.len() + tool.description.len() + tool.parameters.len();
+        let lead = |lead: &Lead| match lead {
+            Lead::Marks(text) | Lead::EndThought(text) | Lead::Said(text) => text.len(),
+        };
+        self.tools.iter().map(tool).chain(self.lead.iter().map(lead)).sum::<usize>() + self.kwargs.len()
+    }
+}
+
+/// A piece of an answer's beginning that isn't left to the model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Lead {
+    /// Marks of the model's own language.
+    Marks(String),
+    /// The same, where the template has opened a thought.
+    EndThought(String),
+    /// Text, in which no special token is formed.
+    Said(String),
+}
+
+/// A prompt, cut so that special tokens stand whole within a piece or not at all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prompt {
+    pub pieces: Vec<String>,
+    /// The answer begins within a thought.
+    pub in_thought: bool,
+}
+
 /// Renders `messages` as the model wants them, ending where the assistant's turn begins.
 ///
 /// The pieces' concatenation is what the template says; no special token that stands whole inside a
-/// piece was formed with the help of a message's text.
+/// piece was formed with the help of a caller's text.
 ///
 /// # Errors
 /// [`Code::TemplateFailed`] with the template's own words; [`Code::ModelUnfit`] when the model has no
-/// template and its vocabulary doesn't suggest one.
-pub fn render(facts: &ModelFacts, messages: &[Message], now: Moment) -> Result<Vec<String>, Fault> {
+/// template and its vocabulary doesn't suggest one; [`Code::InvalidAsk`] for variables that are no JSON object.
+pub fn render(facts: &ModelFacts, messages: &[Message], setting: &Setting, now: Moment) -> Result<Prompt, Fault> {
     let source = template_of(facts)?;
     let template = Template::new(&source, facts, now);
     let guard = Guard::new(&facts.special_tokens);
-    let plain = template.render(messages)?;
-    let Some(tint) = guard.tint_for(messages, &source)? else { return Ok(vec![plain]) };
-    let tinted_text = template.render(&tint.apply(messages))?;
+    let kwargs = match setting.kwargs.as_str() {
+        "" => Value::from(()),
+        text => values::json(text).filter(|kwargs| kwargs.kind() == ValueKind::Map).ok_or_else(|| {
+            let fault = Fault::new(Code::InvalidAsk, "`chat_template_kwargs` is no JSON object");
+            fault.hint("send an object such as `{\"enable_thinking\": false}`")
+        })?,
+    };
+    let (messages, tools) = plain::in_words(&source, messages, &setting.tools);
+    let mut first = None;
+    for form in forms(Form::of(&source), &messages) {
+        let arranged = values::arranged(&messages, form);
+        let given = Given {
+            messages: values::messages(&arranged, form),
+            tools: values::tools(tools),
+            kwargs: kwargs.clone(),
+            thinking: setting.thinking,
+        };
+        match guarded(&template, &guard, &given) {
+            Ok(pieces) => return Ok(begun(pieces, facts, &guard, &setting.lead)),
+            Err(fault) if fault.code == Code::TemplateFailed => _ = first.get_or_insert(fault),
+            Err(fault) => return Err(fault),
+        }
+    }
+    Err(first.unwrap_or_else(|| Fault::new(Code::TemplateFailed, "the model's chat template took no form of the text")))
+}
+
+/// What is known to be wrong with the model's template, and what is done about it.
+pub fn notes(facts: &ModelFacts) -> Vec<&'static str> {
+    facts.chat_template.as_deref().map(|source| patch::patched(source).1).unwrap_or_default()
+}
+
+/// The forms to try, the likeliest first.
+fn forms(form: Form, messages: &[Message]) -> Vec<Form> {
+    let mut forms = vec![form];
+    let calls = |least: usize| messages.iter().any(|message| message.calls.len() >= least);
+    if calls(1) {
+        forms.push(Form { text_arguments: true, ..form });
+    }
+    if calls(2) && !form.single_calls {
+        forms.push(Form { single_calls: true, ..form });
+        forms.push(Form { single_calls: true, text_arguments: true, ..form });
+    }
+    if messages.len() > 1 && messages[0].role == base::Role::System {
+        let more: Vec<Form> = forms.iter().map(|form| Form { no_system: true, ..*form }).collect();
+        forms.extend(more);
+    }
+    forms
+}
+
+fn guarded(template: &Template<'_>, guard: &Guard<'_>, given: &Given) -> Result<Vec<String>, Fault> {
+    let plain = template.render(given)?;
+    let texts = given.texts();
+    let Some(tint) = guard.tint_for(&texts, template.source)? else { return Ok(vec![plain]) };
+    let tinted_text = template.render(&given.with_texts(&mut |text| tint.apply(text)))?;
     let tinted = tint.undo(&tinted_text);
     if tinted.text == plain {
         return Ok(guard.cut(&tinted));
@@ -51,11 +161,33 @@ pub fn render(facts: &ModelFacts, messages: &[Message], now: Moment) -> Result<V
     // The template looks at the very characters that were tinted (it cuts thoughts out of old turns,
     // say). Breaking up only whole special tokens leaves its logic alone; that is taken when it
     // demonstrably forms none, and the tinted text, which never can, when not.
-    let mark = guard::mark_for(messages, &source)?;
-    let marked = template.render(&guard.mark(messages, &mark))?;
+    let mark = guard::mark_for(&texts, template.source)?;
+    let marked = template.render(&given.with_texts(&mut |text| guard.mark(text, &mark)))?;
     let pieces: Vec<String> = marked.split(&mark).filter(|piece| !piece.is_empty()).map(str::to_owned).collect();
     let formed: Vec<&str> = pieces.iter().flat_map(|piece| guard.specials_in(piece)).collect();
     if formed == guard.specials_in(&tinted_text) { Ok(pieces) } else { Ok(guard.cut(&tinted)) }
+}
+
+/// Puts what stands already of the answer behind the prompt.
+fn begun(mut pieces: Vec<String>, facts: &ModelFacts, guard: &Guard<'_>, lead: &[Lead]) -> Prompt {
+    let opens = Style::of(facts).think.is_some_and(|(open, _)| {
+        // The mark may have been cut into pieces, as the template's own never is.
+        pieces.last().is_some_and(|piece| piece.trim_end().ends_with(open))
+    });
+    let mut in_thought = opens;
+    for part in lead {
+        match part {
+            Lead::EndThought(_) if !in_thought => {}
+            Lead::EndThought(marks) => {
+                in_thought = false;
+                pieces.push(marks.clone());
+            }
+            Lead::Marks(marks) => pieces.push(marks.clone()),
+            Lead::Said(text) => pieces.extend(guard.broken_up(text)),
+        }
+    }
+    pieces.retain(|piece| !piece.is_empty());
+    Prompt { pieces, in_thought }
 }
 
 fn template_of(facts: &ModelFacts) -> Result<String, Fault> {
@@ -68,7 +200,7 @@ fn template_of(facts: &ModelFacts) -> Result<String, Fault> {
             )
             .hint("use another file of this model; this one looks damaged"));
         }
-        return Ok(without_generation_tags(template));
+        return Ok(prepared(template));
     }
     let has = |text: &str| facts.special_tokens.iter().any(|token| token == text);
     if has("<|im_start|>") && has("<|im_end|>") {
@@ -76,6 +208,21 @@ fn template_of(facts: &ModelFacts) -> Result<String, Fault> {
     }
     Err(Fault::new(Code::ModelUnfit, "the model's file holds no chat template, so it can't hold a conversation")
         .hint("use an instruction-tuned file of this model (often named `Instruct` or `it`)"))
+}
+
+fn prepared(template: &str) -> String {
+    python::without_mutation(&without_generation_tags(&patch::patched(template).0))
+}
+
+/// Renders what a template is given as JSON, whatever it holds: what the templates' proof compares with the reference.
+/// Nothing is guarded here.
+///
+/// # Errors
+/// As [`render`].
+pub fn render_given(source: &str, given: &str, bos: &str, eos: &str, now: Moment) -> Result<String, Fault> {
+    let given: Value = values::json(given).ok_or_else(|| Fault::new(Code::InvalidAsk, "what is given is no JSON"))?;
+    let source = prepared(source);
+    Template { source: &source, environment: environment(now), bos, eos }.render_seen(given)
 }
 
 /// Training marks the assistant's words with `{% generation %}`; for inference it means nothing.
@@ -112,16 +259,26 @@ impl<'a> Template<'a> {
         Self { source, environment: environment(now), bos: text(&facts.bos), eos: text(&facts.eos) }
     }
 
-    fn render(&self, messages: &[Message]) -> Result<String, Fault> {
-        let messages: Vec<Value> = messages.iter().map(to_value).collect();
-        let seen = context! {
-            messages,
-            add_generation_prompt => true,
-            bos_token => self.bos,
-            eos_token => self.eos,
-            tools => (),
-            documents => (),
-        };
+    fn render(&self, given: &Given) -> Result<String, Fault> {
+        let mut seen = vec![
+            ("messages", given.messages.clone()),
+            ("tools", given.tools.clone()),
+            ("documents", Value::from(())),
+            ("add_generation_prompt", Value::from(true)),
+        ];
+        if let Some(thinking) = given.thinking {
+            // The two names that templates have for it.
+            seen.extend([("enable_thinking", Value::from(thinking)), ("thinking", Value::from(thinking))]);
+        }
+        let more = pairs(&given.kwargs);
+        let seen = seen.into_iter().map(|(name, value)| (Value::from(name), value)).chain(more);
+        self.render_seen(seen.collect())
+    }
+
+    fn render_seen(&self, seen: Value) -> Result<String, Fault> {
+        let tokens = [("bos_token", self.bos), ("eos_token", self.eos)];
+        let tokens = tokens.into_iter().map(|(name, text)| (Value::from(name), Value::from(text)));
+        let seen: Value = tokens.chain(pairs(&seen)).collect();
         let mut out = Bounded { bytes: Vec::new(), full: false };
         let rendered = self
             .environment
@@ -137,9 +294,37 @@ impl<'a> Template<'a> {
     }
 }
 
-fn to_value(message: &Message) -> Value {
-    let Message { role, content } = message;
-    Value::from(BTreeMap::from([("role", Value::from(role.as_str())), ("content", Value::from(content.as_str()))]))
+/// What a caller has a part in.
+struct Given {
+    messages: Value,
+    tools: Value,
+    kwargs: Value,
+    thinking: Option<bool>,
+}
+
+impl Given {
+    /// All of it in one text, to look for characters in.
+    fn texts(&self) -> String {
+        // Values that came out of JSON go back into it.
+        let json = |value: &Value| serde_json::to_string(value).unwrap_or_default();
+        [&self.messages, &self.tools, &self.kwargs].map(json).concat()
+    }
+
+    fn with_texts(&self, change: &mut dyn FnMut(&str) -> String) -> Self {
+        Self {
+            messages: values::with_texts(&self.messages, change),
+            tools: values::with_texts(&self.tools, change),
+            // Their names are variables of the template.
+            kwargs: pairs(&self.kwargs).map(|(name, value)| (name, values::with_texts(&value, change))).collect(),
+            thinking: self.thinking,
+        }
+    }
+}
+
+fn pairs(map: &Value) -> impl Iterator<Item = (Value, Value)> + use<> {
+    let map = map.clone();
+    let keys: Vec<Value> = map.try_iter().into_iter().flatten().collect();
+    keys.into_iter().map(move |key| (key.clone(), map.get_item(&key).unwrap_or_default()))
 }
 
 /// The dialect that published templates are written in: what Hugging Face's own renderer gives them.
@@ -150,7 +335,7 @@ fn environment(now: Moment) -> Environment<'static> {
     environment.set_keep_trailing_newline(false);
     environment.set_fuel(Some(FUEL));
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-    environment.set_unknown_method_callback(unknown_method_callback);
+    python::teach(&mut environment);
     environment.remove_global("debug");
     environment.add_filter("tojson", json::to_json);
     environment.add_function("raise_exception", |words: String| -> Result<Value, Error> {
@@ -195,3 +380,5 @@ impl io::Write for Bounded {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tool_tests;

@@ -57,6 +57,7 @@ pub(crate) fn model_row(inner: &Inner, entry: &Entry, default: bool) -> ModelRow
         sha256: entry.sha256.clone(),
         default,
         problem: entry.problem(),
+        template_notes: engine::template::notes(facts).into_iter().map(str::to_owned).collect(),
     }
 }
 

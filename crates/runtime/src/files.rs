@@ -412,8 +412,8 @@ fn answer_from(
             Delta::Progress(progress) => events.send(AskEvent::Progress { progress }),
             Delta::Text(text) => send_text(events, marker.push(&text)),
             Delta::Citation(citation) => events.send(AskEvent::Citation { citation }),
-            // One question has no turns that could be left out.
-            Delta::Compacted(_) => {}
+            // One question has no turns that could be left out, and no tools. What the model thought is no answer.
+            Delta::Compacted(_) | Delta::Thought(_) | Delta::Call(_) => {}
             Delta::Notice(text) => events.send(AskEvent::Notice { text }),
             Delta::Usage(spent) => usage = Some(spent),
             Delta::Done(Finish::Length | Finish::StructureIncomplete) => {
@@ -422,7 +422,7 @@ fn answer_from(
             Delta::Done(Finish::Loop) => {
                 events.send(AskEvent::Notice { text: "the answer began to repeat itself and was ended".into() })
             }
-            Delta::Done(Finish::EndOfTurn | Finish::StopString | Finish::Cancelled) => {}
+            Delta::Done(Finish::EndOfTurn | Finish::StopString | Finish::Cancelled | Finish::ToolCalls) => {}
         }
     }
     if events.cancelled() {

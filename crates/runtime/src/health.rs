@@ -197,7 +197,12 @@ impl Check<'_> {
                     self.tell();
                     return Ok(Some(Said { text, finish, usage }));
                 }
-                Delta::Progress(_) | Delta::Citation(_) | Delta::Compacted(_) | Delta::Notice(_) => {}
+                Delta::Progress(_)
+                | Delta::Citation(_)
+                | Delta::Compacted(_)
+                | Delta::Notice(_)
+                | Delta::Thought(_)
+                | Delta::Call(_) => {}
             }
         }
         Ok(None)

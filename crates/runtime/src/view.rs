@@ -140,6 +140,9 @@ pub struct ModelRow {
     pub default: bool,
     /// Set when the file has gone or changed since it was added.
     pub problem: Option<String>,
+    /// What is known to be wrong with its chat template, and what is done about it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub template_notes: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -39,6 +39,17 @@ impl TestModel {
         Self::write(folder, name, Modality::Chat, &chat_gguf(name, script))
     }
 
+    /// As [`TestModel::chat`], with a chat template of its own.
+    ///
+    /// # Panics
+    /// When the file can't be written: the test can't go on.
+    pub fn templated(folder: &Path, name: &str, script: &Script, template: &str) -> Self {
+        let gguf = chat_gguf(name, script).set("tokenizer.chat_template", Value::text(template));
+        let mut model = Self::write(folder, name, Modality::Chat, &gguf);
+        model.facts.chat_template = Some(template.to_owned());
+        model
+    }
+
     /// As [`TestModel::chat`], but an embedder.
     ///
     /// # Panics

@@ -72,6 +72,8 @@ pub struct Load {
     pub park_bytes: u64,
     /// Refuse to say `Ready` unless the system-call filter and file rules are in force.
     pub confine: bool,
+    /// Special tokens whose names an answer's text shows; all others are left out of it.
+    pub shown: Vec<String>,
 }
 
 /// What of a model goes to GPUs. Ignored by a CPU backend.

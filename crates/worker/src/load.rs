@@ -251,7 +251,8 @@ fn load_model(
     if let Some(error) = broken {
         return Err(Stop::Link(error));
     }
-    let model = model.map_err(|reason| memory_or(reason, WireFault::LoadFailed))?;
+    let mut model = model.map_err(|reason| memory_or(reason, WireFault::LoadFailed))?;
+    model.show(&load.shown);
     Ok(Arc::new(model))
 }
 
@@ -412,6 +413,7 @@ mod tests {
                 adapters: Vec::new(),
                 park_bytes: 0,
                 confine: true,
+                shown: Vec::new(),
             };
             let EmbedSizes { window, step, together } = EmbedSizes::of(&load, trained);
             (window, step, together)

@@ -22,6 +22,7 @@ use std::process::ExitCode;
 
 pub(crate) mod judge;
 mod schema;
+mod tools;
 
 const SCHEMAS: u64 = 1000;
 const SCHEMAS_QUICK: u64 = 60;
@@ -173,6 +174,7 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
     tallies.insert(Side::Peer, all_schemas(Side::Peer, &server.address, count)?);
     drop(server);
     report.quiet = Some(watch.seen());
+    tools::run(&freehold, &starter, options.quick, &mut report)?;
 
     report.setting("model", starter.chat.display().to_string());
     report.setting("ours", ours(&freehold)?);

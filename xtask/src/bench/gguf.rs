@@ -151,6 +151,17 @@ impl<R: Read> Reader<R> {
     }
 }
 
+/// How many tokens a vocabulary has.
+///
+/// # Errors
+/// When there is none.
+pub(super) fn tokens(tokenizer: &Header) -> Result<u32> {
+    let list =
+        tokenizer.iter().find(|(name, _)| name == "tokenizer.ggml.tokens").context("the file has no vocabulary")?;
+    let count = list.1.items().context("the vocabulary is no list")?.1;
+    u32::try_from(count).context("the vocabulary is too large")
+}
+
 /// Fills the vocabulary up to `tokens` with words that no text is cut into: no merge makes them.
 ///
 /// # Errors

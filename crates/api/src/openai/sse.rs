@@ -4,7 +4,7 @@
 //! out every few seconds, so that no client thinks the connection dead. A failure in the middle
 //! is one last `data: {"error": …}`. Dropping the stream drops the answer, which cancels it.
 
-use super::tally::{Extra, Step, Tally, UsageObject, broken_off};
+use super::tally::{CallObject, Extra, Step, Tally, UsageObject, broken_off};
 use crate::reply::error_body;
 use axum::body::Bytes;
 use base::answer::Progress;
@@ -68,6 +68,13 @@ struct Spoken<'a> {
     role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     content: Option<&'a str>,
+    /// What the model thought, by both names that clients look for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_calls: Option<[CallObject; 1]>,
 }
 
 /// Turns `deltas` (after those in `first`) into the bytes of an event stream.
@@ -114,7 +121,9 @@ impl<D: Deltas> Writer<D> {
             Stage::Ended => return None,
             Stage::Role => {
                 self.stage = Stage::Text;
-                return Some(self.said(self.chunk(Spoken { role: Some("assistant"), content: Some("") }, None)));
+                return Some(self.said(
+                    self.chunk(Spoken { role: Some("assistant"), content: Some(""), ..Spoken::default() }, None),
+                ));
             }
             Stage::Text => {}
         }
@@ -145,7 +154,15 @@ impl<D: Deltas> Writer<D> {
         match self.tally.take(delta) {
             Step::Nothing => None,
             Step::Compacted => Some(self.aside()),
-            Step::Text(text) => Some(self.chunk(Spoken { role: None, content: Some(&text) }, None)),
+            Step::Text(text) => Some(self.chunk(Spoken { content: Some(&text), ..Spoken::default() }, None)),
+            Step::Thought(text) => {
+                let (reasoning_content, reasoning) = (Some(text.as_str()), Some(text.as_str()));
+                Some(self.chunk(Spoken { reasoning_content, reasoning, ..Spoken::default() }, None))
+            }
+            Step::Call(piece) => {
+                let tool_calls = Some([CallObject::from(piece)]);
+                Some(self.chunk(Spoken { tool_calls, ..Spoken::default() }, None))
+            }
             Step::End(finish) => {
                 self.stage = Stage::Ended;
                 let mut bytes = self.chunk(Spoken::default(), Some(finish.openai()));

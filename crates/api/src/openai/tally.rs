@@ -1,6 +1,6 @@
 //! The fold over an answer's deltas that the streaming and the whole reply share. Pure.
 
-use base::{Code, Compaction, Delta, Fault, Finish, Usage};
+use base::{CallPiece, Code, Compaction, Delta, Fault, Finish, Usage};
 use serde::Serialize;
 
 /// What one delta means to a reply.
@@ -12,6 +12,8 @@ pub(crate) enum Step {
     /// Oldest turns were left out; worth a word before the answer.
     Compacted,
     End(Finish),
+    Thought(String),
+    Call(CallPiece),
 }
 
 /// What has been heard so far, text left out.
@@ -48,6 +50,8 @@ impl Tally {
                 self.finish = Some(finish);
                 Step::End(finish)
             }
+            Delta::Thought(text) => Step::Thought(text),
+            Delta::Call(piece) => Step::Call(piece),
             // A chat has no citations: they are made from files, by `ask`.
             Delta::Progress(_) | Delta::Citation(_) => Step::Nothing,
         }
@@ -85,6 +89,57 @@ impl Tally {
 /// A stream that ends without `Done` is a defect, and a reply mustn't look complete then.
 pub(crate) fn broken_off() -> Fault {
     Fault::new(Code::Internal, "the answer ended without its last word").hint("send the request again")
+}
+
+/// A call, or a piece of one: the first piece of each has its id, type and name, the others arguments alone.
+#[derive(Debug, Serialize)]
+pub(crate) struct CallObject {
+    /// In streams only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    r#type: Option<&'static str>,
+    function: FunctionObject,
+}
+
+#[derive(Debug, Serialize)]
+struct FunctionObject {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    arguments: String,
+}
+
+impl From<CallPiece> for CallObject {
+    fn from(CallPiece { index, id, name, arguments }: CallPiece) -> Self {
+        let r#type = id.is_some().then_some("function");
+        Self { index: Some(index), id, r#type, function: FunctionObject { name, arguments } }
+    }
+}
+
+/// The answer itself, put together.
+#[derive(Debug, Default)]
+pub(crate) struct Whole {
+    pub(crate) text: String,
+    pub(crate) thought: String,
+    pub(crate) calls: Vec<CallObject>,
+}
+
+impl Whole {
+    pub(crate) fn call(&mut self, piece: CallPiece) {
+        let arguments = piece.arguments.clone();
+        match self.calls.last_mut().filter(|_| piece.id.is_none()) {
+            Some(call) => call.function.arguments.push_str(&arguments),
+            None => self.calls.push(CallObject { index: None, ..CallObject::from(piece) }),
+        }
+    }
+
+    /// Characters that would be lost with it.
+    pub(crate) fn characters(&self) -> usize {
+        let calls = self.calls.iter().map(|call| call.function.arguments.chars().count());
+        self.text.chars().count() + self.thought.chars().count() + calls.sum::<usize>()
+    }
 }
 
 #[derive(Debug, Serialize)]

@@ -2,7 +2,7 @@
 
 use super::{show_progress, speeds};
 use crate::Context;
-use crate::bar::Bar;
+use crate::bar::{Bar, Unit};
 use crate::ending::{Ending, Outcome, rendered};
 use crate::flow::{Flow, joined};
 use crate::link::{Lines, Link};
@@ -86,6 +86,9 @@ pub(crate) struct Args {
 #[derive(Debug, Serialize)]
 struct Whole {
     answer: String,
+    /// What the model thought, apart from its answer.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    reasoning: String,
     finish: Option<Finish>,
     notices: Vec<String>,
     /// What was left out of the conversation so that the rest fits.
@@ -320,6 +323,7 @@ impl<'a> Answer<'a> {
         let flow = Flow::new(screen.out_terminal.then_some(screen.width));
         let whole = Whole {
             answer: String::new(),
+            reasoning: String::new(),
             finish: None,
             notices: Vec::new(),
             compacted: None,
@@ -364,8 +368,13 @@ impl<'a> Answer<'a> {
                 self.whole.notices.push(text);
                 self.whole.compacted = Some(compaction);
             }
-            // A chat has no citations: they are made from files, by `ask`.
-            Delta::Citation(_) => {}
+            Delta::Thought(text) => {
+                self.whole.reasoning.push_str(&text);
+                let words = self.whole.reasoning.split_whitespace().count() as u64;
+                self.bar.set("thinking, words so far", words, None, Unit::Things);
+            }
+            // A chat has no citations: they are made from files, by `ask`. It sends no tools either.
+            Delta::Citation(_) | Delta::Call(_) => {}
             Delta::Usage(usage) => self.whole.usage = usage,
             Delta::Done(finish) => {
                 self.whole.finish = Some(finish);
@@ -398,7 +407,7 @@ impl<'a> Answer<'a> {
             }
             Some(Finish::Loop) => parts.push("stopped: it repeated itself".into()),
             Some(Finish::Cancelled) => parts.push("cancelled".into()),
-            Some(Finish::EndOfTurn | Finish::StopString) | None => {}
+            Some(Finish::EndOfTurn | Finish::StopString | Finish::ToolCalls) | None => {}
         }
         self.screen.err.dim(&joined(&parts, self.screen.err_width()))
     }

@@ -135,8 +135,11 @@ pub(super) fn text(models: &[ModelRow], screen: &Screen) -> String {
     // Where it came from matters least, and is cut first.
     let mut lines: Vec<String> = columns(&rows, &[3, 4, 5]).iter().map(|line| cut(line, screen.out_width())).collect();
     lines[0] = screen.out.dim(&lines[0]);
-    // Problems stand below their model's line, so the table is walked from its end.
+    // Problems and notes stand below their model's line, so the table is walked from its end.
     for (n, model) in models.iter().enumerate().rev() {
+        for said in model.template_notes.iter().rev() {
+            lines.insert(n + 2, format!("   {} {}", screen.out.dim("template:"), clean(said)));
+        }
         if let Some(problem) = &model.problem {
             lines.insert(n + 2, format!("   {} {}", screen.out.yellow("problem:"), clean(problem)));
         }
@@ -167,13 +170,15 @@ mod tests {
             sha256: None,
             default: name == "a",
             problem: problem.map(str::to_string),
+            template_notes: if name == "b" { vec!["wants turns".into()] } else { Vec::new() },
         };
         let text = text(&[row("a", Some("its file is gone")), row("b", None)], &Screen::plain());
         let expected = "\
 \x20  NAME  FOR     SIZE  PARAMS  WINDOW  LICENCE     FROM
 *  a     chat  98 MiB    135M   8,192  apache-2.0  in place
    problem: its file is gone
-^  b     chat  98 MiB    135M   8,192  apache-2.0  in place";
+^  b     chat  98 MiB    135M   8,192  apache-2.0  in place
+   template: wants turns";
         assert_eq!(text, expected);
     }
 }

@@ -15,4 +15,5 @@ mod permission;
 mod rerank;
 mod shape;
 mod terminal;
+mod tools;
 mod turns;

@@ -7,9 +7,10 @@ use crate::admit::{WorkerKey, late_answer};
 use crate::answer::{Pace, Sink};
 use crate::backend::{BackendChoice, Backends};
 use crate::handle::{Door, EngineConfig, ModelSource};
+use crate::parse::Style;
 use crate::plan::Plan;
 use crate::render::Renderer;
-use crate::template::Moment;
+use crate::template::{Moment, Prompt, Setting};
 use crate::{backend, locked, score, vectors};
 use base::answer::Progress;
 use base::{AskId, Code, Fault, Message as Turn, Modality, ModelName, Sampling};
@@ -25,7 +26,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver as Inbox, sync_channel};
 use std::sync::{Arc, Mutex, TryLockError};
 use std::time::{Duration, SystemTime};
-use wire::{Begin, Directive, Load, Receiver, Report, Sender, WireError, WireFault, WireSampling, WireShape};
+use wire::{
+    Begin, Directive, Load, Receiver, Report, Sender, WireError, WireFault, WireReasoning, WireSampling, WireShape,
+};
 
 /// What the owner thread and a worker's threads share.
 #[derive(Debug, Default)]
@@ -68,6 +71,8 @@ pub(super) struct Task {
     pub(super) job: Arc<Job>,
     /// 0: none.
     pub(super) deadline_ms: u64,
+    /// Where its answer goes.
+    pub(super) sink: Arc<Sink>,
 }
 
 impl Process {
@@ -269,6 +274,7 @@ impl Life {
             adapters: opened.iter().map(|adapter| adapter.name.0.clone()).collect(),
             park_bytes: self.park_bytes,
             confine: self.config.confine_required,
+            shown: Style::of(facts).shown(facts),
         })
     }
 
@@ -382,7 +388,8 @@ impl Life {
         let EngineConfig { program, confine_required, .. } = &*self.config;
         let renderer = Renderer::new(program.clone(), *confine_required, name.0.clone(), Arc::clone(facts));
         let add_bos = facts.add_bos;
-        let writer = Writer { key: self.key, add_bos, renderer, adapters, door: Arc::clone(&self.door), sender };
+        let (at_once, door) = (Setting::at_once(facts), Arc::clone(&self.door));
+        let writer = Writer { key: self.key, add_bos, renderer, adapters, at_once, door, sender };
         let thread = std::thread::Builder::new().name(format!("orders-{}", self.key.0));
         if thread.spawn(move || writer.write(&orders)).is_err() {
             // Without a writer the worker is of no use: its end brings a new one.
@@ -497,6 +504,8 @@ struct Writer {
     renderer: Renderer,
     /// Those that the worker has, by their places.
     adapters: Vec<ModelName>,
+    /// For what is scored: it stands where an answer begins.
+    at_once: Setting,
     door: Arc<Door>,
     sender: Sender,
 }
@@ -543,10 +552,12 @@ impl Writer {
     fn directive(&mut self, task: Task) -> Result<Directive, Fault> {
         let job = task.ask.0;
         Ok(match &*task.job {
-            Job::Generate { messages, sampling, stop, tokens_max, adapters, shape, reasoning, stop_loops } => {
+            Job::Generate { messages, sampling, stop, tokens_max, adapters, shape, reasoning, stop_loops, setting } => {
+                let Prompt { pieces, in_thought } = self.prompt(messages, setting)?;
+                task.sink.opened(in_thought);
                 Directive::Begin(Box::new(Begin {
                     job,
-                    prompt: self.prompt(messages)?,
+                    prompt: pieces,
                     add_bos: self.add_bos,
                     sampling: to_wire(sampling.clone()),
                     stop: stop.clone(),
@@ -554,14 +565,14 @@ impl Writer {
                     deadline_ms: task.deadline_ms,
                     adapters: adapters::places(&self.adapters, adapters)?,
                     shape: shape.clone(),
-                    reasoning: reasoning.clone(),
+                    reasoning: behind(reasoning.clone(), in_thought),
                     stop_loops: *stop_loops,
                     score: None,
                 }))
             }
             Job::Score { messages, wanted, adapters } => Directive::Begin(Box::new(Begin {
                 job,
-                prompt: self.prompt(messages)?,
+                prompt: self.prompt(messages, &self.at_once.clone())?.pieces,
                 add_bos: self.add_bos,
                 // Nothing is chosen.
                 sampling: to_wire(Sampling { temperature: 0.0, seed: Some(0), ..Sampling::default() }),
@@ -578,16 +589,23 @@ impl Writer {
             Job::Rank { query, documents, truncate } => {
                 Directive::Rank { job, query: query.clone(), documents: documents.clone(), truncate: *truncate }
             }
-            Job::Count { messages } => Directive::Count { job, prompt: self.prompt(messages)?, add_bos: self.add_bos },
+            Job::Count { messages, setting } => {
+                Directive::Count { job, prompt: self.prompt(messages, setting)?.pieces, add_bos: self.add_bos }
+            }
             Job::Probe { attempt } => Directive::Probe { job, attempt: attempt.clone() },
         })
     }
 
-    fn prompt(&mut self, messages: &[Turn]) -> Result<Vec<String>, Fault> {
+    fn prompt(&mut self, messages: &[Turn], setting: &Setting) -> Result<Prompt, Fault> {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let unix_seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
-        self.renderer.render(messages, Moment { unix_seconds, offset_minutes: 0 })
+        self.renderer.render(messages, setting, Moment { unix_seconds, offset_minutes: 0 })
     }
+}
+
+/// Reasoning that the prompt has opened isn't opened by the answer.
+fn behind(reasoning: Option<WireReasoning>, in_thought: bool) -> Option<WireReasoning> {
+    reasoning.map(|reasoning| if in_thought { WireReasoning { open: String::new(), ..reasoning } } else { reasoning })
 }
 
 fn to_wire(sampling: Sampling) -> WireSampling {

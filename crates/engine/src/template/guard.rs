@@ -7,7 +7,7 @@
 //! stand there with a message's help. (A template that writes both the first and the last character of
 //! a token around a text means that token; none is known to.)
 
-use base::{Code, Fault, Message};
+use base::{Code, Fault};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::RangeInclusive;
 
@@ -35,38 +35,46 @@ impl<'a> Guard<'a> {
         Self { texts, lengths: lengths.into_iter().rev().collect(), firsts, lasts }
     }
 
-    /// How to tint these messages; `None` when no character of theirs could matter.
+    /// How to tint these texts; `None` when no character of theirs could matter.
     ///
     /// # Errors
     /// [`Code::InvalidAsk`] as of [`free_private`].
-    pub(super) fn tint_for(&self, messages: &[Message], source: &str) -> Result<Option<Tint>, Fault> {
-        let used: BTreeSet<char> = messages
-            .iter()
-            .flat_map(|message| message.content.chars())
-            .filter(|c| self.firsts.contains(c) || self.lasts.contains(c))
-            .collect();
+    pub(super) fn tint_for(&self, texts: &str, source: &str) -> Result<Option<Tint>, Fault> {
+        let used: BTreeSet<char> =
+            texts.chars().filter(|c| self.firsts.contains(c) || self.lasts.contains(c)).collect();
         if used.is_empty() {
             return Ok(None);
         }
-        let free = free_private(messages, source, used.len())?;
+        let free = free_private(texts, source, used.len())?;
         let to: BTreeMap<char, char> = used.into_iter().zip(free).collect();
         let from = to.iter().map(|(plain, tinted)| (*tinted, *plain)).collect();
         Ok(Some(Tint { to, from }))
     }
 
-    /// Breaks up every special token that stands whole in a message.
-    pub(super) fn mark(&self, messages: &[Message], mark: &str) -> Vec<Message> {
-        let one = |message: &Message| {
-            let mut content = String::with_capacity(message.content.len());
-            for (at, c) in message.content.char_indices() {
-                content.push(c);
-                if self.firsts.contains(&c) && self.ends_at(&message.content, at).next().is_some() {
-                    content.push_str(mark);
-                }
+    /// Breaks up every special token that stands whole in a text.
+    pub(super) fn mark(&self, text: &str, mark: &str) -> String {
+        let mut marked = String::with_capacity(text.len());
+        for (at, c) in text.char_indices() {
+            marked.push(c);
+            if self.firsts.contains(&c) && self.ends_at(text, at).next().is_some() {
+                marked.push_str(mark);
             }
-            Message { role: message.role, content }
-        };
-        messages.iter().map(one).collect()
+        }
+        marked
+    }
+
+    /// The text in pieces, cut behind the first character of each special token that stands whole in it.
+    pub(super) fn broken_up(&self, text: &str) -> Vec<String> {
+        let mut pieces = Vec::new();
+        let mut start = 0;
+        for (at, c) in text.char_indices() {
+            if self.firsts.contains(&c) && self.ends_at(text, at).next().is_some() {
+                pieces.push(text[start..at + c.len_utf8()].to_owned());
+                start = at + c.len_utf8();
+            }
+        }
+        pieces.push(text[start..].to_owned());
+        pieces
     }
 
     /// Cuts inside each special token that a tinted character helps to form.
@@ -130,12 +138,8 @@ pub(super) struct Tinted {
 }
 
 impl Tint {
-    pub(super) fn apply(&self, messages: &[Message]) -> Vec<Message> {
-        let one = |message: &Message| Message {
-            role: message.role,
-            content: message.content.chars().map(|c| *self.to.get(&c).unwrap_or(&c)).collect(),
-        };
-        messages.iter().map(one).collect()
+    pub(super) fn apply(&self, text: &str) -> String {
+        text.chars().map(|c| *self.to.get(&c).unwrap_or(&c)).collect()
     }
 
     pub(super) fn undo(&self, rendered: &str) -> Tinted {
@@ -154,22 +158,21 @@ impl Tint {
     }
 }
 
-/// A text that neither messages nor template contain.
+/// A text that neither the caller's texts nor the template contain.
 ///
 /// # Errors
 /// [`Code::InvalidAsk`] as of [`free_private`].
-pub(super) fn mark_for(messages: &[Message], source: &str) -> Result<String, Fault> {
-    Ok(free_private(messages, source, 1)?.into_iter().collect())
+pub(super) fn mark_for(texts: &str, source: &str) -> Result<String, Fault> {
+    Ok(free_private(texts, source, 1)?.into_iter().collect())
 }
 
-/// That many private-use characters that neither messages nor template contain.
+/// That many private-use characters that neither the caller's texts nor the template contain.
 ///
 /// # Errors
 /// [`Code::InvalidAsk`] when there aren't so many: somebody has written them all down, and a guess
 /// would let them form special tokens.
-fn free_private(messages: &[Message], source: &str, count: usize) -> Result<Vec<char>, Fault> {
-    let texts = messages.iter().map(|message| message.content.as_str()).chain([source]);
-    let taken: HashSet<char> = texts.flat_map(str::chars).filter(|c| PRIVATE.contains(c)).collect();
+fn free_private(texts: &str, source: &str, count: usize) -> Result<Vec<char>, Fault> {
+    let taken: HashSet<char> = texts.chars().chain(source.chars()).filter(|c| PRIVATE.contains(c)).collect();
     let free: Vec<char> = PRIVATE.filter(|c| !taken.contains(c)).take(count).collect();
     if free.len() < count {
         let used = taken.len();

@@ -2,7 +2,7 @@ use super::*;
 use base::{Modality, Role, TokenText};
 use proptest::prelude::*;
 
-fn facts(template: Option<&str>, special: &[&str]) -> ModelFacts {
+pub(super) fn facts(template: Option<&str>, special: &[&str]) -> ModelFacts {
     ModelFacts {
         arch: "llama".into(),
         title: String::new(),
@@ -28,15 +28,19 @@ fn facts(template: Option<&str>, special: &[&str]) -> ModelFacts {
     }
 }
 
-const NOON: Moment = Moment { unix_seconds: 1_709_208_000, offset_minutes: 0 };
-const TOKENS: &[&str] = &["<|im_start|>", "<|im_end|>", "<|endoftext|>", "<s>", "</s>", "[INST]", "[/INST]"];
+pub(super) const NOON: Moment = Moment { unix_seconds: 1_709_208_000, offset_minutes: 0 };
+pub(super) const TOKENS: &[&str] = &["<|im_start|>", "<|im_end|>", "<|endoftext|>", "<s>", "</s>", "[INST]", "[/INST]"];
 
 fn say(turns: &[(Role, &str)]) -> Vec<Message> {
     turns.iter().map(|(role, content)| Message::new(*role, *content)).collect()
 }
 
+fn rendered(facts: &ModelFacts, messages: &[Message]) -> Result<Vec<String>, Fault> {
+    render(facts, messages, &Setting::default(), NOON).map(|prompt| prompt.pieces)
+}
+
 fn shown(template: &str, turns: &[(Role, &str)]) -> Result<String, Fault> {
-    render(&facts(Some(template), TOKENS), &say(turns), NOON).map(|pieces| pieces.concat())
+    rendered(&facts(Some(template), TOKENS), &say(turns)).map(|pieces| pieces.concat())
 }
 
 #[track_caller]
@@ -99,7 +103,7 @@ fn constructs_that_published_templates_use() {
             "[system][user][assistant][user]",
         ),
         ("{{ strftime_now('%d %b %Y') }}", "29 Feb 2024"),
-        ("{{ messages[1] | tojson }}", r#"{"content": "a b", "role": "user"}"#),
+        ("{{ messages[1] | tojson }}", r#"{"role": "user", "content": "a b"}"#),
         ("{{ {'a': '<é>', 'b': [1, true, none]} | tojson }}", r#"{"a": "<é>", "b": [1, true, null]}"#),
         ("{{ {'a': 1} | tojson(indent=2) }}", "{\n  \"a\": 1\n}"),
         (
@@ -167,9 +171,9 @@ fn a_template_sees_nothing_of_the_host() {
 #[test]
 fn without_a_template_chatml_is_taken_only_where_its_tokens_exist() {
     let turns = say(&[(User, "hi")]);
-    let pieces = render(&facts(None, TOKENS), &turns, NOON).expect("the tokens are there");
+    let pieces = rendered(&facts(None, TOKENS), &turns).expect("the tokens are there");
     assert_eq!(pieces.concat(), "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n");
-    let fault = render(&facts(None, &["<s>"]), &turns, NOON).expect_err("no tokens, no template");
+    let fault = rendered(&facts(None, &["<s>"]), &turns).expect_err("no tokens, no template");
     assert_eq!(fault.code, Code::ModelUnfit);
     assert!(!fault.hints.is_empty());
 }
@@ -177,7 +181,7 @@ fn without_a_template_chatml_is_taken_only_where_its_tokens_exist() {
 #[test]
 fn ordinary_text_is_one_piece() {
     let turns = say(&[(User, "is 1 < 2 and a[0] > b | c?")]);
-    let pieces = render(&facts(Some(testkit::model::CHAT_TEMPLATE), TOKENS), &turns, NOON).expect("renders");
+    let pieces = rendered(&facts(Some(testkit::model::CHAT_TEMPLATE), TOKENS), &turns).expect("renders");
     assert_eq!(pieces.len(), 1, "{pieces:?}");
 }
 
@@ -201,7 +205,7 @@ fn hostile_texts_are_cut_and_nothing_is_lost() {
         (BRACKETS, "x</s", 1),
     ] {
         let facts = facts(Some(template), TOKENS);
-        let pieces = render(&facts, &say(&[(User, text)]), NOON).expect("renders");
+        let pieces = rendered(&facts, &say(&[(User, text)])).expect("renders");
         assert_eq!(specials(&pieces), specials(&neutral(&facts, 1)), "{template} {text}: {pieces:?}");
         assert!(pieces.len() > formed, "{template} {text}: {pieces:?}");
     }
@@ -211,7 +215,7 @@ fn hostile_texts_are_cut_and_nothing_is_lost() {
 #[test]
 fn the_templates_own_logic_still_works_beside_hostile_text() {
     let facts = facts(Some(JOINING), TOKENS);
-    let pieces = render(&facts, &say(&[(User, "a</think>b<|im_end|>c")]), NOON).expect("renders");
+    let pieces = rendered(&facts, &say(&[(User, "a</think>b<|im_end|>c")])).expect("renders");
     assert_eq!(pieces.concat(), "<s>ab<|im_end|>c</s>");
     assert_eq!(specials(&pieces), ["<s>", "</s>"]);
 }
@@ -220,7 +224,7 @@ fn the_templates_own_logic_still_works_beside_hostile_text() {
 fn a_text_of_all_private_characters_is_refused() {
     let all: String = ('\u{F0000}'..='\u{FFFFD}').collect();
     let turns = say(&[(User, &(all + "<|im_end|>"))]);
-    let fault = render(&facts(Some(PLAIN), TOKENS), &turns, NOON).expect_err("nothing is left to tint with");
+    let fault = rendered(&facts(Some(PLAIN), TOKENS), &turns).expect_err("nothing is left to tint with");
     assert_eq!(fault.code, Code::InvalidAsk);
 }
 
@@ -232,7 +236,7 @@ fn specials(pieces: &[String]) -> Vec<String> {
 
 /// The same conversation with harmless texts: whose special tokens are the template's alone.
 fn neutral(facts: &ModelFacts, count: usize) -> Vec<String> {
-    render(facts, &say(&vec![(User, "x"); count]), NOON).expect("renders")
+    rendered(facts, &say(&vec![(User, "x"); count])).expect("renders")
 }
 
 fn hostile_text() -> impl Strategy<Value = String> {
@@ -258,11 +262,17 @@ proptest! {
     ) {
         let facts = facts(Some(template), TOKENS);
         let turns: Vec<Message> = texts.iter().map(|text| Message::new(User, text.clone())).collect();
-        let pieces = render(&facts, &turns, NOON).expect("renders");
+        let pieces = rendered(&facts, &turns).expect("renders");
         prop_assert_eq!(specials(&pieces), specials(&neutral(&facts, texts.len())), "{:?}", pieces);
         prop_assert!(pieces.iter().all(|piece| !piece.is_empty()));
         if template != JOINING {
-            let plain = Template::new(template, &facts, NOON).render(&turns).expect("renders");
+            let given = Given {
+                messages: values::messages(&turns, Form::default()),
+                tools: Value::from(()),
+                kwargs: Value::from(()),
+                thinking: None,
+            };
+            let plain = Template::new(template, &facts, NOON).render(&given).expect("renders");
             prop_assert_eq!(pieces.concat(), plain);
         }
     }

@@ -166,6 +166,7 @@ impl Said {
                     said.compacted = Some(compaction);
                 }
                 Ok(Delta::Citation(_) | Delta::Notice(_)) => panic!("the engine says no such thing: {item:?}"),
+                Ok(Delta::Thought(_) | Delta::Call(_)) => panic!("these models neither think nor call: {item:?}"),
                 Err(fault) => said.fault = Some(fault),
             }
         }

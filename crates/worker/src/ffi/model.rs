@@ -13,6 +13,8 @@ pub(crate) type Token = sys::llama_token;
 pub(crate) struct Model {
     pub(super) model: NonNull<sys::llama_model>,
     vocab: NonNull<sys::llama_vocab>,
+    /// Special tokens whose names are part of the text.
+    shown: Vec<Token>,
     /// Looked for when they are first asked for.
     ends: OnceLock<Vec<Token>>,
 }
@@ -80,7 +82,7 @@ impl Model {
         // SAFETY: the model is alive; its vocabulary is part of it.
         let vocab = unsafe { sys::llama_model_get_vocab(model.as_ptr()) };
         let vocab = NonNull::new(vocab.cast_mut()).ok_or("the model has no vocabulary")?;
-        Ok(Self { model, vocab, ends: OnceLock::new() })
+        Ok(Self { model, vocab, shown: Vec::new(), ends: OnceLock::new() })
     }
 
     /// Longest context that the model was trained for, in tokens.
@@ -254,9 +256,18 @@ impl Model {
         }
     }
 
-    /// Appends the bytes of a token; a control token has none.
+    /// From now on these special tokens are part of the text. A name that is no token of this model is passed over.
+    pub(crate) fn show(&mut self, names: &[String]) {
+        let alone = |name: &String| match self.tokens(name, false, true).as_deref() {
+            Ok([token]) => Some(*token),
+            Ok(_) | Err(_) => None,
+        };
+        self.shown = names.iter().filter_map(alone).collect();
+    }
+
+    /// Appends the bytes of a token; a control token has none, unless it is shown.
     pub(crate) fn piece(&self, token: Token, bytes: &mut Vec<u8>) {
-        self.render(token, false, bytes);
+        self.render(token, self.shown.contains(&token), bytes);
     }
 
     /// Appends the bytes of a token, of a control token its name.

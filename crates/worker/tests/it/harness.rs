@@ -95,6 +95,7 @@ pub(crate) fn load() -> Load {
         adapters: Vec::new(),
         park_bytes: 256 << 20,
         confine: true,
+        shown: Vec::new(),
     }
 }
 

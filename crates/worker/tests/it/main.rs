@@ -17,6 +17,7 @@ mod harness;
 #[path = "../../../../xtask/src/bench/contract/judge.rs"]
 mod judge;
 mod life;
+mod marks;
 mod park;
 mod rank;
 mod reference;

@@ -1,6 +1,7 @@
 //! One row per field: what it becomes, or how it is refused.
 
 use super::*;
+use base::{Thinking, ToolCall, ToolChoice};
 use serde_json::json;
 
 fn call(extra: Value) -> Result<ChatCall, Refusal> {
@@ -75,13 +76,88 @@ fn the_spellings_of_other_clients_are_understood() {
     assert!(call.stream && call.include_usage);
 }
 
+fn tool_call(id: &str, name: &str, arguments: &str) -> ToolCall {
+    ToolCall { id: id.into(), name: name.into(), arguments: arguments.into() }
+}
+
+fn result(id: &str, name: &str, content: &str) -> Message {
+    Message { call_id: id.into(), name: name.into(), ..Message::new(Role::Tool, content) }
+}
+
+#[test]
+fn tools_and_choices_of_every_form_are_read() {
+    let function = |name: &str| json!({"type": "function", "function": {"name": name}});
+    let tools = json!([
+        {"type": "function", "function": {
+            "name": "f", "description": "does f", "strict": true,
+            "parameters": {"type": "object", "properties": {"z": {}, "a": {}}},
+        }},
+        function("g"),
+    ]);
+    let read = |choice: Value| {
+        let asked = call(json!({"tools": tools, "tool_choice": choice, "parallel_tool_calls": false}));
+        asked.expect("accepted").ask.toolbox
+    };
+    let toolbox = read(json!("auto"));
+    assert_eq!((toolbox.tools[0].name.as_str(), toolbox.tools[0].description.as_str()), ("f", "does f"));
+    let parameters = r#"{"type":"object","properties":{"z":{},"a":{}}}"#;
+    assert_eq!(toolbox.tools[0].parameters, parameters, "in their order");
+    assert!(!toolbox.parallel);
+    for (choice, expected, allowed) in [
+        (json!("none"), ToolChoice::None, vec![]),
+        (json!(null), ToolChoice::Auto, vec![]),
+        (json!("required"), ToolChoice::Required, vec![]),
+        (json!("any"), ToolChoice::Required, vec![]),
+        (function("g"), ToolChoice::Named("g".into()), vec![]),
+        (json!({"type": "function", "name": "g"}), ToolChoice::Named("g".into()), vec![]),
+        (
+            json!({"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [function("g")]}}),
+            ToolChoice::Required,
+            vec!["g".to_owned()],
+        ),
+        (json!({"type": "allowed_tools", "tools": [{"name": "f"}]}), ToolChoice::Auto, vec!["f".to_owned()]),
+    ] {
+        let toolbox = read(choice.clone());
+        assert_eq!((toolbox.choice, toolbox.allowed), (expected, allowed), "{choice}");
+    }
+}
+
+#[test]
+fn how_to_think_is_read_by_the_names_that_others_use() {
+    let read = |extra: Value| call(extra).expect("accepted").ask.thinking;
+    for (extra, enabled, budget, kwargs) in [
+        (json!({}), None, None, ""),
+        (json!({"enable_thinking": false}), Some(false), None, ""),
+        (
+            json!({"chat_template_kwargs": {"enable_thinking": true, "x": [1]}}),
+            Some(true),
+            None,
+            r#"{"enable_thinking":true,"x":[1]}"#,
+        ),
+        (json!({"reasoning_effort": "none"}), Some(false), None, ""),
+        (json!({"reasoning_effort": "high"}), Some(true), None, r#"{"reasoning_effort":"high"}"#),
+        (json!({"reasoning_effort": "minimal"}), Some(false), None, r#"{"reasoning_effort":"low"}"#),
+        (json!({"thinking_budget_tokens": 64}), None, Some(64), ""),
+    ] {
+        let thinking = read(extra.clone());
+        let expected = Thinking { enabled, budget_tokens: budget, template_kwargs: kwargs.into() };
+        assert_eq!(thinking, expected, "{extra}");
+    }
+}
+
 #[test]
 fn messages_of_every_role_and_form_are_read() {
     let body = json!({"messages": [
         {"role": "developer", "content": "be brief", "name": "x"},
         {"role": "system", "content": [{"type": "text", "text": "be "}, {"type": "text", "text": "kind"}]},
-        {"role": "assistant", "content": null, "tool_calls": [], "refusal": null},
+        {"role": "assistant", "content": null, "refusal": null, "reasoning_content": "hm", "tool_calls": [
+            {"id": "1", "type": "function", "function": {"name": "add", "arguments": "{\"a\": 1}"}},
+            {"id": "2", "type": "function", "function": {"name": "now", "arguments": {}}},
+        ]},
         {"role": "tool", "tool_call_id": "1", "content": "42"},
+        {"role": "tool", "tool_call_id": "2", "content": [{"type": "text", "text": "noon"}]},
+        {"role": "assistant", "content": "", "function_call": {"name": "old", "arguments": ""}},
+        {"role": "function", "name": "old", "content": "done"},
         {"role": "user", "content": ""},
     ]});
     let object = body.as_object().expect("object").clone();
@@ -89,8 +165,15 @@ fn messages_of_every_role_and_form_are_read() {
     let expected = [
         Message::new(Role::System, "be brief"),
         Message::new(Role::System, "be kind"),
-        Message::new(Role::Assistant, ""),
-        Message::new(Role::Tool, "42"),
+        Message {
+            reasoning: "hm".into(),
+            calls: vec![tool_call("1", "add", "{\"a\": 1}"), tool_call("2", "now", "{}")],
+            ..Message::new(Role::Assistant, "")
+        },
+        result("1", "add", "42"),
+        result("2", "now", "noon"),
+        Message { calls: vec![tool_call("function_call_5", "old", "{}")], ..Message::new(Role::Assistant, "") },
+        result("function_call_5", "old", "done"),
         Message::new(Role::User, ""),
     ];
     assert_eq!(call.ask.messages, expected);
@@ -100,7 +183,7 @@ fn messages_of_every_role_and_form_are_read() {
 fn what_asks_for_nothing_passes() {
     for extra in [
         json!({"tools": [], "tool_choice": "auto", "parallel_tool_calls": true}),
-        json!({"tools": [{"type": "function"}], "tool_choice": "none"}),
+        json!({"functions": [], "function_call": "auto"}),
         json!({"response_format": {"type": "text"}}),
         json!({"logprobs": false, "top_logprobs": 0, "n": 1, "modalities": ["text"]}),
         json!({"user": "me", "store": true, "metadata": {}, "reasoning_effort": "low", "service_tier": "auto", "unheard_of": [1]}),
@@ -117,8 +200,15 @@ fn a_constraint_that_cannot_be_kept_is_refused_by_name() {
         (json!({"n": 0}), "n"),
         (json!({"tool_choice": "required"}), "tool_choice"),
         (json!({"tool_choice": {"type": "function", "function": {"name": "f"}}}), "tool_choice"),
-        (json!({"tools": [{"type": "function"}]}), "tools"),
+        (json!({"tool_choice": "sometimes"}), "tool_choice"),
+        (json!({"tool_choice": {"type": "allowed_tools", "tools": []}}), "tool_choice.tools"),
+        (json!({"tools": [{"type": "function"}]}), "tools[0].function"),
+        (json!({"tools": [{"type": "web_search"}]}), "tools[0].type"),
+        (json!({"tools": [{"type": "function", "function": {"name": "a b"}}]}), "tools[0].function.name"),
         (json!({"functions": [{"name": "f"}]}), "functions"),
+        (json!({"function_call": {"name": "f"}}), "function_call"),
+        (json!({"reasoning_effort": "huge"}), "reasoning_effort"),
+        (json!({"chat_template_kwargs": {"messages": []}}), "chat_template_kwargs.messages"),
         (json!({"logprobs": true}), "logprobs"),
         (json!({"top_logprobs": 3}), "top_logprobs"),
         (json!({"modalities": ["text", "audio"]}), "modalities"),
@@ -167,8 +257,13 @@ fn a_wrong_field_is_named_with_its_place_and_what_it_holds() {
         ),
         (
             json!({"messages": [{"role": "assistant", "content": null, "tool_calls": [{"id": "1"}]}]}),
-            "messages[0].tool_calls",
-            "tool calls",
+            "messages[0].tool_calls[0].function",
+            "is missing",
+        ),
+        (
+            json!({"messages": [{"role": "tool", "tool_call_id": "7", "content": "x"}]}),
+            "messages[0].tool_call_id",
+            "never called",
         ),
     ] {
         let refusal = call(extra.clone()).expect_err(param);

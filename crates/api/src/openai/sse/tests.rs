@@ -72,6 +72,32 @@ async fn role_first_then_text_then_finish_then_done() {
 }
 
 #[tokio::test]
+async fn thoughts_and_calls_come_in_pieces_of_their_own() {
+    let piece = |id: Option<&str>, name: Option<&str>, arguments: &str| {
+        let (id, name) = (id.map(str::to_owned), name.map(str::to_owned));
+        Ok(Delta::Call(base::CallPiece { index: 1, id, name, arguments: arguments.into() }))
+    };
+    let lines = transcript(
+        false,
+        vec![
+            Ok(Delta::Thought("hm".into())),
+            piece(Some("abc"), Some("f"), ""),
+            piece(None, None, "{}"),
+            Ok(Delta::Done(Finish::ToolCalls)),
+        ],
+    )
+    .await;
+    let deltas: Vec<Value> = lines[1..5].iter().map(|line| parsed(line)["choices"][0]["delta"].clone()).collect();
+    assert_eq!(deltas[0], serde_json::json!({"reasoning_content": "hm", "reasoning": "hm"}));
+    let first =
+        serde_json::json!({"index": 1, "id": "abc", "type": "function", "function": {"name": "f", "arguments": ""}});
+    assert_eq!(deltas[1], serde_json::json!({"tool_calls": [first]}));
+    let more = serde_json::json!({"index": 1, "function": {"arguments": "{}"}});
+    assert_eq!(deltas[2], serde_json::json!({"tool_calls": [more]}));
+    assert_eq!(parsed(&lines[4])["choices"][0]["finish_reason"], "tool_calls");
+}
+
+#[tokio::test]
 async fn usage_comes_in_a_chunk_of_its_own_when_asked_for() {
     let lines = transcript(true, answer()).await;
     assert_eq!(lines.len(), 6, "{lines:#?}");

@@ -1,0 +1,220 @@
+//! How a family of models writes thoughts and calls; found by the marks in a model's own template.
+
+use base::ModelFacts;
+
+/// What stands between the marks of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Body {
+    /// `{"name": …, "arguments": {…}}`, one or several in an array.
+    Envelope,
+    /// A name within marks, then its arguments as JSON; an envelope where it begins with a bracket.
+    Headed,
+    /// `<function=name>` and a pair of tags for each argument.
+    Tags(&'static Tags),
+    /// `[name(key="value")]`
+    Python,
+}
+
+/// The tags of an argument.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Tags {
+    /// What stands around the name; nothing: it ends with the line or at the next tag.
+    pub(crate) name: Option<(&'static str, &'static str)>,
+    pub(crate) key: (&'static str, &'static str),
+    pub(crate) value: (&'static str, &'static str),
+    pub(crate) ends: &'static [&'static str],
+    /// One line break on either side of a value belongs to the tags.
+    pub(crate) lines: bool,
+}
+
+/// Marks of one family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Style {
+    /// What opens and closes a thought.
+    pub(crate) think: Option<(&'static str, &'static str)>,
+    /// What opens a call, or a list of them.
+    pub(crate) openers: &'static [&'static str],
+    /// What may stand behind a call, before the next one or the end.
+    pub(crate) closers: &'static [&'static str],
+    pub(crate) body: Body,
+    /// An answer that begins with a bracket may be a call without marks.
+    pub(crate) bare: bool,
+    /// Marks around the answer itself, which mean nothing to a reader.
+    pub(crate) frames: &'static [&'static str],
+    /// Channels of messages in place of all that.
+    pub(crate) harmony: bool,
+    /// What a call begins with, up to its envelope. Where there is none, one that is forced begins with its envelope.
+    pub(crate) lead: &'static str,
+}
+
+static CODER: Tags = Tags {
+    name: Some(("<function=", ">")),
+    key: ("<parameter=", ">"),
+    value: ("", "</parameter>"),
+    ends: &["</function>", "</tool_call>"],
+    lines: true,
+};
+static GLM: Tags = Tags {
+    name: None,
+    key: ("<arg_key>", "</arg_key>"),
+    value: ("<arg_value>", "</arg_value>"),
+    ends: &["</tool_call>"],
+    lines: false,
+};
+
+/// Calls in `<tool_call>`, which most models have seen.
+const PLAIN: Style = Style {
+    think: None,
+    openers: &["<tool_call>"],
+    closers: &["</tool_call>"],
+    body: Body::Envelope,
+    bare: false,
+    frames: &[],
+    harmony: false,
+    lead: "<tool_call>\n",
+};
+
+/// The first whose words all stand in a template says how its models write calls.
+const FAMILIES: &[(&[&str], Style)] = &[
+    (
+        &["<|channel|>", "<|message|>"],
+        Style { openers: &[], closers: &[], body: Body::Headed, harmony: true, lead: "", ..PLAIN },
+    ),
+    (
+        &["<|tool_call_argument_begin|>"],
+        Style {
+            openers: &["<|tool_call_begin|>", "<|tool_calls_section_begin|>"],
+            closers: &["<|tool_call_end|>", "<|tool_calls_section_end|>"],
+            body: Body::Headed,
+            lead: "",
+            ..PLAIN
+        },
+    ),
+    (
+        &["<｜tool▁calls▁begin｜>"],
+        Style {
+            openers: &["<｜tool▁call▁begin｜>", "<｜tool▁calls▁begin｜>"],
+            closers: &["```", "<｜tool▁call▁end｜>", "<｜tool▁calls▁end｜>"],
+            body: Body::Headed,
+            lead: "",
+            ..PLAIN
+        },
+    ),
+    (
+        &["[TOOL_CALLS]"],
+        Style { openers: &["[TOOL_CALLS]"], closers: &[], body: Body::Headed, lead: "[TOOL_CALLS]", ..PLAIN },
+    ),
+    (
+        &["<|tool_call_start|>"],
+        Style {
+            openers: &["<|tool_call_start|>"],
+            closers: &["<|tool_call_end|>"],
+            body: Body::Python,
+            lead: "<|tool_call_start|>",
+            ..PLAIN
+        },
+    ),
+    (
+        &["<|tool_list_start|>"],
+        Style {
+            openers: &["<|tool_call_start|>"],
+            closers: &["<|tool_call_end|>"],
+            body: Body::Python,
+            lead: "<|tool_call_start|>",
+            ..PLAIN
+        },
+    ),
+    (&["<function=", "<parameter="], Style { body: Body::Tags(&CODER), ..PLAIN }),
+    (&["<arg_key>", "<arg_value>"], Style { body: Body::Tags(&GLM), lead: "<tool_call>", ..PLAIN }),
+    (
+        &["<|START_ACTION|>"],
+        Style {
+            openers: &["<|START_ACTION|>"],
+            closers: &["<|END_ACTION|>"],
+            frames: &["<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|START_TEXT|>", "<|END_TEXT|>"],
+            lead: "<|START_ACTION|>",
+            ..PLAIN
+        },
+    ),
+    (
+        &["<|tool_call|>"],
+        Style { openers: &["<|tool_call|>"], closers: &["<|/tool_call|>"], lead: "<|tool_call|>", ..PLAIN },
+    ),
+    (
+        &["<|tool|>"],
+        Style {
+            openers: &["<|tool_call|>", "functools"],
+            closers: &["<|/tool_call|>"],
+            bare: true,
+            lead: "<|tool_call|>",
+            ..PLAIN
+        },
+    ),
+    (&["<tool_call>"], PLAIN),
+    (
+        &["<|start_header_id|>"],
+        Style { openers: &["<|python_tag|>"], closers: &[";", "<|eom_id|>"], bare: true, lead: "", ..PLAIN },
+    ),
+    (
+        &["<start_of_turn>"],
+        Style {
+            openers: &["```tool_code", "```tool_call", "```function_call", "```json", "<tool_call>"],
+            closers: &["```", "</tool_call>"],
+            body: Body::Python,
+            bare: true,
+            lead: "<tool_call>\n",
+            ..PLAIN
+        },
+    ),
+];
+
+/// Marks of thoughts, the first pair that a template or vocabulary has.
+const THOUGHTS: &[(&str, &str)] = &[
+    ("<think>", "</think>"),
+    ("[THINK]", "[/THINK]"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<seed:think>", "</seed:think>"),
+    ("◁think▷", "◁/think▷"),
+    ("<thought>", "</thought>"),
+];
+
+impl Style {
+    #[cfg(test)]
+    pub(crate) const PLAIN: Style = PLAIN;
+
+    pub(crate) fn of(facts: &ModelFacts) -> Self {
+        let source = facts.chat_template.as_deref().unwrap_or_default();
+        let has = |words: &&str| source.contains(words);
+        let family = FAMILIES.iter().find(|(words, _)| words.iter().all(&has));
+        let style = family.map_or(PLAIN, |(_, style)| *style);
+        // A family that knows no tools is told of them in Freehold's words.
+        let style = if source.contains("tools") || style.harmony { style } else { PLAIN };
+        let known = |mark: &str| source.contains(mark) || facts.special_tokens.iter().any(|token| token == mark);
+        let think = THOUGHTS.iter().find(|(_, close)| known(close)).copied().filter(|_| !style.harmony);
+        Self { think, ..style }
+    }
+
+    /// Special tokens of the vocabulary that are marks of this style, so that the answer's text must show them.
+    pub(crate) fn shown(&self, facts: &ModelFacts) -> Vec<String> {
+        let thought = self.think.map(|(open, close)| [open, close]).into_iter().flatten();
+        let channels: &[&str] =
+            if self.harmony { &["<|start|>", "<|channel|>", "<|message|>", "<|constrain|>", "<|end|>"] } else { &[] };
+        let headers: &[&str] = match self.body {
+            Body::Headed => &["[ARGS]", "[CALL_ID]", "<｜tool▁sep｜>", "<|tool_call_argument_begin|>"],
+            Body::Envelope | Body::Tags(_) | Body::Python => &[],
+        };
+        let marks = thought.chain([self.openers, self.closers, self.frames, channels, headers].concat());
+        let marks: Vec<&str> = marks.collect();
+        facts.special_tokens.iter().filter(|token| marks.contains(&token.as_str())).cloned().collect()
+    }
+
+    /// What a call's envelope names its arguments.
+    pub(crate) fn arguments_key(&self) -> &'static str {
+        if self.bare && self.lead.is_empty() { "parameters" } else { "arguments" }
+    }
+
+    /// Text behind which a single call is whole.
+    pub(crate) fn stop_after_one(&self) -> Option<&'static str> {
+        self.closers.iter().copied().find(|closer| closer.len() > 3)
+    }
+}
