@@ -18,6 +18,7 @@ pub mod template;
 mod adapters;
 mod answer;
 mod compacting;
+mod count;
 mod handle;
 mod render;
 mod residency;
