@@ -14,5 +14,6 @@ mod own_files;
 mod permission;
 mod rerank;
 mod shape;
+mod tasks;
 mod terminal;
 mod turns;
