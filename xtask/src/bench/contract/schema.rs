@@ -82,10 +82,130 @@ fn object(dice: &mut Dice, depth: u32) -> Value {
     json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false })
 }
 
+/// Whether a value fits. Knows the keywords that are drawn above, and no others.
+pub(super) fn fits(schema: &Value, value: &Value) -> bool {
+    let Value::Object(schema) = schema else { return schema.as_bool().unwrap_or(false) };
+    schema.iter().all(|(keyword, wanted)| keeps(schema, keyword, wanted, value))
+}
+
+fn keeps(schema: &Map<String, Value>, keyword: &str, wanted: &Value, value: &Value) -> bool {
+    let number = value.as_f64();
+    let length = value.as_str().map(|text| text.chars().count() as u64);
+    let items = value.as_array();
+    let fields = value.as_object();
+    let limit = wanted.as_f64().unwrap_or(f64::NAN);
+    let count = wanted.as_u64().unwrap_or(0);
+    match keyword {
+        "type" => match wanted {
+            Value::Array(names) => names.iter().any(|name| is_a(name, value)),
+            name => is_a(name, value),
+        },
+        "enum" => wanted.as_array().is_some_and(|values| values.iter().any(|one| same(one, value))),
+        "const" => same(wanted, value),
+        "minimum" => number.is_none_or(|number| number >= limit),
+        "maximum" => number.is_none_or(|number| number <= limit),
+        "exclusiveMaximum" => number.is_none_or(|number| number < limit),
+        "multipleOf" => number.is_none_or(|number| (number / limit).fract() == 0.0),
+        "minLength" => length.is_none_or(|length| length >= count),
+        "maxLength" => length.is_none_or(|length| length <= count),
+        "minItems" => items.is_none_or(|items| items.len() as u64 >= count),
+        "maxItems" => items.is_none_or(|items| items.len() as u64 <= count),
+        "items" => {
+            let before = schema.get("prefixItems").and_then(Value::as_array).map_or(0, Vec::len);
+            items.is_none_or(|items| items.iter().skip(before).all(|item| fits(wanted, item)))
+        }
+        "prefixItems" => {
+            let wanted = wanted.as_array().into_iter().flatten();
+            items.is_none_or(|items| wanted.zip(items).all(|(wanted, item)| fits(wanted, item)))
+        }
+        "anyOf" => wanted.as_array().is_some_and(|options| options.iter().any(|option| fits(option, value))),
+        "properties" => fields.is_none_or(|fields| {
+            fields.iter().all(|(name, field)| wanted.get(name).is_none_or(|wanted| fits(wanted, field)))
+        }),
+        "additionalProperties" => fields.is_none_or(|fields| {
+            let known = schema.get("properties").and_then(Value::as_object);
+            fields
+                .iter()
+                .all(|(name, field)| known.is_some_and(|known| known.contains_key(name)) || fits(wanted, field))
+        }),
+        "required" => fields.is_none_or(|fields| {
+            wanted
+                .as_array()
+                .into_iter()
+                .flatten()
+                .all(|name| name.as_str().is_some_and(|name| fields.contains_key(name)))
+        }),
+        "uniqueItems" => items.is_none_or(|items| {
+            items.iter().enumerate().all(|(n, item)| items[n + 1..].iter().all(|other| !same(item, other)))
+        }),
+        "contains" => items.is_none_or(|items| items.iter().any(|item| fits(wanted, item))),
+        "not" => !fits(wanted, value),
+        "dependentRequired" => fields.is_none_or(|fields| {
+            wanted.as_object().into_iter().flatten().all(|(name, needs)| {
+                !fields.contains_key(name)
+                    || needs
+                        .as_array()
+                        .into_iter()
+                        .flatten()
+                        .all(|need| fields.contains_key(need.as_str().unwrap_or("")))
+            })
+        }),
+        other => panic!("`{other}` is drawn and not judged"),
+    }
+}
+
+fn is_a(name: &Value, value: &Value) -> bool {
+    match name.as_str().unwrap_or_default() {
+        "null" => value.is_null(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.as_f64().is_some_and(|number| number.fract() == 0.0),
+        "number" => value.is_number(),
+        "string" => value.is_string(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        _ => false,
+    }
+}
+
+/// Numbers are the same by their value.
+fn same(one: &Value, other: &Value) -> bool {
+    match (one.as_f64(), other.as_f64()) {
+        (Some(one), Some(other)) => one == other,
+        _ => one == other,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::judge::fits;
     use super::*;
+
+    #[test]
+    fn the_judge_knows_right_from_wrong() {
+        for (schema, right, wrong) in [
+            (json!({"type": "integer", "minimum": 1, "maximum": 3}), json!(3), json!(3.5)),
+            (json!({"type": ["null", "string"], "maxLength": 2}), json!("ßß"), json!("abc")),
+            (json!({"enum": [1, "a"]}), json!(1.0), json!("b")),
+            (json!({"multipleOf": 3, "exclusiveMaximum": 9}), json!(6), json!(9)),
+            (
+                json!({"prefixItems": [{"type": "null"}], "items": false, "minItems": 1}),
+                json!([null]),
+                json!([null, 1]),
+            ),
+            (
+                json!({"properties": {"a": {"type": "null"}}, "required": ["a"], "additionalProperties": false}),
+                json!({"a": null}),
+                json!({"a": null, "b": 1}),
+            ),
+            (json!({"uniqueItems": true}), json!([1, 2]), json!([1, 1.0])),
+            (json!({"contains": {"const": 2}}), json!([1, 2]), json!([1])),
+            (json!({"not": {"type": "string"}}), json!(1), json!("a")),
+            (json!({"dependentRequired": {"a": ["b"]}}), json!({"a": 1, "b": 2}), json!({"a": 1})),
+            (json!({"anyOf": [{"const": 1}, {"const": 2}]}), json!(2), json!(3)),
+        ] {
+            assert!(fits(&schema, &right) && !fits(&schema, &wrong), "{schema}");
+        }
+    }
 
     #[test]
     fn drawn_schemas_are_the_same_in_every_run_and_some_are_spoiled() {
