@@ -109,11 +109,11 @@ impl Classify {
     }
 
     pub(crate) fn run(&self, work: &mut Work<'_>) -> Result<Classified, Fault> {
-        let options: Vec<String> = self.labels.iter().map(|label| label.id.trim().to_owned()).collect();
         if self.text.trim().is_empty() {
             return Ok(self.blank());
         }
         let tier = work.tier("classify", "classify")?;
+        let options = self.options(tier.by_description);
         let prompt = Prompt::new(tier, self.values()).with_context([self.context.as_str()]);
         let longest = options.iter().map(String::len).max().unwrap_or(0);
         let (parts, tokens) = work.parts(&prompt, &self.text, u32::try_from(longest + 8).unwrap_or(u32::MAX))?;
@@ -133,6 +133,21 @@ impl Classify {
         }
         work.progress(parts.len(), parts.len());
         Ok(self.classes(&evidence))
+    }
+
+    /// What is judged for each class: words that are different from all others.
+    fn options(&self, by_description: bool) -> Vec<String> {
+        let names: Vec<String> = self.labels.iter().map(|label| label.id.trim().to_owned()).collect();
+        if !by_description {
+            return names;
+        }
+        let said = |label: &Label| match label.description.trim() {
+            "" => label.id.trim().to_owned(),
+            description => description.to_owned(),
+        };
+        let said: Vec<String> = self.labels.iter().map(said).collect();
+        let differ = said.iter().enumerate().all(|(at, one)| !said[..at].contains(one));
+        if differ { said } else { names }
     }
 
     fn values(&self) -> Vec<(&'static str, String)> {
@@ -222,6 +237,16 @@ mod tests {
         assert_eq!(task.blank().classes[0], Class { id: UNKNOWN.into(), confidence: 1.0 });
         let halves = of(&["a", "b"], false).blank();
         assert!(halves.classes.iter().all(|class| (class.confidence - 0.5).abs() < 1e-12));
+    }
+
+    #[test]
+    fn a_small_model_judges_what_is_said_of_a_class() {
+        let mut task = of(&["a", "b"], true);
+        task.labels[1].description = "the other one".into();
+        assert_eq!(task.options(false), ["a", "b"]);
+        assert_eq!(task.options(true), ["a", "the other one"]);
+        task.labels[0].description = "the other one".into();
+        assert_eq!(task.options(true), ["a", "b"], "what can't be told apart isn't judged");
     }
 
     #[test]

@@ -23,6 +23,9 @@ pub struct Tier {
     /// LIMIT: tokens of one part: a small model loses its way in more, whatever its window.
     #[serde(default)]
     pub part_tokens_max: Option<u32>,
+    /// Of classes: judge what was said of a class instead of its name, where something was.
+    #[serde(default)]
+    pub by_description: bool,
     #[serde(default)]
     pub examples: Vec<Example>,
 }

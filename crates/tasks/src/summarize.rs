@@ -12,6 +12,8 @@ const PASSES_MAX: u32 = 6;
 const PART_TOKENS_MAX: u32 = 200;
 /// LIMIT: tokens of a part that is read with care.
 const CAREFUL_TOKENS: u32 = 2000;
+/// LIMIT: words beyond the limit that are waited for, to cut where there is a pause.
+const WORDS_SPARE: usize = 8;
 /// LIMIT: words of a title.
 const TITLE_WORDS_MAX: usize = 12;
 
@@ -143,7 +145,7 @@ impl Limit {
             Limit::Sentences(_) => 96,
             Limit::Paragraph(sentences) => 64 * u32::try_from(sentences).unwrap_or(1),
             Limit::Bullets(count) => 64 * u32::try_from(count).unwrap_or(1),
-            Limit::Words(count) => 6 * u32::try_from(count).unwrap_or(1),
+            Limit::Words(count) => 4 * u32::try_from(count + WORDS_SPARE).unwrap_or(1),
         }
     }
 
@@ -155,7 +157,8 @@ impl Limit {
                 Shape::regex(format!(r"- [^\s*-][^\n]{{2,240}}(\n- [^\s*-][^\n]{{2,240}}){{0,{more}}}"))
             }
             Limit::Words(count) => {
-                let more = count.saturating_sub(1);
+                // Some words more may come, and go again: a model that must end here glues the rest together.
+                let more = count + WORDS_SPARE;
                 Shape::regex(format!(r##"[^\s"#*<]\S{{0,24}}( \S{{1,24}}){{0,{more}}}"##))
             }
         }
@@ -173,11 +176,24 @@ impl Limit {
             Limit::Bullets(count) => bullets(answer, count, cut),
             Limit::Words(count) => {
                 let line = tidy(answer.lines().next().unwrap_or_default());
-                let words: Vec<&str> = line.split_whitespace().take(count).collect();
-                words.join(" ").trim_end_matches(['.', ',', ';', ':']).to_owned()
+                let words: Vec<&str> = line.split_whitespace().collect();
+                let kept = if words.len() > count { within(&words[..count]) } else { &words[..] };
+                kept.join(" ").trim_end_matches(['.', ',', ';', ':']).to_owned()
             }
         }
     }
+}
+
+/// Of words that were cut off: up to the last pause among them, or without little words at the end.
+fn within<'w>(words: &'w [&'w str]) -> &'w [&'w str] {
+    const LITTLE: [&str; 16] =
+        ["a", "an", "and", "at", "by", "for", "from", "in", "is", "of", "on", "or", "the", "to", "was", "with"];
+    let pauses = |word: &&str| word.ends_with(['.', ',', ';', ':', '!', '?']);
+    if let Some(at) = words.iter().rposition(pauses).filter(|at| *at >= 2) {
+        return &words[..=at];
+    }
+    let end = words.iter().rposition(|word| !LITTLE.contains(&word.to_lowercase().as_str()));
+    &words[..end.map_or(words.len(), |at| at + 1)]
 }
 
 fn one_paragraph(text: &str) -> &str {
@@ -363,6 +379,10 @@ mod tests {
         assert_eq!(two.keep_to("* a\n1. b\n- A\n- c", false), "- a\n- b");
         assert_eq!(two.keep_to("- a\n- beg", true), "- a");
         assert_eq!(Limit::Words(3).keep_to("**One two three four.**", false), "One two three");
+        let five = Limit::Words(5);
+        assert_eq!(five.keep_to("Old bridge closed, and the cars go by the mill", false), "Old bridge closed");
+        assert_eq!(five.keep_to("Old bridge closed by the town and its council", false), "Old bridge closed");
+        assert_eq!(five.keep_to("Old, grey bridge closed", false), "Old, grey bridge closed");
         assert_eq!(Limit::Paragraph(3).keep_to("One. Two. Thr", true), "One. Two.");
         assert_eq!(Limit::Paragraph(3).keep_to("Only begun", true), "Only begun");
     }
