@@ -9,13 +9,14 @@ pub(crate) mod http;
 pub(crate) mod report;
 pub(crate) mod soak;
 
+mod batch;
 mod chat;
 mod constrained;
 mod context;
 mod contract;
 mod cpu;
 mod crash;
-mod dice;
+pub(crate) mod dice;
 mod fresh;
 mod gguf;
 mod group;
@@ -40,7 +41,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// Names that a guard may cite as `bench: NAME`.
-pub(crate) const NAMES: [&str; 13] = [
+pub(crate) const NAMES: [&str; 14] = [
     "raw",
     "streams",
     "mixed",
@@ -54,6 +55,7 @@ pub(crate) const NAMES: [&str; 13] = [
     "map",
     "fresh",
     "crash",
+    "batch",
 ];
 
 /// Those that make large files.
@@ -93,6 +95,7 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
         "fresh" => fresh::run(options),
         "crash" => crash::run(options),
         "start" => start::run(options),
+        "batch" => batch::run(options),
         "map" => map::run(options),
         _ => cpu::run(options),
     }

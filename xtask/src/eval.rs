@@ -1,4 +1,4 @@
-//! Judgements of quality: `cargo xtask eval NAME [--dir DIR] [--reranker FILE] [--json] [--quick]`.
+//! Judgements of quality: `cargo xtask eval NAME [--dir DIR] [--reranker FILE] [--model FILE] [--json] [--quick]`.
 //!
 //! `ir` judges ranking on any collection in BEIR's layout (or a folder of some), `spans` on the span set.
 //! `templates` compares chat templates as we render them with a reference.
@@ -6,7 +6,9 @@
 //! into the crate) on the collections that lie beside the repository. The example prints figures
 //! and goals as one object; here they get the machine and the exit status that all measurements have.
 
+mod judge;
 mod rank;
+mod tasks;
 mod templates;
 mod vector;
 
@@ -19,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 /// Names that a guard may cite as `eval: NAME`.
-pub(crate) const NAMES: [&str; 4] = ["map", "ir", "spans", "templates"];
+pub(crate) const NAMES: [&str; 5] = ["map", "ir", "spans", "templates", "tasks"];
 
 /// What the example prints.
 #[derive(Debug, Deserialize)]
@@ -38,9 +40,19 @@ pub(crate) struct Judged {
 pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
     let (dir, rest) = path_of("--dir", args)?;
     let (reranker, rest) = path_of("--reranker", &rest)?;
+    let (model, rest) = path_of("--model", &rest)?;
     let (name, options) = bench::read(&rest, &NAMES)?;
     if name == "templates" {
         return templates::run(dir, options);
+    }
+    if name == "tasks" {
+        if reranker.is_some() {
+            bail!("tasks need no reranker; name a model with --model");
+        }
+        return tasks::run(dir, model, options);
+    }
+    if model.is_some() {
+        bail!("only `eval tasks` takes --model");
     }
     if name == "map" {
         if reranker.is_some() {

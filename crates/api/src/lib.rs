@@ -17,6 +17,7 @@ mod reply;
 pub mod route;
 mod router;
 mod stop;
+mod tasks;
 
 pub use door::{Doors, Watchers};
 pub use stop::Stop;

@@ -294,7 +294,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Fault> + S
         .map_err(|error| Fault::new(Code::Internal, "the work ended badly").cause(error))?
 }
 
-fn lines<T: Serialize + Send + 'static>(events: EventStream<T>) -> Response<Body> {
+pub(crate) fn lines<T: Serialize + Send + 'static>(events: EventStream<T>) -> Response<Body> {
     let stream = stream::unfold(events, |mut events| async move {
         let event = events.next().await?;
         Some((Ok::<_, Infallible>(line(&event)), events))

@@ -5,6 +5,7 @@ use crate::native;
 use crate::openai::{chat, embed, models, rerank};
 use crate::reply::{Refusal, json};
 use crate::stop::Stop;
+use crate::tasks;
 use axum::body::Body;
 use axum::extract::{FromRef, State};
 use axum::http::{Method, Response, StatusCode, Uri};
@@ -35,6 +36,16 @@ pub(crate) fn router(runtime: Runtime, stop: Stop) -> Router {
         .route("/v1/chat/completions", post(chat::complete))
         .route("/v1/embeddings", post(embed::embed))
         .route("/v1/rerank", post(rerank::rank))
+        .route("/v1/tasks/summarize", post(tasks::run))
+        .route("/v1/tasks/classify", post(tasks::run))
+        .route("/v1/tasks/extract", post(tasks::run))
+        .route("/v1/tasks/rewrite", post(tasks::run))
+        .route("/v1/tasks/normalize", post(tasks::run))
+        .route("/v1/tasks/translate", post(tasks::run))
+        .route("/v1/tasks/proofread", post(tasks::run))
+        .route("/v1/tasks/title", post(tasks::run))
+        .route("/v1/tasks/detect-language", post(tasks::run))
+        .route("/v1/tasks/ask", post(tasks::run))
         .route("/freehold/v1/hello", get(native::hello))
         .route("/freehold/v1/status", get(native::status))
         .route("/freehold/v1/models", get(native::models))

@@ -96,6 +96,10 @@ codes! {
     /// Command and daemon are of different versions.
     VersionMismatch = "version_mismatch", 409, 13, false;
     ConfigInvalid = "config_invalid", 500, 14, false;
+    /// What the model answered can't be used for the task.
+    TaskFailed = "task_failed", 422, 15, true;
+    /// Of many inputs, some weren't done; the others are.
+    InputsFailed = "inputs_failed", 422, 15, false;
 }
 
 impl Serialize for Code {

@@ -1,6 +1,8 @@
 //! The command line: which commands there are, and help that teaches.
 
-use crate::command::{ask, chat, completions, doctor, forget, index, map, models, pull, search, serve, status, stop};
+use crate::command::{
+    ask, chat, completions, doctor, forget, index, map, models, pull, search, serve, status, stop, task,
+};
 use clap::builder::Styles;
 use clap::builder::styling::{AnsiColor, Style};
 use clap::{Parser, Subcommand};
@@ -15,6 +17,10 @@ First steps:
 Without any model:
   freehold search \"boiler service\"          passages, ranked
   freehold ask --quotes \"boiler service\"    quotations, each with its place
+
+With texts, one or a hundred thousand:
+  freehold summarize report.md              in key points, a sentence, a headline
+  freehold classify --labels a,b in.csv     and extract, rewrite, translate …
 
 Data goes to stdout, talk to stderr. Exit status: 0 done, 1 nothing found,
 2 wrong arguments, 130 interrupted; other numbers stand for kinds of faults.
@@ -61,6 +67,15 @@ pub(crate) enum Command {
     Map(map::Args),
     Forget(forget::Args),
     Chat(chat::Args),
+    Summarize(task::args::Summarize),
+    Classify(task::args::Classify),
+    Extract(task::args::Extract),
+    Rewrite(task::args::Rewrite),
+    Normalize(task::args::Normalize),
+    Translate(task::args::Translate),
+    Proofread(task::args::Proofread),
+    Title(task::args::Title),
+    DetectLanguage(task::args::DetectLanguage),
     Pull(pull::Args),
     Models(models::Args),
     Doctor(doctor::Args),
@@ -80,6 +95,15 @@ impl Command {
             Command::Map(args) => args.json,
             Command::Forget(args) => args.json,
             Command::Chat(args) => args.json,
+            Command::Summarize(args) => args.json(),
+            Command::Classify(args) => args.json(),
+            Command::Extract(args) => args.json(),
+            Command::Rewrite(args) => args.json(),
+            Command::Normalize(args) => args.json(),
+            Command::Translate(args) => args.json(),
+            Command::Proofread(args) => args.json(),
+            Command::Title(args) => args.json(),
+            Command::DetectLanguage(args) => args.json(),
             Command::Pull(args) => args.json,
             Command::Models(args) => args.json,
             Command::Doctor(args) => args.json,
@@ -127,6 +151,9 @@ mod tests {
             ("freehold map verify x --json", true),
             ("freehold forget x --json", true),
             ("freehold chat -m x --json", true),
+            ("freehold summarize x --json", true),
+            ("freehold classify --labels a,b x --json", true),
+            ("freehold detect-language x --json", true),
             ("freehold pull starter --json", true),
             ("freehold models --json", true),
             ("freehold models add x --json", true),

@@ -2,7 +2,7 @@
 //! elsewhere. It appears only when the work takes a while, and leaves nothing behind.
 
 use crate::screen::{Screen, clean};
-use crate::words::{count, cut};
+use crate::words::{count, cut, span};
 use base::Bytes;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use std::fmt::Write;
@@ -70,7 +70,7 @@ impl Bar {
                 if now.duration_since(*last) >= Duration::from_millis(LINE_EVERY_MS) {
                     *last = now;
                     // Progress that can't be said is no reason to stop the work.
-                    let _ = self.screen.talk(&line(label, done, total, unit));
+                    let _ = self.screen.talk(&line(label, done, total, unit, now.duration_since(self.begun)));
                 }
             }
         }
@@ -104,16 +104,27 @@ impl Drop for Bar {
     }
 }
 
-fn line(label: &str, done: u64, total: Option<u64>, unit: Unit) -> String {
+fn line(label: &str, done: u64, total: Option<u64>, unit: Unit, since: Duration) -> String {
     let label = clean(label);
     match (unit, total) {
         (Unit::Percent, _) => format!("{label}: {done} %"),
         (Unit::Seconds, _) => format!("{label}: {done} s"),
         (Unit::Bytes, Some(total)) => format!("{label}: {} of {}", Bytes(done), Bytes(total)),
         (Unit::Bytes, None) => format!("{label}: {}", Bytes(done)),
-        (Unit::Things, Some(total)) => format!("{label}: {} of {}", count(done), count(total)),
+        (Unit::Things, Some(total)) => {
+            format!("{label}: {} of {}{}", count(done), count(total), left(done, total, since))
+        }
         (Unit::Things, None) => format!("{label}: {}", count(done)),
     }
+}
+
+/// How long the rest will take at the pace so far; nothing where that can't be told.
+fn left(done: u64, total: u64, since: Duration) -> String {
+    if done == 0 || total <= done {
+        return String::new();
+    }
+    let micros = since.as_micros() * u128::from(total - done) / u128::from(done);
+    format!(" · {} left", span(u64::try_from(micros).unwrap_or(u64::MAX)))
 }
 
 fn draw(screen: &Screen, label: &str, total: Option<u64>, unit: Unit) -> ProgressBar {
@@ -178,8 +189,11 @@ mod tests {
 
     #[test]
     fn lines_say_how_far_it_is() {
+        let line = |label, done, total, unit| line(label, done, total, unit, Duration::from_secs(10));
         assert_eq!(line("model", 3 << 20, Some(94 << 20), Unit::Bytes), "model: 3.0 MiB of 94 MiB");
         assert_eq!(line("reading", 1200, None, Unit::Things), "reading: 1,200");
+        assert_eq!(line("reading", 100, Some(1300), Unit::Things), "reading: 100 of 1,300 · 2 min 0 s left");
+        assert_eq!(line("reading", 1300, Some(1300), Unit::Things), "reading: 1,300 of 1,300");
         assert_eq!(line("loading", 40, Some(100), Unit::Percent), "loading: 40 %");
     }
 }

@@ -125,6 +125,8 @@ impl Link {
             .hint(format!("read its log: `tail {}`", context.settings.log_file().display())))
     }
 
+    /// `what` is one of Freehold's own routes by its last words, or another with its whole path.
+    ///
     /// # Errors
     /// The daemon's fault, or that it can't be reached.
     pub(crate) async fn get<T: DeserializeOwned>(&self, what: &str) -> Result<T, Fault> {
@@ -179,7 +181,7 @@ impl Link {
         }));
         let request = Request::builder()
             .method(method)
-            .uri(format!("/freehold/v1/{what}"))
+            .uri(if what.starts_with('/') { what.to_owned() } else { format!("/freehold/v1/{what}") })
             .header("host", "localhost")
             .header("content-type", "application/json")
             .header("x-freehold-app", runtime::own_app().0)

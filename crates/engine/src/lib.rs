@@ -19,6 +19,7 @@ pub mod template;
 mod adapters;
 mod answer;
 mod compacting;
+mod count;
 mod forced;
 mod handle;
 mod hear;

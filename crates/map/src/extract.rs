@@ -1,4 +1,4 @@
-//! The reader child, `freehold extract`: it gives up its rights, then parses documents that it is handed.
+//! The reader child, `freehold __extract`: it gives up its rights, then parses documents that it is handed.
 //!
 //! It never opens a file: names and bytes come in over stdin, documents go out over stdout. It may
 //! crash, hang or be taken over by a document; `reader` (the parent) expects that. Start at [`run`].

@@ -1,6 +1,6 @@
 //! Documents to passages, passages to an index, questions to hits with citations that are checked.
 //!
-//! Documents are parsed by a confined child (`extract`, entered through [`run_extractor`]); this side never
+//! Documents are parsed by a confined child (`__extract`, entered through [`run_extractor`]); this side never
 //! parses one. SQLite holds the record, everything else is derived from it. Whether the files hold an
 //! answer (`evidence`) and what is cited (`cite`) is decided here in code, never by a model's word.
 //! Start with [`Map::index`] and [`Map::search`].

@@ -16,7 +16,7 @@ use std::process::{ChildStdin, ChildStdout, ExitStatus};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-/// How to start a reader child: `PROGRAM extract`, with these bounds.
+/// How to start a reader child: `PROGRAM __extract`, with these bounds.
 #[derive(Debug, Clone)]
 pub struct Reader {
     pub program: PathBuf,
@@ -44,7 +44,7 @@ impl Default for ReaderLimits {
 }
 
 impl Reader {
-    /// `program` is this very program; it answers to the hidden command `extract`.
+    /// `program` is this very program; it answers to the hidden command `__extract`.
     pub fn new(program: PathBuf) -> Self {
         Self { program, limits: ReaderLimits::default(), recogniser: Recogniser::default() }
     }
@@ -211,7 +211,7 @@ impl Running {
         let failed = |cause: String| {
             Fault::new(
                 Code::ConfinementFailed,
-                format!("the document reader `{} extract` doesn't start", reader.program.display()),
+                format!("the document reader `{} __extract` doesn't start", reader.program.display()),
             )
             .cause(cause)
             .hint("run `freehold doctor`: it says what confinement this system allows")
@@ -223,7 +223,7 @@ impl Running {
             file_bytes_max: Some(0),
         };
         let mut child = Command::new(&reader.program)
-            .arg("extract")
+            .arg("__extract")
             .stdin(Io::Pipe)
             .stdout(Io::Pipe)
             .limits(limits)

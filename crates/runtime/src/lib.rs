@@ -22,6 +22,7 @@ mod prompt;
 mod reranker;
 pub mod settings;
 mod stream;
+mod task;
 pub mod view;
 
 pub use adapters::ADAPTERS_MAX;
@@ -31,6 +32,8 @@ pub use logs::start_logs;
 pub use permission::Sight;
 pub use settings::Settings;
 pub use stream::EventStream;
+pub use task::TaskCall;
+pub use tasks::{self, Task};
 
 use base::{AppId, Ask, Bytes, Code, Fault, Label, Millis, Modality, Score, Scores};
 use engine::{Engine, EngineConfig, ModelSource};
@@ -69,6 +72,7 @@ struct Inner {
     started: Instant,
     address: Mutex<Option<String>>,
     asks_done: AtomicU64,
+    baselines: task::Baselines,
     /// Two index runs at once would only wait for each other's locks.
     indexing: Mutex<()>,
 }
@@ -115,6 +119,7 @@ impl Runtime {
             started: Instant::now(),
             address: Mutex::new(None),
             asks_done: AtomicU64::new(0),
+            baselines: task::Baselines::default(),
             indexing: Mutex::new(()),
         });
         fresh::start(&inner, inboxes);
@@ -340,6 +345,13 @@ impl Runtime {
         let inner = Arc::clone(&self.inner);
         inner.asks_done.fetch_add(1, Ordering::Relaxed);
         stream::spawn("ask", move |events| files::ask(&inner, &request, &sight, &events))
+    }
+
+    /// Does a task with a text.
+    pub fn run_task(&self, call: TaskCall) -> EventStream<view::TaskEvent> {
+        let inner = Arc::clone(&self.inner);
+        inner.asks_done.fetch_add(1, Ordering::Relaxed);
+        stream::spawn("task", move |events| task::run(&inner, &call, &events))
     }
 
     /// Looks at everything that can be wrong; loads the default models to see them work.

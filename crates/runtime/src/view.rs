@@ -654,3 +654,32 @@ pub enum Verdict {
     Weak,
     Bad,
 }
+
+/// One line of a task's stream; the last is `Done` or `Failed`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskEvent {
+    /// Where a call of the model stands before its first token.
+    Progress(base::answer::Progress),
+    /// How the text is worked through; before the first call.
+    Plan(tasks::Plan),
+    /// Parts that are done.
+    Parts {
+        done: u32,
+        total: u32,
+    },
+    /// Text of the result, in its order.
+    Text(String),
+    Done(Box<TaskReply>),
+    Failed(Fault),
+}
+
+/// What comes out of a task, and what it took.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskReply {
+    pub task: String,
+    #[serde(flatten)]
+    pub done: tasks::Done,
+    /// Of all calls together; `model` is empty where none was needed.
+    pub usage: Usage,
+}

@@ -95,6 +95,7 @@ const PURE: &[&str] = &[
     "crates/engine/src/residency/",
     "crates/engine/src/template.rs",
     "crates/engine/src/template/",
+    "crates/tasks/src/",
     "crates/runtime/src/filter.rs",
     "crates/runtime/src/languages.rs",
     "crates/runtime/src/permission.rs",

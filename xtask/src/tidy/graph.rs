@@ -24,6 +24,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("quick-xml", &["map"]),
     ("zip", &["map", "store"]),
     ("postcard", &["wire", "map"]),
+    ("jsonschema", &["tasks"]),
     ("landlock", &["jail"]),
     ("seccompiler", &["jail"]),
     ("command-fds", &["jail"]),

@@ -13,6 +13,7 @@ pub(crate) mod search;
 pub(crate) mod serve;
 pub(crate) mod status;
 pub(crate) mod stop;
+pub(crate) mod task;
 
 mod check;
 mod filter;
@@ -41,12 +42,25 @@ pub(crate) fn run(command: Command, context: Context) -> Outcome {
         Command::Index(args) => interruptible(index::run(args, context)),
         Command::Map(args) => interruptible(map::run(args, context)),
         Command::Forget(args) => interruptible(forget::run(args, context)),
+        Command::Summarize(args) => interruptible(task::run(args.wanted(), context)),
+        Command::Classify(args) => wanted(args.wanted(), context),
+        Command::Extract(args) => wanted(args.wanted(), context),
+        Command::Rewrite(args) => interruptible(task::run(args.wanted(), context)),
+        Command::Normalize(args) => interruptible(task::run(args.wanted(), context)),
+        Command::Translate(args) => interruptible(task::run(args.wanted(), context)),
+        Command::Proofread(args) => interruptible(task::run(args.wanted(), context)),
+        Command::Title(args) => interruptible(task::run(args.wanted(), context)),
+        Command::DetectLanguage(args) => interruptible(task::run(args.wanted(), context)),
         Command::Pull(args) => interruptible(pull::run(args, context)),
         Command::Models(args) => interruptible(models::run(args, context)),
         Command::Doctor(args) => interruptible(doctor::run(args, context)),
         Command::Status(args) => interruptible(status::run(args, context)),
         Command::Stop(args) => interruptible(stop::run(args, context)),
     }
+}
+
+fn wanted(wanted: Result<task::args::Wanted, Fault>, context: Context) -> Outcome {
+    interruptible(task::run(wanted?, context))
 }
 
 fn interruptible(work: impl Future<Output = Outcome>) -> Outcome {

@@ -14,6 +14,7 @@ mod own_files;
 mod permission;
 mod rerank;
 mod shape;
+mod tasks;
 mod terminal;
 mod tools;
 mod turns;

@@ -1,6 +1,6 @@
 //! The map alone, without a daemon: what this crate's tests and evaluations start as a process of its own.
 //!
-//! `extract` is the confined reader; `index MAP FOLDER` indexes and prints a line for each step that is safe on disk;
+//! `__extract` is the confined reader; `index MAP FOLDER` indexes and prints a line for each step that is safe on disk;
 //! `vectors MAP FOLDER` makes vectors as well, by a stand-in for a model;
 //! `__confine` confines itself and becomes the program that recognises pictures;
 //! `search MAP WORDS` prints what is found and how long that took.
@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["extract"] => map::run_extractor(),
+        ["__extract"] => map::run_extractor(),
         ["__confine", rest @ ..] => jail::run_trampoline(&rest.iter().map(Into::into).collect::<Vec<_>>()),
         ["index", dir, folder] => ended(index(Path::new(dir), Path::new(folder), None)),
         ["vectors", dir, folder] => ended(index(Path::new(dir), Path::new(folder), Some(&Letters))),

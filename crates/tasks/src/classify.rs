@@ -1,0 +1,269 @@
+//! Which of some classes a text belongs to, by how likely the model finds each name as the answer.
+//!
+//! A model likes some names better than others, whatever the text. How likely it finds each behind a text without
+//! content is taken away from how likely it finds it behind this one (contextual calibration). What is left is what the
+//! text itself says for the class; nothing at all is what it would say for none of them, which is `unknown`.
+
+use crate::prompt::Prompt;
+use crate::task::invalid;
+use crate::work::Work;
+use base::{Fault, Likelihood};
+use serde::{Deserialize, Serialize};
+
+/// The class of what fits none.
+pub(crate) const UNKNOWN: &str = "unknown";
+/// LIMIT: classes to choose from, and letters of a name.
+const LABELS_MAX: usize = 200;
+const LABEL_CHARS_MAX: usize = 100;
+/// Texts that say nothing.
+const EMPTY_TEXTS: [&str; 2] = ["N/A", "…"];
+/// How much of a text's evidence counts: below 1 is less sure of itself.
+const SHARPNESS: f64 = 1.0;
+
+/// A class: its name, and where that doesn't say it all, what belongs there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Given")]
+pub struct Label {
+    pub id: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Given {
+    Name(String),
+    Whole {
+        id: String,
+        #[serde(default)]
+        description: String,
+    },
+}
+
+impl From<Given> for Label {
+    fn from(given: Given) -> Self {
+        match given {
+            Given::Name(id) => Self { id, description: String::new() },
+            Given::Whole { id, description } => Self { id, description },
+        }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Classify {
+    pub text: String,
+    pub labels: Vec<Label>,
+    /// Whether a text may belong to none of them.
+    #[serde(default = "yes")]
+    pub unknown: bool,
+    /// What the classes are about, in the caller's words.
+    #[serde(default)]
+    pub instruction: String,
+    #[serde(default)]
+    pub context: String,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// A class and how sure it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Class {
+    pub id: String,
+    pub confidence: f64,
+}
+
+/// The surest first; together 1.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Classified {
+    pub classes: Vec<Class>,
+}
+
+impl Classify {
+    pub(crate) fn checked(self) -> Result<Self, Fault> {
+        let count = self.labels.len();
+        if !(1..=LABELS_MAX).contains(&count) || (count == 1 && !self.unknown) {
+            let words = format!("holds {count} classes");
+            return Err(invalid("labels", &words, &format!("name from 2 to {LABELS_MAX}, or 1 with `unknown`")));
+        }
+        let mut seen: Vec<String> = Vec::with_capacity(count);
+        for label in &self.labels {
+            let id = label.id.trim().to_lowercase();
+            if id.is_empty() || label.id.chars().count() > LABEL_CHARS_MAX || label.id.contains('\n') {
+                let hint = format!("a name has from 1 to {LABEL_CHARS_MAX} characters on one line");
+                return Err(invalid("labels", "holds a name that can't be one", &hint));
+            }
+            if seen.contains(&id) {
+                return Err(invalid("labels", &format!("holds `{}` twice", label.id), "name each class once"));
+            }
+            seen.push(id);
+        }
+        // With `unknown` among the labels it is the caller's own class, and one of that name is enough.
+        let unknown = self.unknown && !seen.iter().any(|id| id == UNKNOWN);
+        if count == 1 && !unknown {
+            return Err(invalid("labels", "holds one class", "name at least 2"));
+        }
+        Ok(Self { unknown, ..self })
+    }
+
+    pub(crate) fn run(&self, work: &mut Work<'_>) -> Result<Classified, Fault> {
+        if self.text.trim().is_empty() {
+            return Ok(self.blank());
+        }
+        let tier = work.tier("classify", "classify")?;
+        let options = self.options(tier.by_description);
+        let prompt = Prompt::new(tier, self.values()).with_context([self.context.as_str()]);
+        let longest = options.iter().map(String::len).max().unwrap_or(0);
+        let (parts, tokens) = work.parts(&prompt, &self.text, u32::try_from(longest + 8).unwrap_or(u32::MAX))?;
+        work.declare(parts.len(), tokens);
+        let mut empties = Vec::with_capacity(EMPTY_TEXTS.len());
+        for empty in EMPTY_TEXTS {
+            empties.push(work.baseline(&prompt.messages(empty), &options)?);
+        }
+        let mut evidence = vec![0.0; options.len()];
+        for (done, range) in parts.iter().enumerate() {
+            work.progress(done, parts.len());
+            let found = work.score(&prompt.messages(&self.text[range.clone()]), &options)?;
+            let share = range.len() as f64 / self.text.len() as f64;
+            for (sum, one) in evidence.iter_mut().zip(calibrated(&found, &empties)) {
+                *sum += share * one;
+            }
+        }
+        work.progress(parts.len(), parts.len());
+        Ok(self.classes(&evidence))
+    }
+
+    /// What is judged for each class: words that are different from all others.
+    fn options(&self, by_description: bool) -> Vec<String> {
+        let names: Vec<String> = self.labels.iter().map(|label| label.id.trim().to_owned()).collect();
+        if !by_description {
+            return names;
+        }
+        let said = |label: &Label| match label.description.trim() {
+            "" => label.id.trim().to_owned(),
+            description => description.to_owned(),
+        };
+        let said: Vec<String> = self.labels.iter().map(said).collect();
+        let differ = said.iter().enumerate().all(|(at, one)| !said[..at].contains(one));
+        if differ { said } else { names }
+    }
+
+    fn values(&self) -> Vec<(&'static str, String)> {
+        let line = |label: &Label| match label.description.trim() {
+            "" => format!("- {}", label.id.trim()),
+            description => format!("- {}: {description}", label.id.trim()),
+        };
+        let list: Vec<String> = self.labels.iter().map(line).collect();
+        let instruction = match self.instruction.trim() {
+            "" => String::new(),
+            words => format!("\n{words}"),
+        };
+        vec![("labels", list.join("\n")), ("instruction", instruction)]
+    }
+
+    /// Nothing is said for any class.
+    fn blank(&self) -> Classified {
+        self.classes(&vec![if self.unknown { f64::NEG_INFINITY } else { 0.0 }; self.labels.len()])
+    }
+
+    fn classes(&self, evidence: &[f64]) -> Classified {
+        let mut ids: Vec<&str> = self.labels.iter().map(|label| label.id.trim()).collect();
+        let mut evidence = evidence.to_vec();
+        if self.unknown {
+            ids.push(UNKNOWN);
+            evidence.push(0.0);
+        }
+        let shares = shares(&evidence);
+        let mut classes: Vec<Class> =
+            ids.iter().zip(shares).map(|(id, confidence)| Class { id: (*id).to_owned(), confidence }).collect();
+        // Of equals, the one that was named first.
+        classes.sort_by(|one, other| other.confidence.total_cmp(&one.confidence));
+        Classified { classes }
+    }
+}
+
+/// What the text says for each option, over what texts without content do.
+fn calibrated(found: &[Likelihood], empties: &[Vec<Likelihood>]) -> Vec<f64> {
+    let usual = |at: usize| {
+        let logs: Vec<f64> = empties.iter().filter_map(|empty| empty.get(at)).map(|one| one.log).collect();
+        logs.iter().sum::<f64>() / logs.len().max(1) as f64
+    };
+    let raw: Vec<f64> = found.iter().enumerate().map(|(at, one)| one.log - usual(at)).collect();
+    raw.into_iter().map(|one| if one.is_finite() { SHARPNESS * one } else { f64::NEG_INFINITY }).collect()
+}
+
+/// Shares that come to 1, as the numbers' exponentials do.
+fn shares(numbers: &[f64]) -> Vec<f64> {
+    let most = numbers.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    if !most.is_finite() {
+        return vec![1.0 / numbers.len().max(1) as f64; numbers.len()];
+    }
+    let raised: Vec<f64> = numbers.iter().map(|number| (number - most).exp()).collect();
+    let sum: f64 = raised.iter().sum();
+    raised.into_iter().map(|one| one / sum).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn likely(logs: &[f64]) -> Vec<Likelihood> {
+        logs.iter().map(|log| Likelihood { log: *log, tokens: 1 }).collect()
+    }
+
+    fn of(labels: &[&str], unknown: bool) -> Classify {
+        let labels = labels.iter().map(|id| Label { id: (*id).into(), description: String::new() }).collect();
+        let (text, instruction, context) = Default::default();
+        Classify { text, labels, unknown, instruction, context }.checked().expect("good")
+    }
+
+    #[test]
+    fn what_a_model_likes_anyway_is_taken_away() {
+        // It finds `a` likelier whatever the text; this text speaks for `b`.
+        let evidence = calibrated(&likely(&[-1.0, -2.0]), &[likely(&[-0.5, -4.0]), likely(&[-0.5, -4.0])]);
+        assert_eq!(evidence, [-0.5, 2.0]);
+        let found = of(&["a", "b"], false).classes(&evidence);
+        assert_eq!(found.classes[0].id, "b");
+    }
+
+    #[test]
+    fn what_nothing_speaks_for_is_unknown() {
+        let task = of(&["a", "b"], true);
+        assert_eq!(task.classes(&[-1.0, -0.2]).classes[0].id, UNKNOWN);
+        assert_eq!(task.classes(&[-1.0, 0.2]).classes[0].id, "b");
+        assert_eq!(task.blank().classes[0], Class { id: UNKNOWN.into(), confidence: 1.0 });
+        let halves = of(&["a", "b"], false).blank();
+        assert!(halves.classes.iter().all(|class| (class.confidence - 0.5).abs() < 1e-12));
+    }
+
+    #[test]
+    fn a_small_model_judges_what_is_said_of_a_class() {
+        let mut task = of(&["a", "b"], true);
+        task.labels[1].description = "the other one".into();
+        assert_eq!(task.options(false), ["a", "b"]);
+        assert_eq!(task.options(true), ["a", "the other one"]);
+        task.labels[0].description = "the other one".into();
+        assert_eq!(task.options(true), ["a", "b"], "what can't be told apart isn't judged");
+    }
+
+    #[test]
+    fn a_class_of_the_callers_own_that_is_called_unknown_is_one() {
+        assert!(!of(&["a", "Unknown"], true).unknown);
+    }
+
+    proptest! {
+        #[test]
+        fn confidences_fall_and_come_to_one(evidence in prop::collection::vec(-40.0_f64..40.0, 2..9), unknown: bool) {
+            let names: Vec<String> = (0..evidence.len()).map(|number| format!("c{number}")).collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let found = of(&names, unknown).classes(&evidence);
+            let confidences: Vec<f64> = found.classes.iter().map(|class| class.confidence).collect();
+            prop_assert!((confidences.iter().sum::<f64>() - 1.0).abs() < 1e-9);
+            prop_assert!(confidences.windows(2).all(|pair| pair[0] >= pair[1]));
+            prop_assert_eq!(found.classes.len(), evidence.len() + usize::from(unknown));
+        }
+    }
+}
