@@ -34,6 +34,8 @@ pub struct EngineConfig {
     pub sequences_max: u32,
     /// How contexts are kept while text is generated.
     pub kv_cache: KvCache,
+    /// Whether what was worked through is kept for prompts that begin alike.
+    pub prefix_cache: bool,
     /// Bytes for all models together; `None`: what this machine can give.
     pub memory_max: Option<Bytes>,
     /// A model unused for so long gives back cache and room to compute; 0: never.

@@ -21,6 +21,7 @@ mod compacting;
 mod handle;
 mod render;
 mod residency;
+mod scope;
 mod supervise;
 mod vectors;
 mod window;

@@ -13,6 +13,7 @@ use crate::answer::{Item, Promise};
 use crate::backend::Backends;
 use crate::handle::{Door, EngineConfig, Loaded, ModelSource, Row, Tuning};
 use crate::plan::{self, Plan, Wish};
+use crate::scope::{self, Scopes};
 use crate::vectors::Embedded;
 use crate::{locked, machine, residency};
 use base::answer::Progress;
@@ -65,6 +66,11 @@ pub(crate) enum News {
     },
     Resumed {
         ask: AskId,
+    },
+    /// What of its prompt was there already.
+    Reused {
+        ask: AskId,
+        reuse: Box<wire::Reuse>,
     },
     Ended {
         ask: AskId,
@@ -174,6 +180,7 @@ pub(crate) fn start(
         measured: Cell::new(None),
         asks: HashMap::new(),
         workers: HashMap::new(),
+        scopes: Scopes::default(),
         events: VecDeque::new(),
         closing: false,
     };
@@ -195,6 +202,7 @@ struct Owner {
     measured: Cell<Option<(Instant, Option<u64>)>>,
     asks: HashMap<AskId, Pending>,
     workers: HashMap<WorkerKey, Worker>,
+    scopes: Scopes,
     /// What actions bring about, for the next step.
     events: VecDeque<Event<Finished>>,
     closing: bool,
@@ -208,6 +216,10 @@ struct Pending {
     /// Kept while it runs: a worker that dies before its first word on it leaves it to the next.
     job: Arc<Job>,
     waited: Waited,
+    /// Whose kept sequences it may go on from.
+    scope: u64,
+    /// What its worker said of them.
+    reuse: Box<wire::Reuse>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -300,7 +312,9 @@ impl Owner {
         };
         let size = job.size();
         let model = self.key_of(model);
-        let pending = Pending { model, promise, submitted, job: Arc::new(job), waited: Waited::default() };
+        let scope = if self.config.prefix_cache { self.scopes.of(&app) } else { 0 };
+        let (waited, reuse) = Default::default();
+        let pending = Pending { model, promise, submitted, job: Arc::new(job), waited, scope, reuse };
         self.asks.insert(ask, pending);
         self.step(Event::Submit(Entry { ask, model, app, priority, need, size, deadline_ms }));
     }
@@ -411,6 +425,12 @@ impl Owner {
             }
             News::Parked { ask, held, tokens, saved } => Event::Parked { worker: key, ask, held, tokens, saved },
             News::Resumed { ask } => Event::Resumed { worker: key, ask },
+            News::Reused { ask, reuse } => {
+                if let Some(pending) = self.asks.get_mut(&ask) {
+                    pending.reuse = reuse;
+                }
+                return;
+            }
             News::Ended { ask, result } => {
                 if let Some(worker) = self.workers.get(&key) {
                     worker.process.forget(ask);
@@ -541,7 +561,7 @@ impl Owner {
         };
         pending.waited = Waited { queue: total.saturating_sub(load), load };
         worker.process.learn(ask, Arc::clone(&pending.promise.0));
-        let task = Task { ask, job, deadline_ms: deadline_left_ms.unwrap_or(0) };
+        let task = Task { ask, job, deadline_ms: deadline_left_ms.unwrap_or(0), scope: pending.scope };
         self.order(key, Order::Begin(Box::new(task)));
     }
 
@@ -580,6 +600,7 @@ impl Owner {
             prefill_us: spent.prefill_us,
             decode_us: spent.decode_us,
             context_tokens: self.window(pending.model),
+            reuse: scope::reuse(&pending.reuse),
             model: self
                 .models
                 .get(pending.model.0 as usize)

@@ -175,9 +175,9 @@ fn name_of(directive: &Directive) -> String {
     match directive {
         Directive::Load(_) => "load".into(),
         Directive::Begin(begin) => {
-            let Begin { job, deadline_ms, adapters, .. } = &**begin;
+            let Begin { job, deadline_ms, adapters, scope, .. } = &**begin;
             let with = if adapters.is_empty() { String::new() } else { format!(" adapters={adapters:?}") };
-            format!("begin {job} deadline={deadline_ms}{with} prompt={:?}", begin.prompt.concat())
+            format!("begin {job} deadline={deadline_ms} scope={scope}{with} prompt={:?}", begin.prompt.concat())
         }
         Directive::Embed { job, texts, how } => format!("embed {job} {how:?} texts={}", texts.len()),
         Directive::Rank { job, documents, .. } => format!("rank {job} documents={}", documents.len()),

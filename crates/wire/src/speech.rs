@@ -52,7 +52,7 @@ pub struct Load {
     /// The largest window that the worker may want later, for one job that needs it; not above
     /// `context_tokens`: the pool stays as it is.
     pub context_max: u32,
-    /// Sequences that may run at the same time.
+    /// Sequences that may run at the same time. Up to [`KEPT_SEQUENCES`] more are kept beside them.
     pub sequences_max: u32,
     /// Most tokens decoded in one step.
     pub batch_tokens: u32,
@@ -67,7 +67,8 @@ pub struct Load {
     pub kv_cache: KvCache,
     /// Names of adapters, whose descriptors come after the model's, one for each.
     pub adapters: Vec<String>,
-    /// Bytes for the saved states of jobs that step back. One whose state doesn't fit is read again.
+    /// Bytes for saved states: of jobs that step back, and, as long as these don't need them, of sequences that
+    /// are kept for what may come. What doesn't fit is read again.
     pub park_bytes: u64,
     /// Refuse to say `Ready` unless the system-call filter and file rules are in force.
     pub confine: bool,
@@ -162,6 +163,8 @@ pub struct Begin {
     pub deadline_ms: u64,
     /// Places in the load's adapters, and how much of each.
     pub adapters: Vec<(u32, f32)>,
+    /// Whose text it is: what is kept of one scope's jobs is used for no other's. 0: nothing is kept or used.
+    pub scope: u64,
 }
 
 /// See `base::Sampling`; the daemon has drawn the seed already.
@@ -286,6 +289,11 @@ pub enum Report {
         job: Option<JobId>,
         fault: WireFault,
     },
+    /// What of a job's prompt was there already. Said before `Started`, when there is anything to say.
+    Reused {
+        job: JobId,
+        reuse: Box<Reuse>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -368,6 +376,32 @@ pub struct Spent {
     pub prefill_us: u64,
     /// From the first token to the last.
     pub decode_us: u64,
+}
+
+/// What of a prompt was there already, in tokens, and why no more of it was.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reuse {
+    /// In the pool.
+    pub live: u32,
+    /// In the worker's memory.
+    pub ram: u32,
+    /// Where the prompt first differs from what was kept, when it does.
+    pub differs: Option<Differs>,
+}
+
+impl Reuse {
+    pub fn tokens(&self) -> u32 {
+        self.live.saturating_add(self.ram)
+    }
+}
+
+/// The first token in which a prompt is another one than what was kept, with the text of both.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Differs {
+    /// Tokens before it.
+    pub at: u32,
+    pub kept: String,
+    pub asked: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

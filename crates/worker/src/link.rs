@@ -198,10 +198,19 @@ impl Inbox {
     pub(crate) fn take(&self, wait: bool) -> Option<Event> {
         // It holds a sender itself, so it is never told that there is none.
         let event = if wait { self.queue.recv().ok()? } else { self.queue.try_recv().ok()? };
+        Some(self.taken(event))
+    }
+
+    /// The next event, or `None` when there was none for so long.
+    pub(crate) fn take_within(&self, most: Duration) -> Option<Event> {
+        self.queue.recv_timeout(most).ok().map(|event| self.taken(event))
+    }
+
+    fn taken(&self, event: Event) -> Event {
         if let Some(urgent) = Urgent::of(&event) {
             self.interrupt.strike(urgent);
         }
-        Some(event)
+        event
     }
 }
 

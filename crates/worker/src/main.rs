@@ -10,6 +10,7 @@ mod ffi;
 mod generate;
 mod input;
 mod job;
+mod keep;
 mod link;
 mod load;
 mod park;

@@ -1,5 +1,5 @@
-//! States of jobs that have stepped back, kept in this process's memory within a budget: what is restored
-//! isn't computed again.
+//! States of jobs that have stepped back, and of sequences that are kept, in this process's memory within a budget:
+//! what is restored isn't computed again.
 //!
 //! A state is always that of a whole sequence at its exact end, which every kind of cache can give,
 //! recurrent ones too.
@@ -51,6 +51,16 @@ impl Lot {
         Some(Room { bytes, taken: Rc::clone(&self.taken) })
     }
 
+    /// The whole budget.
+    pub(crate) fn most(&self) -> u64 {
+        self.bytes_max
+    }
+
+    /// Bytes that nobody has.
+    pub(crate) fn left(&self) -> u64 {
+        self.bytes_max.saturating_sub(self.taken.get())
+    }
+
     /// Copies a sequence that holds `past` tokens. `None` when there is nothing to keep, no room for it, or
     /// the cache doesn't give it.
     pub(crate) fn save(&self, context: &mut Context, sequence: i32, past: u32) -> Option<Saved> {
@@ -65,15 +75,22 @@ impl Lot {
 }
 
 impl Saved {
-    /// Puts the state into an empty sequence. The answer: how many tokens it holds now; 0 when the cache has
-    /// no place for it.
-    pub(crate) fn restore(self, context: &mut Context, sequence: i32) -> u32 {
-        let Self { state, past, room: _room } = self;
-        if context.restore_state(sequence, &state) {
-            return past;
+    /// Tokens that it holds.
+    pub(crate) fn past(&self) -> u32 {
+        self.past
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.room.bytes
+    }
+
+    /// Puts the state into an empty sequence. `false`: the cache has no place for it, and the sequence is empty.
+    pub(crate) fn restore(&self, context: &mut Context, sequence: i32) -> bool {
+        let restored = context.restore_state(sequence, &self.state);
+        if !restored {
+            context.forget(sequence, 0);
         }
-        context.forget(sequence, 0);
-        0
+        restored
     }
 }
 

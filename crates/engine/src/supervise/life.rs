@@ -68,6 +68,8 @@ pub(super) struct Task {
     pub(super) job: Arc<Job>,
     /// 0: none.
     pub(super) deadline_ms: u64,
+    /// Whose kept sequences it may go on from; 0: nobody's.
+    pub(super) scope: u64,
 }
 
 impl Process {
@@ -350,6 +352,7 @@ impl Life {
                 self.tell(News::Parked { ask: AskId(job), held, tokens, saved });
             }
             Report::Resumed { job } => self.tell(News::Resumed { ask: AskId(job) }),
+            Report::Reused { job, reuse } => self.tell(News::Reused { ask: AskId(job), reuse }),
             Report::Done { job, finish, spent } => ended(
                 job,
                 fault::finish(finish)
@@ -549,6 +552,7 @@ impl Writer {
                 tokens_max: *tokens_max,
                 deadline_ms: task.deadline_ms,
                 adapters: adapters::places(&self.adapters, adapters)?,
+                scope: task.scope,
             })),
             Job::Embed { texts, how } => Directive::Embed { job, texts: texts.clone(), how: *how },
             Job::Rank { query, documents, truncate } => {
@@ -636,5 +640,6 @@ fn name_of(report: &Report) -> &'static str {
         Report::Failed { .. } => "`Failed`",
         Report::Wants { .. } => "`Wants`",
         Report::Resized { .. } => "`Resized`",
+        Report::Reused { .. } => "`Reused`",
     }
 }
