@@ -10,6 +10,7 @@ pub(crate) mod report;
 pub(crate) mod soak;
 
 mod chat;
+mod comeback;
 mod constrained;
 mod context;
 mod cpu;
@@ -39,11 +40,24 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// Names that a guard may cite as `bench: NAME`.
-pub(crate) const NAMES: [&str; 12] =
-    ["raw", "streams", "mixed", "context", "sizes", "constrained", "soak", "start", "cpu", "map", "fresh", "crash"];
+pub(crate) const NAMES: [&str; 13] = [
+    "raw",
+    "streams",
+    "mixed",
+    "context",
+    "return",
+    "sizes",
+    "constrained",
+    "soak",
+    "start",
+    "cpu",
+    "map",
+    "fresh",
+    "crash",
+];
 
 /// Those that make large files.
-const KEEP: [&str; 2] = ["sizes", "constrained"];
+const KEEP: [&str; 3] = ["return", "sizes", "constrained"];
 
 /// How a benchmark or an evaluation was called.
 #[derive(Debug, Clone, Copy, Default)]
@@ -72,6 +86,7 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
         "streams" => streams::run(options),
         "sizes" => sizes::run(options),
         "context" => context::run(options),
+        "return" => comeback::run(options),
         "mixed" => mixed::run(options),
         "soak" => soak::run(options),
         "constrained" => constrained::run(options),

@@ -94,6 +94,8 @@ pub struct Reuse {
     pub live_tokens: u32,
     /// From states in memory.
     pub memory_tokens: u32,
+    /// From states on disk.
+    pub disk_tokens: u32,
     /// Where the prompt first differs from what was kept of this app, when it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub differs: Option<Differs>,

@@ -33,6 +33,10 @@ impl Owner {
     pub fn scope(&self) -> u64 {
         self.scope
     }
+
+    pub fn adapters(&self) -> &[(u32, u32)] {
+        &self.adapters
+    }
 }
 
 /// Where a kept sequence may be gone on from.
@@ -46,7 +50,7 @@ pub enum Reach {
 
 /// Names an entry for as long as it is kept; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Key(u64);
+pub struct Key(pub u64);
 
 /// One kept sequence. `S` is where it lies.
 #[derive(Debug)]

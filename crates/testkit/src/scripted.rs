@@ -166,6 +166,9 @@ fn attend(stage: &Stage, script: &Script, receiver: &mut Receiver, log: &Log, mu
             Directive::Ping { nonce } => stage.report(&Report::Pong { nonce }),
             // A scripted worker is under no confinement, and says so by what it answers.
             Directive::Probe { job, .. } => stage.report(&Report::Probed { job, errno: 0 }),
+            Directive::Forget { .. } => stage.report(&Report::Forgotten { states: 1, bytes: 1000 }),
+            // It neither seeks nor offers.
+            Directive::Found { .. } | Directive::Store { .. } => {}
             Directive::Shutdown => return ExitCode::SUCCESS,
         }
     }
@@ -189,6 +192,9 @@ fn name_of(directive: &Directive) -> String {
         Directive::Resize { context_tokens } => format!("resize {context_tokens}"),
         Directive::Rest => "rest".into(),
         Directive::Probe { job, .. } => format!("probe {job}"),
+        Directive::Found { job } => format!("found {job}"),
+        Directive::Store { state } => format!("store {state}"),
+        Directive::Forget { scope } => format!("forget {scope}"),
         Directive::Shutdown => "shutdown".into(),
     }
 }

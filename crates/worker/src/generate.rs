@@ -11,6 +11,7 @@ use crate::load::Loaded;
 use crate::park::Lot;
 use crate::room::Rooms;
 use crate::serve::{self, Ending};
+use crate::states::States;
 use crate::threads::Threads;
 use crate::tokens::{self, Errand, Tokenizer};
 use batch::compose::{self, Budget, Composer, Share, Work};
@@ -26,6 +27,7 @@ use wire::{Begin, Directive, JobId, Report, Spent, WireFault, WireFinish, WireSa
 mod grow;
 mod hold;
 mod reuse;
+mod stored;
 
 /// LIMIT: jobs that wait for a free sequence. The daemon keeps its own queue; this one only bridges gaps.
 const WAITING_MAX: usize = 256;
@@ -44,14 +46,17 @@ pub(crate) struct Generator<'a> {
     /// One place for each sequence.
     slots: Vec<Option<Running>>,
     waiting: VecDeque<Job>,
-    /// Jobs whose prompt is being cut into tokens by another thread.
+    /// Jobs whose prompt is being cut into tokens by another thread, and those in `seeking`.
     reading: Vec<JobId>,
+    /// Jobs for which a state is looked for on disk.
+    seeking: Vec<Job>,
     /// Jobs that the daemon has told to step back, until it lets them go on.
     held: Vec<Job>,
     /// Those of them whose prompt is still being cut.
     holds: Vec<JobId>,
     lot: Lot,
     keep: Keep,
+    states: States,
     tokenizer: Tokenizer,
     pool: Pool,
     composer: Composer,
@@ -102,10 +107,12 @@ impl<'a> Generator<'a> {
             slots: (0..ready.sequences_max).map(|_| None).collect(),
             waiting: VecDeque::new(),
             reading: Vec::new(),
+            seeking: Vec::new(),
             held: Vec::new(),
             holds: Vec::new(),
             lot: Lot::new(park_bytes),
             keep,
+            states: States::new(inbox.sender()),
             tokenizer,
             pool,
             composer: Composer::default(),
@@ -129,7 +136,7 @@ impl<'a> Generator<'a> {
             while let Some(event) = self.next_event(computed) {
                 computed = true;
                 if let Some(ending) = self.handle(event) {
-                    return ending;
+                    return self.last(ending);
                 }
             }
             self.expire();
@@ -146,6 +153,7 @@ impl<'a> Generator<'a> {
                 return Some(event);
             }
             self.keep.save_one(&mut self.context, &self.lot);
+            self.offer();
         }
         // Who waits for the daemon's word on a larger pool, and has nothing else to do, sleeps too.
         self.inbox.take(self.is_idle() || self.rooms.is_asking() && !computed)
@@ -156,8 +164,12 @@ impl<'a> Generator<'a> {
     }
 
     fn handle(&mut self, event: Event) -> Option<Ending> {
-        let (received, directive) = match event {
-            Event::Directive { received, directive } => (received, *directive),
+        let (received, directive, file) = match event {
+            Event::Directive { received, directive, file } => (received, *directive, file),
+            Event::State(outcome) => {
+                self.hear_of_state(outcome);
+                return None;
+            }
             Event::Tokens { received, begin, tokens } => {
                 self.receive(&begin, received, tokens);
                 return None;
@@ -181,6 +193,9 @@ impl<'a> Generator<'a> {
             Directive::Rest => self.rest(),
             Directive::Hold { job } => self.hold(job),
             Directive::Resume { job } => self.resume(job),
+            Directive::Found { job } => self.found(job, file),
+            Directive::Store { state } => self.store(state, file),
+            Directive::Forget { scope } => self.forget_kept(scope),
             Directive::Embed { job, .. } | Directive::Rank { job, .. } => {
                 let fault = WireFault::Unfit("this worker generates text; vectors come from an embedding model".into());
                 self.outbox.send(Report::Failed { job: Some(job), fault });
@@ -207,7 +222,7 @@ impl<'a> Generator<'a> {
         }
         let tokens = serve::prompt_tokens(self.context.model(), &begin.prompt, begin.add_bos)?;
         let job = self.accept(&begin, received, tokens)?;
-        self.queue(job);
+        self.seek_or_queue(job, begin.stored);
         Ok(())
     }
 
@@ -228,7 +243,7 @@ impl<'a> Generator<'a> {
         let Some(place) = self.reading.iter().position(|id| *id == begin.job) else { return };
         self.reading.remove(place);
         match tokens.and_then(|tokens| self.accept(begin, received, tokens)) {
-            Ok(job) => self.queue(job),
+            Ok(job) => self.seek_or_queue(job, begin.stored),
             Err(fault) => {
                 self.holds.retain(|id| *id != begin.job);
                 self.outbox.send(Report::Failed { job: Some(begin.job), fault });
@@ -541,6 +556,7 @@ impl<'a> Generator<'a> {
             self.outbox.send(Report::Done { job: id, finish, spent: job.spent(Instant::now()) });
         } else if let Some(place) = self.reading.iter().position(|reading| *reading == id) {
             self.reading.remove(place);
+            self.seeking.retain(|job| job.id != id);
             self.holds.retain(|held| *held != id);
             self.outbox.send(Report::Done { job: id, finish, spent: Spent::default() });
         }

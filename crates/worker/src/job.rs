@@ -270,6 +270,7 @@ mod tests {
             deadline_ms: 0,
             adapters: Vec::new(),
             scope: 0,
+            stored: false,
         };
         Job::new(&begin, vec![1, 2, 3], tokens_max, sampler, Instant::now())
     }

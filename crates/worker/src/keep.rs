@@ -7,6 +7,8 @@
 use crate::ffi::{Context, Token};
 use crate::park::{Lot, Saved};
 use batch::prefix::{self, Entry, Found, Key, Owner, Reach, Shelf};
+use std::sync::Arc;
+use wire::Chain;
 
 /// Where a kept sequence lies.
 #[derive(Debug, Default)]
@@ -16,6 +18,20 @@ struct Kept {
     saved: Option<Saved>,
     /// Its state found no room; it isn't tried again in a quiet moment.
     refused: bool,
+    /// The daemon was asked whether it should be on disk, or it came from there.
+    offered: bool,
+    /// It came from disk, and nobody has used it since.
+    read: bool,
+}
+
+/// Where what a job goes on from was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tier {
+    /// In the pool.
+    Live,
+    /// A state in memory.
+    Ram,
+    Disk,
 }
 
 /// A running sequence as it is compared with what is kept: its owner, and what it has in the cache.
@@ -27,8 +43,7 @@ pub(crate) struct Start {
     pub(crate) sequence: i32,
     /// Of its prompt.
     pub(crate) tokens: u32,
-    /// They lay in the pool; else their state was restored.
-    pub(crate) live: bool,
+    pub(crate) tier: Tier,
 }
 
 #[derive(Debug)]
@@ -143,7 +158,7 @@ impl Keep {
                 self.free_id(context, kept);
                 return None;
             }
-            return Some(Start { sequence: kept, tokens, live: true });
+            return Some(Start { sequence: kept, tokens, tier: Tier::Live });
         }
         while self.free.is_empty() {
             // Not the very one that is wanted.
@@ -155,7 +170,7 @@ impl Keep {
             Some(leave) => context.copy_front(leave, kept, sequence, tokens),
             None => context.copy_whole(kept, sequence),
         }
-        Some(Start { sequence, tokens, live: true })
+        Some(Start { sequence, tokens, tier: Tier::Live })
     }
 
     fn start_saved(
@@ -180,7 +195,8 @@ impl Keep {
             whole == tokens || context.cut().is_some_and(|leave| context.forget_rest(leave, sequence, tokens))
         };
         if restored && is_right(context) {
-            return Some(Start { sequence, tokens, live: false });
+            let read = self.shelf.state_mut(key).is_some_and(|state| std::mem::take(&mut state.read));
+            return Some(Start { sequence, tokens, tier: if read { Tier::Disk } else { Tier::Ram } });
         }
         self.free_id(context, sequence);
         None
@@ -326,6 +342,56 @@ impl Keep {
             let Some(least) = self.shelf.least(|entry| entry.state.saved.is_some()) else { return };
             self.drop_saved(least);
         }
+    }
+
+    /// How much of a prompt is kept.
+    pub(crate) fn known(&self, owner: &Owner, prompt: &[Token]) -> u32 {
+        self.shelf.find(owner, prompt).map_or(0, |found| found.tokens)
+    }
+
+    /// A saved state that the daemon hasn't been asked about.
+    pub(crate) fn next_offer(&mut self) -> Option<(Key, Chain, u64)> {
+        let exact = self.needs_checkpoints();
+        let is_new = |entry: &&Entry<Kept>| entry.state.saved.is_some() && !entry.state.offered;
+        let key = self.shelf.entries().iter().rev().find(is_new)?.key;
+        self.shelf.state_mut(key)?.offered = true;
+        let entry = self.shelf.get(key)?;
+        let bytes = entry.state.saved.as_ref()?.bytes();
+        let (adapters, tokens) = (entry.owner.adapters().to_vec(), entry.tokens.clone());
+        Some((key, Chain { scope: entry.owner.scope(), adapters, tokens, exact }, bytes))
+    }
+
+    /// The tokens and the state of an entry, to be written.
+    pub(crate) fn saved(&self, key: Key) -> Option<(Vec<Token>, Arc<Vec<u8>>)> {
+        let entry = self.shelf.get(key)?;
+        Some((entry.tokens.clone(), entry.state.saved.as_ref()?.shared()))
+    }
+
+    /// Takes what was read from disk, in place of what is worth less.
+    pub(crate) fn adopt(&mut self, context: &mut Context, lot: &Lot, owner: Owner, tokens: Vec<Token>, state: Vec<u8>) {
+        let bytes = u64::try_from(state.len()).unwrap_or(u64::MAX);
+        self.relieve(lot, bytes);
+        let Some(saved) = u32::try_from(tokens.len()).ok().and_then(|past| lot.adopt(state, past)) else { return };
+        if self.shelf.wants(&owner, &tokens) {
+            let kept = Kept { saved: Some(saved), offered: true, read: true, ..Kept::default() };
+            self.insert(context, owner, tokens, kept);
+        }
+    }
+
+    /// Lets go of all that is kept of a scope, or of all scopes: how many states, and their bytes.
+    pub(crate) fn forget(&mut self, context: &mut Context, scope: Option<u64>) -> (u32, u64) {
+        let gone = self.shelf.take(|entry| scope.is_none_or(|scope| entry.owner.scope() == scope));
+        let (mut states, mut bytes) = (0, 0_u64);
+        for entry in gone {
+            states += 1;
+            let in_pool = entry.state.sequence.map(|sequence| context.state_bytes(sequence));
+            let of_pool = in_pool.map_or(0, |bytes| u64::try_from(bytes).unwrap_or(u64::MAX));
+            bytes = bytes.saturating_add(entry.state.saved.as_ref().map_or(of_pool, Saved::bytes));
+            if let Some(sequence) = entry.state.sequence {
+                self.free_id(context, sequence);
+            }
+        }
+        (states, bytes)
     }
 
     fn drop_saved(&mut self, key: Key) {

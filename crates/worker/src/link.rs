@@ -4,6 +4,7 @@
 //! it has to say. When the daemon goes, the process ends at once.
 
 use crate::ffi::{self, Token};
+use crate::states;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::cell::RefCell;
 use std::os::fd::OwnedFd;
@@ -27,6 +28,8 @@ pub(crate) enum Event {
     Directive {
         received: Instant,
         directive: Box<Directive>,
+        /// What came with it.
+        file: Option<OwnedFd>,
     },
     /// A long prompt, in tokens.
     Tokens {
@@ -36,6 +39,8 @@ pub(crate) enum Event {
     },
     /// How many tokens a long prompt has, as it goes to the daemon.
     Counted(Report),
+    /// A state was written to a descriptor, or read from one.
+    State(states::Outcome),
     /// The link can't be used any more; in words.
     Broken(String),
 }
@@ -74,7 +79,7 @@ impl Urgent {
     fn of(event: &Event) -> Option<Self> {
         match event {
             Event::Broken(_) => Some(Self::End),
-            Event::Tokens { .. } | Event::Counted(_) => None,
+            Event::Tokens { .. } | Event::Counted(_) | Event::State(_) => None,
             Event::Directive { directive, .. } => match **directive {
                 Directive::Cancel { job } => Some(Self::Cancel(job)),
                 Directive::Shutdown => Some(Self::End),
@@ -164,7 +169,11 @@ impl Inbox {
             loop {
                 wait_readable(&socket);
                 let event = match receiver.recv::<Directive>() {
-                    Ok((directive, _)) => Event::Directive { received: Instant::now(), directive: Box::new(directive) },
+                    Ok((directive, files)) => Event::Directive {
+                        received: Instant::now(),
+                        directive: Box::new(directive),
+                        file: files.into_iter().next(),
+                    },
                     // Nobody is left to work for, and nothing here outlives the process.
                     Err(WireError::Closed) => ffi::exit_now(0),
                     Err(error) => Event::Broken(error.to_string()),
@@ -263,7 +272,11 @@ impl Outbox {
     }
 
     pub(crate) fn send(&self, report: Report) {
-        let short = !matches!(report, Report::Vectors { .. } | Report::Failed { .. });
+        let long = matches!(
+            report,
+            Report::Vectors { .. } | Report::Failed { .. } | Report::Seek { .. } | Report::Offer { .. }
+        );
+        let short = !long;
         if short && let Some(gathered) = self.gathered.borrow_mut().as_mut() {
             gathered.push(report);
             return;

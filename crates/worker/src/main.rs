@@ -18,6 +18,7 @@ mod reference;
 mod room;
 mod selftest;
 mod serve;
+mod states;
 mod threads;
 mod tokens;
 

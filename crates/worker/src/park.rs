@@ -7,6 +7,7 @@
 use crate::ffi::Context;
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// LIMIT: bytes of states, whatever the daemon allows: a larger number is a defect of its.
 const BYTES_MAX: u64 = 64 << 30;
@@ -21,7 +22,7 @@ pub(crate) struct Lot {
 /// One sequence's state. Its room is given back when it is dropped, however its job ends.
 #[derive(Debug)]
 pub(crate) struct Saved {
-    state: Vec<u8>,
+    state: Arc<Vec<u8>>,
     /// Tokens that it holds.
     past: u32,
     room: Room,
@@ -69,8 +70,14 @@ impl Lot {
         }
         let bytes = context.state_bytes(sequence);
         let room = self.reserve(u64::try_from(bytes).ok()?)?;
-        let state = context.save_state(sequence, bytes)?;
+        let state = Arc::new(context.save_state(sequence, bytes)?);
         Some(Saved { state, past, room })
+    }
+
+    /// Takes a state that was read. `None`: there is no room for it.
+    pub(crate) fn adopt(&self, state: Vec<u8>, past: u32) -> Option<Saved> {
+        let room = self.reserve(u64::try_from(state.len()).ok()?)?;
+        Some(Saved { state: Arc::new(state), past, room })
     }
 }
 
@@ -82,6 +89,11 @@ impl Saved {
 
     pub(crate) fn bytes(&self) -> u64 {
         self.room.bytes
+    }
+
+    /// For another thread, to be written.
+    pub(crate) fn shared(&self) -> Arc<Vec<u8>> {
+        Arc::clone(&self.state)
     }
 
     /// Puts the state into an empty sequence. `false`: the cache has no place for it, and the sequence is empty.

@@ -45,13 +45,21 @@ impl Server {
     /// # Errors
     /// When it doesn't serve within its time; its log is named.
     pub(super) fn start(peer: &Peer, model: &Path, flags: Flags) -> Result<Self> {
+        Self::start_with(peer, model, &flags.words())
+    }
+
+    /// The same with flags in their own words.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub(super) fn start_with(peer: &Peer, model: &Path, flags: &[String]) -> Result<Self> {
         let logs = place::cache()?.join("logs");
         std::fs::create_dir_all(&logs)?;
         let log = logs.join("bench-llama-server.log");
         let out = File::create(&log)?;
         let port = free_port()?;
         let mut command = peer.command(&peer.server);
-        command.arg("-m").arg(model).args(["--host", "127.0.0.1", "--port", &port.to_string()]).args(flags.words());
+        command.arg("-m").arg(model).args(["--host", "127.0.0.1", "--port", &port.to_string()]).args(flags);
         command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
         let mut server = Self { child: spawn(&mut command)?, address: format!("http://127.0.0.1:{port}") };
         let start = Instant::now();

@@ -1,8 +1,9 @@
 //! Whose kept sequences an ask may go on from, and what its answer says of them.
 
-use crate::bench::{Bench, DEFAULT, Said, ask_of};
-use base::Priority;
+use crate::bench::{Bench, DEFAULT, Said, ask_of, read_text};
 use base::answer::{Differs, Reuse};
+use base::{AppId, Bytes, Code, Priority};
+use engine::PromptsForgotten;
 use testkit::{Script, Step};
 
 fn scopes(bench: &Bench) -> Vec<u64> {
@@ -45,6 +46,32 @@ fn an_answer_says_what_of_its_prompt_was_there() {
     let usage = bench.say(&model, "again").usage.expect("it is said");
     let differs = Differs { at: 12, kept: "Monday".into(), asked: "Tuesday".into() };
     assert_eq!(usage.cached_tokens, 12);
-    assert_eq!(usage.reuse, Reuse { live_tokens: 7, memory_tokens: 5, differs: Some(differs) });
+    assert_eq!(usage.reuse, Reuse { live_tokens: 7, memory_tokens: 5, disk_tokens: 0, differs: Some(differs) });
     assert_eq!(bench.say(&model, "new").usage.expect("it is said").reuse, Reuse::default());
+}
+
+#[test]
+fn workers_are_told_to_let_go_of_what_they_keep_and_say_how_much_it_was() {
+    let bench = Bench::new();
+    assert_eq!(bench.engine.forget_prompts(None, None), Ok(PromptsForgotten::default()));
+    ask_all(&bench, &["notes", "mail"]);
+    let all = bench.engine.forget_prompts(None, None).expect("it is said");
+    assert_eq!((all.states, all.states_bytes, all.left), (1, Bytes(1000), 0));
+    bench.until_frame("forget 0");
+    let mail = scopes(&bench)[1];
+    bench.engine.forget_prompts(Some(&AppId("mail".into())), None).expect("it is said");
+    bench.until_frame(&format!("forget {mail}"));
+    // Of a model that isn't there nothing is kept.
+    let none = bench.engine.forget_prompts(None, Some("other")).expect("it is said");
+    assert_eq!(none, PromptsForgotten::default());
+}
+
+#[test]
+fn a_worker_that_hangs_and_is_ended_has_let_go_too() {
+    let bench = Bench::with(|_, tuning| (tuning.ping_after_ms, tuning.hang_ms) = (50, 100));
+    let model = bench.chat("m", &Script::default().on("hangs", vec![Step::Text("x".into()), Step::Hang]));
+    let mut answer = bench.submit(&model, "hangs");
+    read_text(&mut answer, "x");
+    assert_eq!(bench.engine.forget_prompts(None, None), Ok(PromptsForgotten::default()));
+    assert_eq!(Said::all(&mut answer).fault().code, Code::WorkerDied);
 }

@@ -235,7 +235,7 @@ impl Stage {
             Step::Reused(live, ram, differs) => {
                 if let Some(job) = job {
                     let differs = differs.clone().map(|(kept, asked)| Differs { at: live + ram, kept, asked });
-                    let reuse = Box::new(Reuse { live: *live, ram: *ram, differs });
+                    let reuse = Box::new(Reuse { live: *live, ram: *ram, disk: 0, differs });
                     self.report(&Report::Reused { job, reuse });
                 }
             }

@@ -2,7 +2,7 @@
 
 use super::{Generator, Running};
 use crate::job::Job;
-use crate::keep::Live;
+use crate::keep::{Live, Tier};
 use batch::prefix;
 use wire::{Differs, Report, Reuse};
 
@@ -24,11 +24,8 @@ impl Generator<'_> {
         let start = owner.and_then(|owner| self.keep.start(&mut self.context, &self.lot, owner, &job.tokens, room));
         job.past = start.map_or(0, |start| start.tokens);
         if !job.has_started() {
-            job.reuse = match start {
-                Some(start) if start.live => Reuse { live: start.tokens, differs, ..Reuse::default() },
-                Some(start) => Reuse { ram: start.tokens, differs, ..Reuse::default() },
-                None => Reuse { differs, ..Reuse::default() },
-            };
+            let from = |tier| start.filter(|start| start.tier == tier).map_or(0, |start| start.tokens);
+            job.reuse = Reuse { live: from(Tier::Live), ram: from(Tier::Ram), disk: from(Tier::Disk), differs };
             if job.reuse != Reuse::default() {
                 self.outbox.send(Report::Reused { job: job.id, reuse: Box::new(job.reuse.clone()) });
             }
@@ -72,6 +69,10 @@ impl Generator<'_> {
         let Job { owner, mut tokens, past, .. } = job;
         tokens.truncate(past as usize);
         self.keep.keep(&mut self.context, owner, tokens, sequence);
+        self.recount();
+    }
+
+    pub(super) fn recount(&mut self) {
         self.keep.recount(&live(&self.slots));
     }
 

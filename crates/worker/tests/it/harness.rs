@@ -128,6 +128,7 @@ pub(crate) fn begin(job: JobId, prompt: &str, tokens_max: u32) -> Begin {
         deadline_ms: 0,
         adapters: Vec::new(),
         scope: 0,
+        stored: false,
     }
 }
 
@@ -215,6 +216,10 @@ impl Worker {
 
     pub(crate) fn send(&mut self, directive: &Directive) {
         self.sender.as_mut().unwrap().send(directive).unwrap();
+    }
+
+    pub(crate) fn send_file(&mut self, directive: &Directive, file: &File) {
+        self.sender.as_mut().unwrap().send_with_fds(directive, &[file.as_fd()]).unwrap();
     }
 
     pub(crate) fn begin(&mut self, begin: Begin) {

@@ -21,3 +21,4 @@ mod reference;
 mod reuse;
 mod selftest;
 mod split;
+mod stored;
