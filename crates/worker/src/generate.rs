@@ -14,6 +14,7 @@ use crate::serve::{self, Ending};
 use crate::states::States;
 use crate::threads::Threads;
 use crate::tokens::{self, Errand, Tokenizer};
+use batch::blend::Blend;
 use batch::compose::{self, Budget, Composer, Share, Work};
 use batch::crew::Phase;
 use batch::pace::Pace;
@@ -60,6 +61,7 @@ pub(crate) struct Generator<'a> {
     tokenizer: Tokenizer,
     pool: Pool,
     composer: Composer,
+    blend: Blend,
     /// By the places of the load.
     adapters: Vec<Result<Adapter, WireFault>>,
     turns: Turns<Vec<(u32, f32)>>,
@@ -116,6 +118,7 @@ impl<'a> Generator<'a> {
             tokenizer,
             pool,
             composer: Composer::default(),
+            blend: Blend::default(),
             adapters,
             turns: Turns::default(),
             pace: Pace::default(),
@@ -312,7 +315,7 @@ impl<'a> Generator<'a> {
 
     /// Computes what is next; `false` when there is nothing.
     fn step(&mut self) -> bool {
-        let Some(shares) = self.compose() else { return false };
+        let Some((shares, beside)) = self.compose() else { return false };
         let parts = self.fill(&shares);
         if shares.iter().any(|share| share.tokens > 1) {
             // A step that reads a prompt takes longer than text may wait.
@@ -336,6 +339,8 @@ impl<'a> Generator<'a> {
                 self.step = start.elapsed();
                 let took_us = micros(self.step);
                 self.pace.observe(tokens, took_us);
+                let answers = self.answer_tokens(&parts);
+                self.blend.observe(beside, tokens.saturating_sub(answers), answers, took_us);
                 // One thread at most cuts prompts into tokens beside the step.
                 let helpers = u32::from(!self.reading.is_empty());
                 begun.into_iter().for_each(|begun| self.threads.end(begun, helpers));
@@ -360,13 +365,19 @@ impl<'a> Generator<'a> {
         true
     }
 
+    /// How many of the step's tokens are of running answers.
+    fn answer_tokens(&self, parts: &[Part]) -> u32 {
+        let runs = |part: &&Part| self.slots[part.slot].as_ref().is_some_and(|running| running.job.is_running());
+        parts.iter().filter(runs).map(|part| part.tokens).sum()
+    }
+
     fn phase(&self) -> Phase {
         let answers = self.slots.iter().flatten().any(|running| running.job.is_running());
         if answers { Phase::Answer } else { Phase::Prompt }
     }
 
-    /// The next batch, after making room for it. None: nothing to do.
-    fn compose(&mut self) -> Option<Vec<Share>> {
+    /// The next batch, after making room for it, and whether prompts and answers both wait. None: nothing to do.
+    fn compose(&mut self) -> Option<(Vec<Share>, bool)> {
         self.want_for_running();
         loop {
             let cells = self.pool.cells;
@@ -390,6 +401,7 @@ impl<'a> Generator<'a> {
             let budget = Budget {
                 batch_tokens: self.batch_tokens.min(alone),
                 prefill_tokens_beside: self.pace.tokens_within(compose::step_beside_us(&work), FIRST),
+                part: self.blend.next(&work),
             };
             let shares = self.composer.compose(&work, budget);
             if shares.is_empty() {
@@ -404,7 +416,8 @@ impl<'a> Generator<'a> {
             self.let_kept_go(used.iter().sum::<u32>().saturating_add(wanted));
             let victims = self.pool.evict(&used, wanted);
             if victims.is_empty() {
-                return Some(shares);
+                let reads = work.iter().any(|work| matches!(work, Work::Prefill { .. }));
+                return Some((shares, reads && work.contains(&Work::Decode)));
             }
             for victim in victims {
                 self.step_back(oldest_first[victim]);
