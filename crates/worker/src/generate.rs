@@ -547,9 +547,8 @@ impl<'a> Generator<'a> {
     /// After a stopped step: part of it may be in the cache.
     fn undo(&mut self, slot: usize) {
         let Some(running) = self.slots[slot].as_mut() else { return };
-        let cut = self.context.cut().is_some_and(|leave| {
-            self.context.forget_rest(leave, running.sequence, running.job.past)
-        });
+        let cut =
+            self.context.cut().is_some_and(|leave| self.context.forget_rest(leave, running.sequence, running.job.past));
         if !cut {
             // A recurrent state can't go back by some tokens, only to the start; nor can a window that has moved on.
             self.context.forget(running.sequence, 0);

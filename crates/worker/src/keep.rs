@@ -129,18 +129,11 @@ impl Keep {
         let live = self.shelf.get(key)?.state.sequence;
         match live {
             Some(kept) => self.start_live(context, lot, key, kept, tokens),
-            None => self.start_saved(context, lot, key, tokens, room),
+            None => self.start_saved(context, key, tokens, room),
         }
     }
 
-    fn start_live(
-        &mut self,
-        context: &mut Context,
-        lot: &Lot,
-        key: Key,
-        kept: i32,
-        tokens: u32,
-    ) -> Option<Start> {
+    fn start_live(&mut self, context: &mut Context, lot: &Lot, key: Key, kept: i32, tokens: u32) -> Option<Start> {
         let rest = self.shelf.get(key)?.length().saturating_sub(tokens);
         let moves = match self.shelf.reach() {
             // Hardly anything of it would be left for others.
@@ -173,14 +166,7 @@ impl Keep {
         Some(Start { sequence, tokens, tier: Tier::Live })
     }
 
-    fn start_saved(
-        &mut self,
-        context: &mut Context,
-        lot: &Lot,
-        key: Key,
-        tokens: u32,
-        room: u32,
-    ) -> Option<Start> {
+    fn start_saved(&mut self, context: &mut Context, key: Key, tokens: u32, room: u32) -> Option<Start> {
         let whole = self.shelf.get(key)?.length();
         let spare = room.checked_sub(whole)?;
         // Nothing is saved on the way: it could take the place of the very state that is wanted.
@@ -204,7 +190,11 @@ impl Keep {
 
     /// The most that kept sequences can take.
     fn live_cells(&self) -> u32 {
-        self.shelf.entries().iter().filter(|entry| is_live(entry)).fold(0, |sum, entry| sum.saturating_add(entry.length()))
+        self.shelf
+            .entries()
+            .iter()
+            .filter(|entry| is_live(entry))
+            .fold(0, |sum, entry| sum.saturating_add(entry.length()))
     }
 
     /// A finished job's sequence is kept, or forgotten. `tokens`: what it has in the cache.
@@ -321,7 +311,14 @@ impl Keep {
     }
 
     /// `key`: the entry that it is for, which takes the place only of what is worth less.
-    fn save(&mut self, context: &mut Context, lot: &Lot, key: Option<Key>, sequence: i32, length: usize) -> Option<Saved> {
+    fn save(
+        &mut self,
+        context: &mut Context,
+        lot: &Lot,
+        key: Option<Key>,
+        sequence: i32,
+        length: usize,
+    ) -> Option<Saved> {
         let bytes = u64::try_from(context.state_bytes(sequence)).ok()?;
         if bytes > lot.most() {
             return None;

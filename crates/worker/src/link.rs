@@ -32,11 +32,7 @@ pub(crate) enum Event {
         file: Option<OwnedFd>,
     },
     /// A long prompt, in tokens.
-    Tokens {
-        received: Instant,
-        begin: Box<Begin>,
-        tokens: Result<Vec<Token>, WireFault>,
-    },
+    Tokens { received: Instant, begin: Box<Begin>, tokens: Result<Vec<Token>, WireFault> },
     /// How many tokens a long prompt has, as it goes to the daemon.
     Counted(Report),
     /// A state was written to a descriptor, or read from one.

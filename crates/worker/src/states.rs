@@ -160,7 +160,9 @@ fn read(file: &mut impl Read, fits: impl Fn(&[Token]) -> bool, bytes_max: u64) -
     let bad = |words: &str| io::Error::new(io::ErrorKind::InvalidData, words.to_owned());
     let mut head = vec![0; MAGIC.len() + 12];
     file.read_exact(&mut head)?;
-    let number = |at: usize, length: usize| head[at..at + length].iter().rev().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
+    let number = |at: usize, length: usize| {
+        head[at..at + length].iter().rev().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte))
+    };
     let (count, bytes) = (number(8, 4), number(12, 8));
     if head[..8] != MAGIC || count > u64::from(TOKENS_MAX) || bytes > bytes_max {
         return Err(bad("no state of ours, or too large"));

@@ -83,7 +83,13 @@ struct Subject {
 }
 
 /// One question about the prefix.
-fn ask(address: &str, side: Side, model: &str, (system, question, app): (&str, &str, &str), case: Case) -> Result<Seen> {
+fn ask(
+    address: &str,
+    side: Side,
+    model: &str,
+    (system, question, app): (&str, &str, &str),
+    case: Case,
+) -> Result<Seen> {
     let mut body = json!({
         "model": model, "max_tokens": ANSWER_TOKENS, "temperature": 0, "stream": true,
         "stream_options": { "include_usage": true },
@@ -95,7 +101,8 @@ fn ask(address: &str, side: Side, model: &str, (system, question, app): (&str, &
     let headers = [("user-agent", app), ("x-freehold-app", app)];
     let reply = http::call(address, "/v1/chat/completions", &headers, Some(&body), &mut |_| Next::Read)?;
     let answer = chat::outcome(&reply, false)?.answer()?;
-    let events = reply.lines.iter().filter_map(|line| serde_json::from_str::<Value>(line.text.strip_prefix("data:")?).ok());
+    let events =
+        reply.lines.iter().filter_map(|line| serde_json::from_str::<Value>(line.text.strip_prefix("data:")?).ok());
     let load_ms = events.filter_map(|event| event["freehold"]["load_ms"].as_f64()).next_back().unwrap_or(0.0);
     Ok(Seen {
         case,
@@ -264,13 +271,26 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
             ]);
             if one.case != Case::First {
                 let name = format!("{}, {}", subject.name, one.case.name());
-                let again = Goal::plain(&format!("{name}: tokens again"), f64::from(one.again()), "tokens", Bound::AtMost(AGAIN_TOKENS_MAX));
+                let again = Goal::plain(
+                    &format!("{name}: tokens again"),
+                    f64::from(one.again()),
+                    "tokens",
+                    Bound::AtMost(AGAIN_TOKENS_MAX),
+                );
                 report.goals.push(again);
                 let ratio = one.first_s / due;
-                report.goals.push(Goal::plain(&format!("{name}: first token beside what is due"), ratio, "x", Bound::AtMost(FIRST_RATIO_MAX)));
+                report.goals.push(Goal::plain(
+                    &format!("{name}: first token beside what is due"),
+                    ratio,
+                    "x",
+                    Bound::AtMost(FIRST_RATIO_MAX),
+                ));
             }
         }
-        report.setting(&format!("state of {}", subject.name), format!("{:.0} MB, read in {:.3} s here", bytes / 1e6, state_s));
+        report.setting(
+            &format!("state of {}", subject.name),
+            format!("{:.0} MB, read in {:.3} s here", bytes / 1e6, state_s),
+        );
     }
     report.quiet = Some(watch.seen());
     report.tables.push(table);

@@ -162,7 +162,8 @@ impl Index {
         let worth = cost_us as f64 * 1024.0 / bytes.max(1) as f64;
         self.entries.insert(number, Entry { owner, sums, bytes, worth, rank: self.floor + worth });
         while self.entries.len() > FILES_MAX || self.bytes() > self.bytes_max {
-            let least = self.entries.iter().min_by(|(_, a), (_, b)| a.rank.total_cmp(&b.rank)).map(|(number, _)| *number);
+            let least =
+                self.entries.iter().min_by(|(_, a), (_, b)| a.rank.total_cmp(&b.rank)).map(|(number, _)| *number);
             let Some((number, gone)) = least.and_then(|number| self.entries.remove_entry(&number)) else { break };
             self.floor = self.floor.max(gone.rank);
             out.push(number);

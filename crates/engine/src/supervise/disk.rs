@@ -52,7 +52,8 @@ impl Disk {
     /// `None`: the app isn't known any more, or the worker names an adapter that it hasn't got.
     fn owner(&self, chain: &Chain) -> Option<Owner> {
         let app = locked(&self.scopes).app(chain.scope)?;
-        let adapter = |(place, scale): &(u32, u32)| Some((self.adapters.get(usize::try_from(*place).ok()?)?.clone(), *scale));
+        let adapter =
+            |(place, scale): &(u32, u32)| Some((self.adapters.get(usize::try_from(*place).ok()?)?.clone(), *scale));
         let adapters: Option<Vec<_>> = chain.adapters.iter().map(adapter).collect();
         Some(Owner { model: self.model.clone(), name: self.name.clone(), adapters: adapters?, app })
     }

@@ -61,7 +61,9 @@ impl Owner {
 
     /// Of a worker that is gone nothing more is heard.
     pub(super) fn forget_gone(&mut self, key: WorkerKey) {
-        self.forgetting.iter_mut().for_each(|one| drop(one.waiting.remove(&key)));
+        for one in &mut self.forgetting {
+            one.waiting.remove(&key);
+        }
         self.end_forgetting();
     }
 

@@ -22,9 +22,9 @@ pub(super) fn of_file(file: &File) -> String {
     let ends = [0, about.len().saturating_sub(LOOK_BYTES as u64)].map(|at| {
         let mut bytes = vec![0; LOOK_BYTES];
         let read = file.read_at(&mut bytes, at).unwrap_or(0);
-        bytes[..read].iter().fold(0xcbf2_9ce4_8422_2325, |sum: u64, byte| {
-            (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-        })
+        bytes[..read]
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325, |sum: u64, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
     });
     format!("{}:{}.{}:{:016x}{:016x}", about.len(), about.mtime(), about.mtime_nsec(), ends[0], ends[1])
 }

@@ -13,7 +13,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use wire::{Begin, JobId, Link, Receiver, Report, Sender, Spent, WireFault, WireFinish};
+use wire::{Begin, Differs, JobId, Link, Receiver, Report, Reuse, Sender, Spent, WireFault, WireFinish};
 
 /// What all threads of a scripted worker hold.
 #[derive(Clone)]

@@ -71,7 +71,13 @@ impl Generator<'_> {
     fn remake(&mut self, context_tokens: u32) -> Result<(), WireFault> {
         let in_cache = |slot: &usize| self.slots[*slot].as_ref().is_some_and(|running| running.job.past > 0);
         let live: Vec<usize> = (0..self.slots.len()).filter(in_cache).collect();
-        let sequences: Vec<i32> = self.slots.iter().flatten().filter(|running| running.job.past > 0).map(|running| running.sequence).collect();
+        let sequences: Vec<i32> = self
+            .slots
+            .iter()
+            .flatten()
+            .filter(|running| running.job.past > 0)
+            .map(|running| running.sequence)
+            .collect();
         self.keep.save_all(&mut self.context, &self.lot);
         let (lost, result) = self.rooms.resize(&mut self.context, context_tokens, &sequences);
         for place in lost {

@@ -78,9 +78,10 @@ impl Generator<'_> {
     /// The daemon's answer: a descriptor where the state is wanted.
     pub(super) fn store(&mut self, state: u64, file: Option<OwnedFd>) {
         let Some(file) = file else { return };
-        let written = self.keep.saved(Key(state)).is_some_and(|(tokens, bytes)| {
-            self.states.take(Errand::Write { state, file, tokens, bytes })
-        });
+        let written = self
+            .keep
+            .saved(Key(state))
+            .is_some_and(|(tokens, bytes)| self.states.take(Errand::Write { state, file, tokens, bytes }));
         if !written {
             self.outbox.send(Report::Stored { state, bytes: 0, took_us: 0 });
         }

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use wire::{Begin, Chain, Directive, JobId, Load, Report, Reuse, WireFinish};
 
 fn roomy() -> Worker {
-    Worker::with(&Load { context_tokens: 4096, ..load() }, &model()).0
+    Worker::with(&Load { context_tokens: 1024, ..load() }, &model()).0
 }
 
 /// A text that goes on in only one way, behind a document.
 fn prompt() -> String {
-    format!("Document: {}. Count: ", long_prompt(600)) + &(1..40).map(|n| format!("{n}, ")).collect::<String>()
+    format!("Document: {}. Count: ", long_prompt(250)) + &(1..40).map(|n| format!("{n}, ")).collect::<String>()
 }
 
 /// What the worker offers once it is quiet.
@@ -173,7 +173,9 @@ fn a_worker_lets_go_of_what_it_keeps_when_told_and_keeps_nothing_of_what_is_unde
             _ => None,
         })
     };
-    let cached = |worker: &mut Worker, id, scope| worker.generate(begin_of(scope, id, &prompt(), 3)).unwrap().spent.cached_tokens;
+    let cached = |worker: &mut Worker, id, scope| {
+        worker.generate(begin_of(scope, id, &prompt(), 3)).unwrap().spent.cached_tokens
+    };
     assert_eq!(forget(&mut worker, 0), (0, 0));
     for (id, scope) in [(1, 1), (2, 2)] {
         assert_eq!(cached(&mut worker, id, scope), 0);
