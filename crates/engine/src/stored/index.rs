@@ -161,7 +161,14 @@ impl Index {
         out.iter().for_each(|number| drop(self.entries.remove(number)));
         let worth = cost_us as f64 * 1024.0 / bytes.max(1) as f64;
         self.entries.insert(number, Entry { owner, sums, bytes, worth, rank: self.floor + worth });
-        while self.entries.len() > FILES_MAX || self.bytes() > self.bytes_max {
+        out.extend(self.make_room(0));
+        out
+    }
+
+    /// The files that must go so that so many bytes more find room.
+    pub(crate) fn make_room(&mut self, bytes: u64) -> Vec<u64> {
+        let mut out = Vec::new();
+        while self.entries.len() > FILES_MAX || self.bytes().saturating_add(bytes) > self.bytes_max {
             let least =
                 self.entries.iter().min_by(|(_, a), (_, b)| a.rank.total_cmp(&b.rank)).map(|(number, _)| *number);
             let Some((number, gone)) = least.and_then(|number| self.entries.remove_entry(&number)) else { break };

@@ -176,15 +176,22 @@ impl Stored {
         if folder.free_bytes()? < bytes.saturating_add(FREE_BYTES) {
             return None;
         }
+        let bytes = bytes.saturating_add(beside(chain.tokens.len(), bytes));
         let mut state = locked(&self.state);
         state.last += 1;
         let number = state.last;
-        drop(state);
-        let file = folder.write(number).ok()?;
-        let mut state = locked(&self.state);
+        // What is on its way counts before it is there, so that there is never more than may be.
+        let coming = state.coming.values().flatten().fold(bytes, |sum, head| sum.saturating_add(head.bytes));
+        let out = state.index.make_room(coming);
         state.writing.insert(key, number);
-        state.coming.insert(number, Some(Head { owner, sums, cost_us, bytes: 0 }));
-        Some(file)
+        state.coming.insert(number, Some(Head { owner, sums, cost_us, bytes }));
+        drop(state);
+        out.into_iter().for_each(|number| folder.remove(number));
+        let file = folder.write(number);
+        if file.is_err() {
+            self.written(key, 0);
+        }
+        file.ok()
     }
 
     /// A worker has written so many bytes; 0: it couldn't.
@@ -278,6 +285,11 @@ impl Stored {
         locked(&self.state).index.remove(number);
         self.folder.iter().for_each(|folder| folder.remove(number));
     }
+}
+
+/// What a state's file holds beside the state: its tokens, and sums.
+fn beside(tokens: usize, bytes: u64) -> u64 {
+    4 * tokens as u64 + (bytes >> 16) + (4 << 10)
 }
 
 impl State {

@@ -122,14 +122,17 @@ fn a_worker_that_dies_while_it_writes_leaves_nothing() {
 fn bytes_on_disk_are_bounded() {
     let home = testkit::TempHome::new();
     let folder = home.path().join("cache");
-    let stored = Stored::open(&folder, 10_000);
-    for state in 0..50 {
-        put_in(&stored, state, &format!("app {state}"), 1000, &[7; 900]);
-        let bytes = |name: String| std::fs::metadata(folder.join(name)).unwrap().len();
+    let most = 400_000;
+    let stored = Stored::open(&folder, most);
+    for state in 0..30 {
+        put_in(&stored, state, &format!("app {state}"), 1000, &[7; 60_000]);
+        let bytes = |name: String| std::fs::metadata(folder.join(name)).map_or(0, |about| about.len());
         let states = names(&folder).into_iter().filter(|name| name.ends_with(".state"));
-        assert!(states.map(bytes).sum::<u64>() <= 10_000);
+        let sum = states.map(bytes).sum::<u64>();
+        assert!(sum <= most, "{sum} bytes");
+        assert!(state < 5 || sum > most / 2, "{sum} bytes: the room is used");
     }
-    assert!(!put(&stored, 99, "large", 1000, &[7; 10_001]));
+    assert!(!put(&stored, 99, "large", 1000, &[7; 400_001]));
     drop(stored);
     assert!(Stored::open(&folder, 0).offer((WORKER, 1), owner("a"), &chain(1000), 1, DEAR).is_none(), "switched off");
 }
