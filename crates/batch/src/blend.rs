@@ -21,6 +21,9 @@ const TRY_EVERY_STEPS: u32 = 16;
 /// The other way is taken when it saves more than one part in so many: less is noise.
 const SAVES_ONE_IN: u64 = 32;
 
+/// LIMIT: a step that read fewer prompt tokens says nothing of longer ones.
+const READ_TOKENS_MIN: u32 = 32;
+
 /// A step that read so many prompt tokens.
 #[derive(Debug, Clone, Copy)]
 struct Read {
@@ -75,6 +78,10 @@ impl Blend {
         if !beside {
             return;
         }
+        if (1..READ_TOKENS_MIN).contains(&prompt_tokens) {
+            self.tries = false;
+            return;
+        }
         let read = Read { tokens: prompt_tokens, us: took_us };
         match (prompt_tokens, answer_tokens) {
             (0, _) => self.answers_us = Some(took_us),
@@ -104,7 +111,7 @@ impl Blend {
         };
         self.tries = false;
         // For as many prompt tokens as the other step has read.
-        let same = prompts.us.saturating_mul(u64::from(together.tokens)) / u64::from(prompts.tokens.max(1));
+        let same = prompts.us.saturating_mul(u64::from(together.tokens)) / u64::from(prompts.tokens);
         let apart_us = same.saturating_add(answers_us);
         let (now, other) = if self.apart { (apart_us, together.us) } else { (together.us, apart_us) };
         if other.saturating_add(now / SAVES_ONE_IN) < now {
@@ -155,6 +162,19 @@ mod tests {
         assert!(prompts > 180 && answers > 180 && both < 32, "{prompts} {answers} {both}");
         let (_, _, both) = run(&mut blend, 200, weights);
         assert!(both > 150, "{both}");
+    }
+
+    #[test]
+    fn the_end_of_a_prompt_decides_nothing() {
+        let mut blend = Blend::default();
+        run(&mut blend, 200, |prompt, answers| if prompt > 0 && answers > 0 { 900 } else { 300 });
+        assert!(blend.apart);
+        for _ in 0..100 {
+            blend.observe(true, 2, 0, 1_000_000);
+            blend.observe(true, 0, 2, 300);
+        }
+        run(&mut blend, 3, |prompt, answers| if prompt > 0 && answers > 0 { 900 } else { 300 });
+        assert!(blend.apart, "two tokens that took a second aren't a measure of a hundred");
     }
 
     #[test]
