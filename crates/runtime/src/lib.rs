@@ -42,8 +42,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use store::{Entry, Store};
 use view::{
-    Added, Doctor, ForgetReport, Hello, IndexEvent, MapDetails, MapSummary, MapVerified, ModelRow, PullEvent,
-    SearchReply, SearchRequest, SkippedFile, Status,
+    Added, Doctor, ForgetReport, Hello, IndexEvent, MapDetails, MapSummary, MapVerified, ModelRow, PromptsForgot,
+    PullEvent, SearchReply, SearchRequest, SkippedFile, Status,
 };
 
 /// Version of the program, as printed.

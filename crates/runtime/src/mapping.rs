@@ -5,8 +5,8 @@ use crate::files;
 use crate::maps::Card;
 use crate::permission::Sight;
 use crate::stream::EventSender;
-use crate::view::{ForgetReport, IndexEvent, MapDetails, MapForgot, MapSummary, MapVerified};
-use base::{Code, Fault, Label, Modality};
+use crate::view::{ForgetReport, IndexEvent, MapDetails, MapForgot, MapSummary, MapVerified, PromptsForgot};
+use base::{AppId, Code, Fault, Label, Modality};
 use std::path::{Path, PathBuf};
 use std::sync::{MutexGuard, PoisonError};
 
