@@ -155,7 +155,7 @@ mod tests {
         let prompts = PromptsForgot { states: 2, files: 1, files_bytes: Bytes(2048), ..PromptsForgot::default() };
         let mut report = ForgetReport { maps, unloaded: vec![], prompts };
         let expected = "house  erased 1 file with 3 passages\n  proof: looked for 41 erased words and phrases in 12 files (1,234,567 bytes): none found\n\
-            prompts  let go of 2 kept in memory (0 bytes) and 1 file (2.0 KiB); none left on disk";
+            prompts  let go of 2 kept in memory (0 B) and 1 file (2.0 KiB); none left on disk";
         assert_eq!(text(&report), expected);
         report.prompts.left = 1;
         assert!(text(&report).ends_with("; 1 file LEFT on disk") && !is_clean(&report.prompts));
