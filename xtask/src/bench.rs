@@ -11,6 +11,7 @@ pub(crate) mod soak;
 
 mod batch;
 mod chat;
+mod comeback;
 mod constrained;
 mod context;
 mod contract;
@@ -41,12 +42,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// Names that a guard may cite as `bench: NAME`.
-pub(crate) const NAMES: [&str; 14] = [
+pub(crate) const NAMES: [&str; 15] = [
     "raw",
     "streams",
     "mixed",
     "context",
     "contract",
+    "return",
     "sizes",
     "constrained",
     "soak",
@@ -59,7 +61,7 @@ pub(crate) const NAMES: [&str; 14] = [
 ];
 
 /// Those that make large files.
-const KEEP: [&str; 2] = ["sizes", "constrained"];
+const KEEP: [&str; 3] = ["return", "sizes", "constrained"];
 
 /// How a benchmark or an evaluation was called.
 #[derive(Debug, Clone, Copy, Default)]
@@ -89,6 +91,7 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
         "sizes" => sizes::run(options),
         "context" => context::run(options),
         "contract" => contract::run(options),
+        "return" => comeback::run(options),
         "mixed" => mixed::run(options),
         "soak" => soak::run(options),
         "constrained" => constrained::run(options),

@@ -11,6 +11,7 @@ pub mod likelihood;
 pub mod pace;
 pub mod pack;
 pub mod pool;
+pub mod prefix;
 pub mod repeat;
 pub mod schema;
 pub mod stop;

@@ -17,7 +17,8 @@ impl Engine {
         messages: Vec<Message>,
         priority: Priority,
     ) -> Result<u32, Fault> {
-        let order = Order { model, app, priority, deadline_ms: None, job: Job::Count { messages } };
+        let job = Job::Count { messages, setting: Box::default() };
+        let order = Order { model, app, priority, deadline_ms: None, job };
         let mut reader = self.send(order, None);
         result(&mut reader, |item| if let Item::Counted(tokens) = item { Some(tokens) } else { None }).await
     }

@@ -11,6 +11,7 @@ mod generate;
 mod guide;
 mod input;
 mod job;
+mod keep;
 mod link;
 mod load;
 mod park;
@@ -18,6 +19,7 @@ mod reference;
 mod room;
 mod selftest;
 mod serve;
+mod states;
 mod threads;
 mod tokens;
 

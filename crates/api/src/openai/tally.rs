@@ -1,5 +1,6 @@
 //! The fold over an answer's deltas that the streaming and the whole reply share. Pure.
 
+use base::answer::Reuse;
 use base::{CallPiece, Code, Compaction, Delta, Fault, Finish, Usage};
 use serde::Serialize;
 
@@ -82,6 +83,7 @@ impl Tally {
             notices: self.notices.clone(),
             compacted: self.compacted,
             finish: self.finish,
+            cache: (usage.reuse != Reuse::default()).then(|| usage.reuse.clone()),
         }
     }
 }
@@ -172,4 +174,7 @@ pub(crate) struct Extra {
     /// How it ended, in more words than the dialect has: `structure_incomplete` is no whole structure.
     #[serde(skip_serializing_if = "Option::is_none")]
     finish: Option<Finish>,
+    /// Where the tokens came from that weren't worked through again, and where the prompt differs from what was kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache: Option<Reuse>,
 }

@@ -4,7 +4,7 @@
 //! A recurrent state has no branches. There each option is fed to the sequence itself, whose state is put back
 //! afterwards, or whose prompt is read again where that can't be had.
 
-use super::{Generator, Part, sequence};
+use super::{Generator, Part};
 use crate::ffi::{Decoded, ROWS};
 use batch::crew::Phase;
 use std::ops::Range;
@@ -73,25 +73,25 @@ impl Generator<'_> {
             return self.fail(slot, "the model's scores are not numbers");
         }
         let Some(mut running) = self.slots[slot].take() else { return };
-        self.context.forget(sequence(slot), 0);
         let now = Instant::now();
         running.job.note_token(now);
         let likelihoods = made.into_iter().map(|(log, tokens)| WireLikelihood { log, tokens }).collect();
         self.outbox.send(Report::Scored { job: running.job.id, likelihoods, spent: running.job.spent(now) });
+        self.keep_sequence(running);
     }
 
     /// Feeds a group of options and takes their scores. What they took of the cache is free again afterwards.
     fn feed(&mut self, slot: usize, group: Range<usize>) -> Fed {
+        let Some(own) = self.slots[slot].as_ref().map(|running| running.sequence) else { return Fed::Again };
         if self.context.model().branches() {
             let branches: Vec<i32> = (0..).take(group.len()).map(|place| self.context.branch(place)).collect();
-            branches.iter().for_each(|branch| self.context.copy(sequence(slot), *branch));
+            branches.iter().for_each(|branch| self.context.copy_whole(own, *branch));
             let fed = self.feed_to(slot, group, &branches);
             branches.iter().for_each(|branch| {
                 self.context.forget(*branch, 0);
             });
             return fed;
         }
-        let own = sequence(slot);
         let bytes = self.context.state_bytes(own);
         let state = self.context.save_state(own, bytes);
         let fed = self.feed_to(slot, group, &[own]);
