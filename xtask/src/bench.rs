@@ -11,7 +11,6 @@ pub(crate) mod soak;
 
 mod batch;
 mod chat;
-mod comeback;
 mod constrained;
 mod context;
 mod contract;
@@ -42,13 +41,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// Names that a guard may cite as `bench: NAME`.
-pub(crate) const NAMES: [&str; 15] = [
+pub(crate) const NAMES: [&str; 14] = [
     "raw",
     "streams",
     "mixed",
     "context",
     "contract",
-    "return",
     "sizes",
     "constrained",
     "soak",
@@ -61,7 +59,7 @@ pub(crate) const NAMES: [&str; 15] = [
 ];
 
 /// Those that make large files.
-const KEEP: [&str; 3] = ["return", "sizes", "constrained"];
+const KEEP: [&str; 2] = ["sizes", "constrained"];
 
 /// How a benchmark or an evaluation was called.
 #[derive(Debug, Clone, Copy, Default)]
@@ -91,7 +89,6 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
         "sizes" => sizes::run(options),
         "context" => context::run(options),
         "contract" => contract::run(options),
-        "return" => comeback::run(options),
         "mixed" => mixed::run(options),
         "soak" => soak::run(options),
         "constrained" => constrained::run(options),
