@@ -82,6 +82,14 @@ pub struct ForgetRequest {
     pub path: PathBuf,
 }
 
+/// Body of `prompts/forget`: of one app or all, of one model or all.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ForgetPromptsRequest {
+    pub app: Option<String>,
+    pub model: Option<String>,
+}
+
 /// Body of `models/add`: an absolute path.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AddRequest {
@@ -231,6 +239,11 @@ pub(crate) async fn forget(State(runtime): State<Runtime>, request: Request<Body
     let ForgetRequest { path } = body::shape(request).await?;
     absolute(&path)?;
     Ok(json(&blocking(move || runtime.forget(&path)).await?))
+}
+
+pub(crate) async fn forget_prompts(State(runtime): State<Runtime>, request: Request<Body>) -> Reply {
+    let ForgetPromptsRequest { app, model } = body::shape(request).await?;
+    Ok(json(&blocking(move || runtime.forget_prompts(app, model.as_deref())).await?))
 }
 
 pub(crate) async fn search(State(runtime): State<Runtime>, request: Request<Body>) -> Reply {

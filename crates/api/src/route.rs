@@ -58,6 +58,7 @@ pub const TABLE: &[Route] = &[
     owner(Method::POST, "/freehold/v1/maps/rebuild"),
     owner(Method::POST, "/freehold/v1/maps/verify"),
     owner(Method::POST, "/freehold/v1/forget"),
+    owner(Method::POST, "/freehold/v1/prompts/forget"),
     owner(Method::POST, "/freehold/v1/search"),
     owner(Method::POST, "/freehold/v1/ask"),
     owner(Method::POST, "/freehold/v1/chat"),

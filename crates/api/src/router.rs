@@ -54,6 +54,7 @@ pub(crate) fn router(runtime: Runtime, stop: Stop) -> Router {
         .route("/freehold/v1/maps/rebuild", post(native::rebuild_map))
         .route("/freehold/v1/maps/verify", post(native::verify_map))
         .route("/freehold/v1/forget", post(native::forget))
+        .route("/freehold/v1/prompts/forget", post(native::forget_prompts))
         .route("/freehold/v1/search", post(native::search))
         .route("/freehold/v1/ask", post(native::ask))
         .route("/freehold/v1/chat", post(native::chat))

@@ -82,6 +82,34 @@ pub struct Usage {
     pub context_tokens: u32,
     /// Name of the model that answered.
     pub model: String,
+    /// Where the `cached_tokens` came from, and why there weren't more.
+    #[serde(default)]
+    pub reuse: Reuse,
+}
+
+/// Where tokens of a prompt came from that were not worked through again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reuse {
+    /// From the model's pool, as they lay there.
+    pub live_tokens: u32,
+    /// From states in memory.
+    pub memory_tokens: u32,
+    /// From states on disk.
+    pub disk_tokens: u32,
+    /// Where the prompt first differs from what was kept of this app, when it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub differs: Option<Differs>,
+}
+
+/// The first token in which a prompt is another one than what was kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Differs {
+    /// Tokens before it.
+    pub at: u32,
+    /// The token's text that was kept.
+    pub kept: String,
+    /// The one that stands in the prompt.
+    pub asked: String,
 }
 
 impl Usage {

@@ -10,6 +10,7 @@ pub mod crew;
 pub mod pace;
 pub mod pack;
 pub mod pool;
+pub mod prefix;
 pub mod stop;
 pub mod turn;
 pub mod utf8;

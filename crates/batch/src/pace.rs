@@ -24,6 +24,16 @@ impl Pace {
         self.token_us = Some(self.token_us.map_or(now, |before| 0.7 * before + 0.3 * now));
     }
 
+    /// What so many prompt tokens cost, about, in microseconds; 0 before anything was observed.
+    pub fn cost_us(&self, tokens: u32) -> u64 {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a cast from a float saturates, and both numbers are positive"
+        )]
+        self.token_us.map_or(0, |token_us| (token_us * f64::from(tokens)) as u64)
+    }
+
     /// Prompt tokens that take about `step_us`; `unknown` before anything was observed.
     pub fn tokens_within(&self, step_us: u32, unknown: u32) -> u32 {
         let Some(token_us) = self.token_us else { return unknown };
@@ -50,6 +60,7 @@ mod tests {
         pace.observe(500, 250_000);
         assert_eq!(pace.tokens_within(100_000, 64), 200);
         assert_eq!(pace.tokens_within(1_000_000, 64), 2000);
+        assert_eq!((pace.cost_us(1000), Pace::default().cost_us(1000)), (500_000, 0));
         for _ in 0..50 {
             pace.observe(64, 1_600_000);
         }

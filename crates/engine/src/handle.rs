@@ -1,11 +1,13 @@
 //! The engine as its callers hold it: a handle that sends bounded messages to the thread that owns all.
 
 use crate::admit::ModelKey;
-use crate::answer::{Answer, Item, Promise, Reader, Sink, wait_for};
+use crate::answer::{Answer, Item, Promise, Reader, Sink, stopped, wait_for};
 use crate::backend::{BackendChoice, Backends};
 use crate::compacting::Compacting;
 use crate::plan::{Plan, Wish};
 use crate::residency::{self, Holding};
+use crate::stored::{Stored, Which};
+use crate::supervise::forget::Request;
 use crate::supervise::{self, Job, Message, Submission};
 use crate::{locked, machine};
 use base::{AppId, Ask, AskId, Bytes, Code, Fault, Modality, ModelFacts, ModelName, Overflow, Priority};
@@ -34,6 +36,12 @@ pub struct EngineConfig {
     pub sequences_max: u32,
     /// How contexts are kept while text is generated.
     pub kv_cache: KvCache,
+    /// Whether what was worked through is kept for prompts that begin alike.
+    pub prefix_cache: bool,
+    /// Where states of prompts are kept on disk.
+    pub cache_dir: PathBuf,
+    /// Bytes for them; 0: none are.
+    pub cache_disk_max: Bytes,
     /// Bytes for all models together; `None`: what this machine can give.
     pub memory_max: Option<Bytes>,
     /// A model unused for so long gives back cache and room to compute; 0: never.
@@ -153,8 +161,25 @@ pub(crate) struct Shared {
     program: PathBuf,
     pub(crate) wish: Wish,
     pub(crate) memory_max: Option<Bytes>,
+    stored: Arc<Stored>,
     stop_ms: u64,
 }
+
+/// What was let go of that was kept of prompts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PromptsForgotten {
+    /// In workers.
+    pub states: u64,
+    pub states_bytes: Bytes,
+    /// On disk.
+    pub files: u64,
+    pub files_bytes: Bytes,
+    /// Files that are still there; 0 is the proof.
+    pub left: u64,
+}
+
+/// For workers to say that they have let go of kept prompts: a step of a large model on a slow processor takes a while.
+const FORGET: Duration = Duration::from_secs(60);
 
 /// How everybody but the owner thread reaches it.
 #[derive(Debug)]
@@ -310,8 +335,11 @@ impl Engine {
         let memory_max = config.memory_max;
         let EngineConfig { context_tokens, sequences_max, kv_cache, .. } = config;
         let wish = Wish { context_tokens, sequences_max, kv_cache, adapter_bytes: 0 };
-        supervise::start(config, tuning, Arc::clone(&door), Arc::clone(&backends), messages)?;
-        Ok(Self { shared: Arc::new(Shared { door, backends, program, wish, memory_max, stop_ms: tuning.stop_ms }) })
+        let cache_disk_max = if config.prefix_cache { config.cache_disk_max.0 } else { 0 };
+        let stored = Stored::open(&config.cache_dir, cache_disk_max);
+        supervise::start(config, tuning, Arc::clone(&door), Arc::clone(&backends), Arc::clone(&stored), messages)?;
+        let stop_ms = tuning.stop_ms;
+        Ok(Self { shared: Arc::new(Shared { door, backends, program, wish, memory_max, stored, stop_ms }) })
     }
 
     /// Asks a chat model. Returns at once: waiting and loading come as progress, faults in the stream.
@@ -389,6 +417,32 @@ impl Engine {
     pub fn pin(&self, name: &str, pinned: bool) {
         // A full inbox means asks without end, and each brings the mark along.
         let _ = self.shared.door.inbox.try_send(Message::Pin(name.to_owned(), pinned));
+    }
+
+    /// Lets go of all that is kept of prompts, in workers and on disk: of one app or all, of one model or all. Nothing
+    /// of what is under way is kept either. Blocks until it is done.
+    ///
+    /// # Errors
+    /// [`Code::Busy`] when a worker doesn't say that it has; faults of the disk.
+    pub fn forget_prompts(&self, app: Option<&AppId>, model: Option<&str>) -> Result<PromptsForgotten, Fault> {
+        let (done, heard) = sync_channel(1);
+        let request = Request { app: app.cloned(), model: model.map(str::to_owned), done };
+        if !self.shared.door.tell(Message::Forget(request)) {
+            return Err(stopped());
+        }
+        let let_go = heard.recv_timeout(FORGET).map_err(|_| {
+            let words = format!("a worker hasn't said within {} s that it let go of kept prompts", FORGET.as_secs());
+            Fault::new(Code::Busy, words).hint("try again; `freehold stop` ends all workers, and what they keep")
+        })?;
+        let which = Which { app: app.map(|app| app.0.clone()), model: model.map(str::to_owned) };
+        let erased = self.shared.stored.erase(&which)?;
+        Ok(PromptsForgotten {
+            states: let_go.states,
+            states_bytes: Bytes(let_go.bytes),
+            files: erased.files,
+            files_bytes: erased.bytes,
+            left: erased.left,
+        })
     }
 
     /// Lets a model go as soon as nothing runs on it.

@@ -21,13 +21,15 @@ mod compacting;
 mod handle;
 mod render;
 mod residency;
+mod scope;
+mod stored;
 mod supervise;
 mod vectors;
 mod window;
 
 pub use answer::Answer;
 pub use backend::{BackendChoice, Tried, Verdict};
-pub use handle::{AdapterSource, Engine, EngineConfig, Loaded, ModelSource, Tuning};
+pub use handle::{AdapterSource, Engine, EngineConfig, Loaded, ModelSource, PromptsForgotten, Tuning};
 pub use render::run_renderer;
 pub use vectors::{EmbedOptions, Embedded, Ranked};
 pub use window::{MemoryShare, Window};

@@ -161,7 +161,7 @@ fn kv_bytes_per_token(facts: &ModelFacts) -> u64 {
 }
 
 /// A step's widest moments: five rows as wide as the model and three as wide as its feed-forward part, of 32
-/// bits, for each token; and rows of scores, one for each sequence.
+/// bits, for each token; and rows of scores, one for each sequence, running or kept.
 fn compute_bytes(facts: &ModelFacts, batch_tokens: u32, sequences_max: u32) -> u64 {
     let width = u64::from(facts.embedding_length);
     // Where the header doesn't say: wider than most.
@@ -169,7 +169,10 @@ fn compute_bytes(facts: &ModelFacts, batch_tokens: u32, sequences_max: u32) -> u
     let row = width.saturating_mul(5).saturating_add(forward.saturating_mul(3)).saturating_mul(4);
     let activations = row.saturating_mul(u64::from(batch_tokens));
     match facts.modality {
-        Modality::Chat => activations.saturating_add(u64::from(sequences_max) * 4 * u64::from(facts.vocab_tokens)),
+        Modality::Chat => {
+            let rows = u64::from(sequences_max) + u64::from(wire::KEPT_SEQUENCES);
+            activations.saturating_add(rows * 4 * u64::from(facts.vocab_tokens))
+        }
         // Rows of several layers live side by side where every token looks at every other.
         Modality::Embed | Modality::Rerank | Modality::Adapter => activations.saturating_mul(4),
     }

@@ -3,7 +3,10 @@
 //! It never waits for anybody: what may block (reading files, testing backends, a worker's full
 //! socket, a template) happens in the two threads of each worker, see [`life`].
 
+mod disk;
 mod fault;
+pub(crate) mod forget;
+mod identity;
 mod life;
 mod share;
 
@@ -13,6 +16,8 @@ use crate::answer::{Item, Promise};
 use crate::backend::Backends;
 use crate::handle::{Door, EngineConfig, Loaded, ModelSource, Row, Tuning};
 use crate::plan::{self, Plan, Wish};
+use crate::scope::{self, SharedScopes};
+use crate::stored::Stored;
 use crate::vectors::Embedded;
 use crate::{locked, machine, residency};
 use base::answer::Progress;
@@ -34,6 +39,8 @@ pub(crate) enum Message {
     Nudge,
     Unload(String),
     Pin(String, bool),
+    /// Have workers let go of kept prompts.
+    Forget(forget::Request),
     News(WorkerKey, News),
 }
 
@@ -66,11 +73,21 @@ pub(crate) enum News {
     Resumed {
         ask: AskId,
     },
+    /// What of its prompt was there already.
+    Reused {
+        ask: AskId,
+        reuse: Box<wire::Reuse>,
+    },
     Ended {
         ask: AskId,
         result: Result<Finished, Fault>,
     },
     Gone(Fault),
+    /// What a worker has let go of.
+    Forgotten {
+        states: u32,
+        bytes: u64,
+    },
 }
 
 /// One ask on its way in.
@@ -148,6 +165,7 @@ pub(crate) fn start(
     tuning: Tuning,
     door: Arc<Door>,
     backends: Arc<Backends>,
+    stored: Arc<Stored>,
     messages: Receiver<Message>,
 ) -> Result<(), Fault> {
     let bounds = Bounds {
@@ -174,6 +192,9 @@ pub(crate) fn start(
         measured: Cell::new(None),
         asks: HashMap::new(),
         workers: HashMap::new(),
+        scopes: SharedScopes::default(),
+        stored,
+        forgetting: Vec::new(),
         events: VecDeque::new(),
         closing: false,
     };
@@ -195,6 +216,10 @@ struct Owner {
     measured: Cell<Option<(Instant, Option<u64>)>>,
     asks: HashMap<AskId, Pending>,
     workers: HashMap<WorkerKey, Worker>,
+    scopes: SharedScopes,
+    stored: Arc<Stored>,
+    /// Who waits for workers to let go of kept prompts.
+    forgetting: Vec<forget::Forgetting>,
     /// What actions bring about, for the next step.
     events: VecDeque<Event<Finished>>,
     closing: bool,
@@ -208,6 +233,12 @@ struct Pending {
     /// Kept while it runs: a worker that dies before its first word on it leaves it to the next.
     job: Arc<Job>,
     waited: Waited,
+    /// Whose kept sequences it may go on from.
+    scope: u64,
+    /// Some of them may be on disk.
+    stored: bool,
+    /// What its worker said of them.
+    reuse: Box<wire::Reuse>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -283,6 +314,7 @@ impl Owner {
                     self.step(Event::Pin(key, pinned));
                 }
             }
+            Message::Forget(request) => self.forget(request),
             Message::News(worker, news) => self.hear(worker, news),
         }
     }
@@ -300,7 +332,10 @@ impl Owner {
         };
         let size = job.size();
         let model = self.key_of(model);
-        let pending = Pending { model, promise, submitted, job: Arc::new(job), waited: Waited::default() };
+        let scope = if self.config.prefix_cache { locked(&self.scopes).of(&app) } else { 0 };
+        let stored = scope != 0 && self.stored.may_have(&app.0);
+        let (waited, reuse) = Default::default();
+        let pending = Pending { model, promise, submitted, job: Arc::new(job), waited, scope, stored, reuse };
         self.asks.insert(ask, pending);
         self.step(Event::Submit(Entry { ask, model, app, priority, need, size, deadline_ms }));
     }
@@ -411,13 +446,25 @@ impl Owner {
             }
             News::Parked { ask, held, tokens, saved } => Event::Parked { worker: key, ask, held, tokens, saved },
             News::Resumed { ask } => Event::Resumed { worker: key, ask },
+            News::Reused { ask, reuse } => {
+                if let Some(pending) = self.asks.get_mut(&ask) {
+                    pending.reuse = reuse;
+                }
+                return;
+            }
             News::Ended { ask, result } => {
                 if let Some(worker) = self.workers.get(&key) {
                     worker.process.forget(ask);
                 }
                 Event::Ended { worker: key, ask, result }
             }
+            News::Forgotten { states, bytes } => {
+                self.heard_forgotten(key, states, bytes);
+                return;
+            }
             News::Gone(fault) => {
+                // Its memory is gone, and with it what it kept.
+                self.forget_gone(key);
                 let worker = self.workers.remove(&key);
                 let unheard = worker.map(|worker| worker.process.unheard()).unwrap_or_default();
                 Event::Gone { worker: key, fault, unheard }
@@ -519,6 +566,9 @@ impl Owner {
             backends: Arc::clone(&self.backends),
             process: Arc::clone(&process),
             door: Arc::clone(&self.door),
+            orders: orders.clone(),
+            stored: Arc::clone(&self.stored),
+            scopes: Arc::clone(&self.scopes),
         };
         let worker = Worker { model, process, orders, started: Instant::now(), ready: None, idle_since: None, seen: 0 };
         self.workers.insert(key, worker);
@@ -541,7 +591,8 @@ impl Owner {
         };
         pending.waited = Waited { queue: total.saturating_sub(load), load };
         worker.process.learn(ask, Arc::clone(&pending.promise.0));
-        let task = Task { ask, job, deadline_ms: deadline_left_ms.unwrap_or(0) };
+        let (deadline_ms, scope, stored) = (deadline_left_ms.unwrap_or(0), pending.scope, pending.stored);
+        let task = Task { ask, job, deadline_ms, scope, stored };
         self.order(key, Order::Begin(Box::new(task)));
     }
 
@@ -580,6 +631,7 @@ impl Owner {
             prefill_us: spent.prefill_us,
             decode_us: spent.decode_us,
             context_tokens: self.window(pending.model),
+            reuse: scope::reuse(&pending.reuse),
             model: self
                 .models
                 .get(pending.model.0 as usize)

@@ -42,8 +42,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use store::{Entry, Store};
 use view::{
-    Added, Doctor, ForgetReport, Hello, IndexEvent, MapDetails, MapSummary, MapVerified, ModelRow, PullEvent,
-    SearchReply, SearchRequest, SkippedFile, Status,
+    Added, Doctor, ForgetReport, Hello, IndexEvent, MapDetails, MapSummary, MapVerified, ModelRow, PromptsForgot,
+    PullEvent, SearchReply, SearchRequest, SkippedFile, Status,
 };
 
 /// Version of the program, as printed.
@@ -94,6 +94,9 @@ impl Runtime {
             context_tokens: settings.context_tokens,
             sequences_max: settings.sequences_max,
             kv_cache: settings.kv_cache,
+            prefix_cache: settings.prefix_cache,
+            cache_dir: home.join("cache"),
+            cache_disk_max: settings.cache_disk,
             memory_max: settings.memory_max,
             idle_rest_ms: settings.idle_rest_ms,
             idle_unload_ms: settings.idle_unload_ms,
@@ -304,6 +307,16 @@ impl Runtime {
     /// When no map reads it, and faults of the disk.
     pub fn forget(&self, path: &Path) -> Result<ForgetReport, Fault> {
         mapping::forget(&self.inner, path)
+    }
+
+    /// Lets go of all that is kept of prompts: of one app or all, of one model or all.
+    ///
+    /// # Errors
+    /// No such model.
+    pub fn forget_prompts(&self, app: Option<String>, model: Option<&str>) -> Result<PromptsForgot, Fault> {
+        let model = model.map(|name| self.inner.model_for(name, Modality::Chat)).transpose()?;
+        let name = model.as_ref().map(|model| model.name.0.as_str());
+        Ok(mapping::forget_prompts(&self.inner, app.map(AppId).as_ref(), name))
     }
 
     /// Finds passages; no language model is used, and no other model either when `lexical_only` is set, unless a

@@ -265,6 +265,8 @@ fn daemon_env(settings: &Settings) -> Vec<(String, String)> {
     env.push(("FREEHOLD_MIRROR".into(), if settings.mirror { "1" } else { "0" }.into()));
     env.push(("FREEHOLD_SEQUENCES".into(), settings.sequences_max.to_string()));
     env.push(("FREEHOLD_KV_CACHE".into(), settings.kv_cache.as_str().into()));
+    env.push(("FREEHOLD_PREFIX_CACHE".into(), if settings.prefix_cache { "1" } else { "0" }.into()));
+    env.push(("FREEHOLD_CACHE_DISK".into(), format!("{} B", settings.cache_disk.0)));
     env.push(("FREEHOLD_IDLE_REST_SECONDS".into(), (settings.idle_rest_ms / 1_000).to_string()));
     env.push(("FREEHOLD_IDLE_UNLOAD_MINUTES".into(), (settings.idle_unload_ms / 60_000).to_string()));
     env.push(("FREEHOLD_RERANK_MS".into(), settings.rerank_ms.to_string()));
@@ -307,6 +309,8 @@ mod tests {
             ("FREEHOLD_OCR_LANGUAGES", "eng+fra"),
             ("FREEHOLD_OCR_LANGUAGES", "none"),
             ("LANG", "de_DE.UTF-8"),
+            ("FREEHOLD_PREFIX_CACHE", "0"),
+            ("FREEHOLD_CACHE_DISK", "3 GiB"),
             ("X", ""),
         ] {
             let command = Settings::of(&[("FREEHOLD_HOME", at), (name, value)]);

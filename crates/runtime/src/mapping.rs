@@ -5,8 +5,8 @@ use crate::files;
 use crate::maps::Card;
 use crate::permission::Sight;
 use crate::stream::EventSender;
-use crate::view::{ForgetReport, IndexEvent, MapDetails, MapForgot, MapSummary, MapVerified};
-use base::{Code, Fault, Label, Modality};
+use crate::view::{ForgetReport, IndexEvent, MapDetails, MapForgot, MapSummary, MapVerified, PromptsForgot};
+use base::{AppId, Code, Fault, Label, Modality};
 use std::path::{Path, PathBuf};
 use std::sync::{MutexGuard, PoisonError};
 
@@ -119,7 +119,8 @@ pub(crate) fn remove(inner: &Inner, name: &str) -> Result<ForgetReport, Fault> {
     let _turn = turn(inner);
     let forgot = remove_card(inner, &card)?;
     inner.fresh.maps_changed();
-    Ok(ForgetReport { maps: vec![forgot], unloaded: unload(inner) })
+    let prompts = forget_prompts(inner, None, None);
+    Ok(ForgetReport { maps: vec![forgot], unloaded: unload(inner), prompts })
 }
 
 fn remove_card(inner: &Inner, card: &Card) -> Result<MapForgot, Fault> {
@@ -166,8 +167,25 @@ pub(crate) fn forget(inner: &Inner, path: &Path) -> Result<ForgetReport, Fault> 
             .hint("`freehold map list` shows what the maps read"));
     }
     inner.fresh.maps_changed();
+    report.prompts = forget_prompts(inner, None, None);
     report.unloaded = unload(inner);
     Ok(report)
+}
+
+/// Lets go of what is kept of prompts. After an erasure of all of it: which prompts held passages of what was erased isn't
+/// recorded, and any program may have sent the same text by itself.
+pub(crate) fn forget_prompts(inner: &Inner, app: Option<&AppId>, model: Option<&str>) -> PromptsForgot {
+    match inner.engine.forget_prompts(app, model) {
+        Ok(gone) => PromptsForgot {
+            states: gone.states,
+            states_bytes: gone.states_bytes,
+            files: gone.files,
+            files_bytes: gone.files_bytes,
+            left: gone.left,
+            problem: None,
+        },
+        Err(fault) => PromptsForgot { problem: Some(fault.message), ..PromptsForgot::default() },
+    }
 }
 
 /// Lets every loaded chat model go: it may keep prompts, and with them passages, in its memory.

@@ -27,6 +27,8 @@ const RERANK_MS: u64 = 5_000;
 /// A reranker that takes longer is given up even where more is allowed.
 const RERANK_MS_MAX: u64 = 600_000;
 /// No model runs in less.
+/// Conversations of an afternoon with a model of 8B, or of weeks with a small one.
+const CACHE_DISK: Bytes = Bytes(4 << 30);
 const MEMORY_LEAST: Bytes = Bytes(64 << 20);
 
 #[derive(Debug, Clone)]
@@ -58,6 +60,10 @@ pub struct Settings {
     pub sequences_max: u32,
     /// How contexts are kept: fewer bits hold longer ones.
     pub kv_cache: KvCache,
+    /// Whether what a model has worked through is kept for prompts that begin alike.
+    pub prefix_cache: bool,
+    /// Bytes on disk for that; 0: nothing of it is on disk.
+    pub cache_disk: Bytes,
     /// Bytes for all models together; `None`: what the machine can give.
     pub memory_max: Option<Bytes>,
     pub idle_rest_ms: u64,
@@ -88,6 +94,8 @@ struct FileSettings {
     context_tokens: Option<u32>,
     sequences_max: Option<u32>,
     kv_cache: Option<KvCache>,
+    prefix_cache: Option<bool>,
+    cache_disk: Option<String>,
     memory: Option<String>,
     idle_rest_seconds: Option<u64>,
     idle_unload_minutes: Option<u64>,
@@ -162,6 +170,8 @@ impl Settings {
             context_tokens: number(var, "FREEHOLD_CONTEXT")?.or(file.context_tokens),
             sequences_max: number(var, "FREEHOLD_SEQUENCES")?.or(file.sequences_max).unwrap_or(SEQUENCES),
             kv_cache: kv_cache(var)?.or(file.kv_cache).unwrap_or_default(),
+            prefix_cache: flag(var, "FREEHOLD_PREFIX_CACHE")?.or(file.prefix_cache).unwrap_or(true),
+            cache_disk: cache_disk(var, file.cache_disk.as_deref())?,
             memory_max: memory(var, file.memory.as_deref())?,
             idle_rest_ms: number::<u64>(var, "FREEHOLD_IDLE_REST_SECONDS")?
                 .or(file.idle_rest_seconds)
@@ -211,6 +221,8 @@ impl Settings {
             ("context_tokens", or_own(self.context_tokens)),
             ("sequences_max", self.sequences_max.to_string()),
             ("kv_cache", self.kv_cache.as_str().to_string()),
+            ("prefix_cache", self.prefix_cache.to_string()),
+            ("cache_disk", self.cache_disk.0.to_string()),
             ("memory", self.memory_max.map_or_else(|| "automatic".to_string(), |bytes| bytes.0.to_string())),
             ("idle_rest_seconds", (self.idle_rest_ms / 1_000).to_string()),
             ("ocr_languages", ocr),
@@ -294,6 +306,17 @@ fn memory(var: &dyn Fn(&str) -> Option<String>, file: Option<&str>) -> Result<Op
         Err(()) => Err(Fault::new(Code::ConfigInvalid, format!("{name} is `{text}`, which is no size"))
             .hint("write a number and a unit: `6 GiB`, `800 MB`; unset it to take what the machine can give")),
     }
+}
+
+fn cache_disk(var: &dyn Fn(&str) -> Option<String>, file: Option<&str>) -> Result<Bytes, Fault> {
+    let said = var("FREEHOLD_CACHE_DISK").map(|text| ("FREEHOLD_CACHE_DISK", text));
+    let Some((name, text)) = said.or_else(|| file.map(|text| ("`cache_disk` in config.toml", text.to_owned()))) else {
+        return Ok(CACHE_DISK);
+    };
+    text.parse().map_err(|()| {
+        Fault::new(Code::ConfigInvalid, format!("{name} is `{text}`, which is no size"))
+            .hint("write a number and a unit: `4 GiB`; `0 B` keeps nothing on disk")
+    })
 }
 
 fn ocr_languages(var: &dyn Fn(&str) -> Option<String>, file: Option<&str>) -> Result<Languages, Fault> {
@@ -526,6 +549,8 @@ mod tests {
             ("FREEHOLD_CONTEXT", "512", "context_tokens"),
             ("FREEHOLD_SEQUENCES", "9", "sequences_max"),
             ("FREEHOLD_KV_CACHE", "q8_0", "kv_cache"),
+            ("FREEHOLD_PREFIX_CACHE", "0", "prefix_cache"),
+            ("FREEHOLD_CACHE_DISK", "1 GiB", "cache_disk"),
             ("FREEHOLD_IDLE_UNLOAD_MINUTES", "9", "idle_unload_minutes"),
             ("FREEHOLD_IDLE_REST_SECONDS", "9", "idle_rest_seconds"),
             ("FREEHOLD_MEMORY", "6 GiB", "memory"),

@@ -224,6 +224,23 @@ pub struct ForgetReport {
     pub maps: Vec<MapForgot>,
     /// Models that were let go of, since they may keep prompts.
     pub unloaded: Vec<String>,
+    /// What was kept of prompts, any of which may have held what was erased.
+    pub prompts: PromptsForgot,
+}
+
+/// Reply of `prompts/forget`: what was kept of prompts and is let go of.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct PromptsForgot {
+    /// In memory.
+    pub states: u64,
+    pub states_bytes: Bytes,
+    /// On disk.
+    pub files: u64,
+    pub files_bytes: Bytes,
+    /// Files that are still there, counted in the folder itself; 0 is the proof.
+    pub left: u64,
+    /// Why it isn't complete, when it isn't.
+    pub problem: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -56,6 +56,8 @@ pub enum Step {
     Repeat(u32, String),
     /// Prefill progress: done, total.
     Prefill(u32, u32),
+    /// So many tokens of the prompt lay in the pool, and so many in memory; then it differs, from this to that.
+    Reused(u32, u32, Option<(String, String)>),
     /// Load progress.
     Percent(u8),
     /// Waits for the gate of that path (see [`crate::Gate`]), or for a cancel.

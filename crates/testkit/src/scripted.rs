@@ -166,6 +166,9 @@ fn attend(stage: &Stage, script: &Script, receiver: &mut Receiver, log: &Log, mu
             Directive::Ping { nonce } => stage.report(&Report::Pong { nonce }),
             // A scripted worker is under no confinement, and says so by what it answers.
             Directive::Probe { job, .. } => stage.report(&Report::Probed { job, errno: 0 }),
+            Directive::Forget { .. } => stage.report(&Report::Forgotten { states: 1, bytes: 1000 }),
+            // It neither seeks nor offers.
+            Directive::Found { .. } | Directive::Store { .. } => {}
             Directive::Shutdown => return ExitCode::SUCCESS,
         }
     }
@@ -175,9 +178,9 @@ fn name_of(directive: &Directive) -> String {
     match directive {
         Directive::Load(_) => "load".into(),
         Directive::Begin(begin) => {
-            let Begin { job, deadline_ms, adapters, .. } = &**begin;
+            let Begin { job, deadline_ms, adapters, scope, .. } = &**begin;
             let with = if adapters.is_empty() { String::new() } else { format!(" adapters={adapters:?}") };
-            format!("begin {job} deadline={deadline_ms}{with} prompt={:?}", begin.prompt.concat())
+            format!("begin {job} deadline={deadline_ms} scope={scope}{with} prompt={:?}", begin.prompt.concat())
         }
         Directive::Embed { job, texts, how } => format!("embed {job} {how:?} texts={}", texts.len()),
         Directive::Rank { job, documents, .. } => format!("rank {job} documents={}", documents.len()),
@@ -189,6 +192,9 @@ fn name_of(directive: &Directive) -> String {
         Directive::Resize { context_tokens } => format!("resize {context_tokens}"),
         Directive::Rest => "rest".into(),
         Directive::Probe { job, .. } => format!("probe {job}"),
+        Directive::Found { job } => format!("found {job}"),
+        Directive::Store { state } => format!("store {state}"),
+        Directive::Forget { scope } => format!("forget {scope}"),
         Directive::Shutdown => "shutdown".into(),
     }
 }

@@ -13,7 +13,11 @@ pub use link::{FDS_MAX, FRAME_BYTES_MAX, Link, Receiver, Sender, WireError, pair
 pub use speech::*;
 
 /// Both sides must say the same number in `Hello`; raise it with every change of a frame.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
+
+/// LIMIT: sequences that a worker keeps in its pool beside those that run, where that takes no memory of its own but
+/// a row of scores for each.
+pub const KEPT_SEQUENCES: u32 = 8;
 
 /// The descriptor on which a worker finds its end of the socket pair.
 pub const WORKER_FD: i32 = 3;

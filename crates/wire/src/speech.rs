@@ -39,6 +39,13 @@ pub enum Directive {
     Rest,
     /// End cleanly.
     Shutdown,
+    /// The answer to `Seek`: the descriptor of a state, open for reading at its first byte, or none.
+    Found { job: JobId },
+    /// The answer to `Offer`: a descriptor to write the state to, or none when it isn't wanted.
+    Store { state: u64 },
+    /// Let go of all that is kept of this scope (0: of all), and keep nothing of what is under way. Answered by
+    /// `Forgotten`.
+    Forget { scope: u64 },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,7 +59,7 @@ pub struct Load {
     /// The largest window that the worker may want later, for one job that needs it; not above
     /// `context_tokens`: the pool stays as it is.
     pub context_max: u32,
-    /// Sequences that may run at the same time.
+    /// Sequences that may run at the same time. Up to [`KEPT_SEQUENCES`] more are kept beside them.
     pub sequences_max: u32,
     /// Most tokens decoded in one step.
     pub batch_tokens: u32,
@@ -67,7 +74,8 @@ pub struct Load {
     pub kv_cache: KvCache,
     /// Names of adapters, whose descriptors come after the model's, one for each.
     pub adapters: Vec<String>,
-    /// Bytes for the saved states of jobs that step back. One whose state doesn't fit is read again.
+    /// Bytes for saved states: of jobs that step back, and, as long as these don't need them, of sequences that
+    /// are kept for what may come. What doesn't fit is read again.
     pub park_bytes: u64,
     /// Refuse to say `Ready` unless the system-call filter and file rules are in force.
     pub confine: bool,
@@ -162,6 +170,10 @@ pub struct Begin {
     pub deadline_ms: u64,
     /// Places in the load's adapters, and how much of each.
     pub adapters: Vec<(u32, f32)>,
+    /// Whose text it is: what is kept of one scope's jobs is used for no other's. 0: nothing is kept or used.
+    pub scope: u64,
+    /// Something of this scope may be on disk: worth a `Seek`.
+    pub stored: bool,
 }
 
 /// See `base::Sampling`; the daemon has drawn the seed already.
@@ -286,6 +298,57 @@ pub enum Report {
         job: Option<JobId>,
         fault: WireFault,
     },
+    /// What of a job's prompt was there already. Said before `Started`, when there is anything to say.
+    Reused {
+        job: JobId,
+        reuse: Box<Reuse>,
+    },
+    /// Is there a state on disk that holds more of this prompt than `least` tokens? Answered by `Found`, for which the
+    /// job waits.
+    Seek {
+        job: JobId,
+        prompt: Box<Chain>,
+        least: u32,
+    },
+    /// What came of the descriptor in `Found`.
+    Tried {
+        job: JobId,
+        /// It was read to its end and is what it says.
+        sound: bool,
+        bytes: u64,
+        took_us: u64,
+    },
+    /// A state that is worth keeping when this process ends. Answered by `Store`.
+    Offer {
+        state: u64,
+        chain: Box<Chain>,
+        /// Of the state alone.
+        bytes: u64,
+        /// What working through these tokens took, about.
+        cost_us: u64,
+    },
+    /// The descriptor in `Store` was written, so many bytes; 0: it couldn't be.
+    Stored {
+        state: u64,
+        bytes: u64,
+        took_us: u64,
+    },
+    /// What `Forget` let go of.
+    Forgotten {
+        states: u32,
+        bytes: u64,
+    },
+}
+
+/// Tokens of one owner, and how a state of them may be gone on from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chain {
+    pub scope: u64,
+    /// Places in the load's adapters, and the bits of how much of each.
+    pub adapters: Vec<(u32, u32)>,
+    pub tokens: Vec<i32>,
+    /// Only after its last token; else after any.
+    pub exact: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -368,6 +431,33 @@ pub struct Spent {
     pub prefill_us: u64,
     /// From the first token to the last.
     pub decode_us: u64,
+}
+
+/// What of a prompt was there already, in tokens, and why no more of it was.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reuse {
+    /// In the pool.
+    pub live: u32,
+    /// In the worker's memory.
+    pub ram: u32,
+    pub disk: u32,
+    /// Where the prompt first differs from what was kept, when it does.
+    pub differs: Option<Differs>,
+}
+
+impl Reuse {
+    pub fn tokens(&self) -> u32 {
+        self.live.saturating_add(self.ram).saturating_add(self.disk)
+    }
+}
+
+/// The first token in which a prompt is another one than what was kept, with the text of both.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Differs {
+    /// Tokens before it.
+    pub at: u32,
+    pub kept: String,
+    pub asked: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

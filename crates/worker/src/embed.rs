@@ -133,7 +133,7 @@ impl<'a> Embedder<'a> {
         let directive = match event {
             Event::Directive { directive, .. } => *directive,
             // Only a generating worker has long prompts.
-            Event::Tokens { .. } | Event::Counted(_) => return None,
+            Event::Tokens { .. } | Event::Counted(_) | Event::State(_) => return None,
             Event::Broken(reason) => return Some(Ending::Broken(reason)),
         };
         match directive {

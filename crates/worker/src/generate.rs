@@ -5,11 +5,13 @@
 
 use crate::ffi::{Adapter, Batch, Candidates, Context, Decoded, Sampler, Token};
 use crate::job::Job;
+use crate::keep::Keep;
 use crate::link::{Event, Inbox, Outbox, micros};
 use crate::load::Loaded;
 use crate::park::Lot;
 use crate::room::Rooms;
 use crate::serve::{self, Ending};
+use crate::states::States;
 use crate::threads::Threads;
 use crate::tokens::{self, Errand, Tokenizer};
 use batch::blend::Blend;
@@ -25,9 +27,13 @@ use wire::{Begin, Directive, JobId, Report, Spent, WireFault, WireFinish, WireSa
 
 mod grow;
 mod hold;
+mod reuse;
+mod stored;
 
 /// LIMIT: jobs that wait for a free sequence. The daemon keeps its own queue; this one only bridges gaps.
 const WAITING_MAX: usize = 256;
+/// So long nothing must have come before kept states are copied, which holds up who comes then.
+const QUIET: Duration = Duration::from_millis(100);
 /// Prompt tokens in the first step of a model, before its pace is known.
 const FIRST: u32 = 64;
 
@@ -41,13 +47,17 @@ pub(crate) struct Generator<'a> {
     /// One place for each sequence.
     slots: Vec<Option<Running>>,
     waiting: VecDeque<Job>,
-    /// Jobs whose prompt is being cut into tokens by another thread.
+    /// Jobs whose prompt is being cut into tokens by another thread, and those in `seeking`.
     reading: Vec<JobId>,
+    /// Jobs for which a state is looked for on disk.
+    seeking: Vec<Job>,
     /// Jobs that the daemon has told to step back, until it lets them go on.
     held: Vec<Job>,
     /// Those of them whose prompt is still being cut.
     holds: Vec<JobId>,
     lot: Lot,
+    keep: Keep,
+    states: States,
     tokenizer: Tokenizer,
     pool: Pool,
     composer: Composer,
@@ -69,6 +79,7 @@ pub(crate) struct Generator<'a> {
 #[derive(Debug)]
 struct Running {
     job: Job,
+    sequence: i32,
     /// Rises with each admission: the highest is the youngest.
     order: u64,
 }
@@ -89,6 +100,7 @@ impl<'a> Generator<'a> {
         context.set_abort(Arc::new(move || interrupt.is_due()));
         let pool = Pool { cells: context.cells() };
         let tokenizer = Tokenizer::new(context.shared_model(), inbox.sender());
+        let keep = Keep::new(&context, rooms.sequences());
         Self {
             context,
             rooms,
@@ -97,9 +109,12 @@ impl<'a> Generator<'a> {
             slots: (0..ready.sequences_max).map(|_| None).collect(),
             waiting: VecDeque::new(),
             reading: Vec::new(),
+            seeking: Vec::new(),
             held: Vec::new(),
             holds: Vec::new(),
             lot: Lot::new(park_bytes),
+            keep,
+            states: States::new(inbox.sender()),
             tokenizer,
             pool,
             composer: Composer::default(),
@@ -121,11 +136,10 @@ impl<'a> Generator<'a> {
     pub(crate) fn run(&mut self) -> Ending {
         let mut computed = false;
         loop {
-            // Who waits for the daemon's word on a larger pool, and has nothing else to do, sleeps too.
-            while let Some(event) = self.inbox.take(self.is_idle() || self.rooms.is_asking() && !computed) {
+            while let Some(event) = self.next_event(computed) {
                 computed = true;
                 if let Some(ending) = self.handle(event) {
-                    return ending;
+                    return self.last(ending);
                 }
             }
             self.expire();
@@ -134,13 +148,31 @@ impl<'a> Generator<'a> {
         }
     }
 
+    /// The next event; sleeps until there is one when nothing is to be computed. What is kept is saved first, when it
+    /// has been quiet for a moment.
+    fn next_event(&mut self, computed: bool) -> Option<Event> {
+        while self.is_idle() && self.keep.has_chores() {
+            if let Some(event) = self.inbox.take_within(QUIET) {
+                return Some(event);
+            }
+            self.keep.save_one(&mut self.context, &self.lot);
+            self.offer();
+        }
+        // Who waits for the daemon's word on a larger pool, and has nothing else to do, sleeps too.
+        self.inbox.take(self.is_idle() || self.rooms.is_asking() && !computed)
+    }
+
     fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.slots.iter().all(Option::is_none)
     }
 
     fn handle(&mut self, event: Event) -> Option<Ending> {
-        let (received, directive) = match event {
-            Event::Directive { received, directive } => (received, *directive),
+        let (received, directive, file) = match event {
+            Event::Directive { received, directive, file } => (received, *directive, file),
+            Event::State(outcome) => {
+                self.hear_of_state(outcome);
+                return None;
+            }
             Event::Tokens { received, begin, tokens } => {
                 self.receive(&begin, received, tokens);
                 return None;
@@ -164,6 +196,9 @@ impl<'a> Generator<'a> {
             Directive::Rest => self.rest(),
             Directive::Hold { job } => self.hold(job),
             Directive::Resume { job } => self.resume(job),
+            Directive::Found { job } => self.found(job, file),
+            Directive::Store { state } => self.store(state, file),
+            Directive::Forget { scope } => self.forget_kept(scope),
             Directive::Embed { job, .. } | Directive::Rank { job, .. } => {
                 let fault = WireFault::Unfit("this worker generates text; vectors come from an embedding model".into());
                 self.outbox.send(Report::Failed { job: Some(job), fault });
@@ -190,7 +225,7 @@ impl<'a> Generator<'a> {
         }
         let tokens = serve::prompt_tokens(self.context.model(), &begin.prompt, begin.add_bos)?;
         let job = self.accept(&begin, received, tokens)?;
-        self.queue(job);
+        self.seek_or_queue(job, begin.stored);
         Ok(())
     }
 
@@ -211,7 +246,7 @@ impl<'a> Generator<'a> {
         let Some(place) = self.reading.iter().position(|id| *id == begin.job) else { return };
         self.reading.remove(place);
         match tokens.and_then(|tokens| self.accept(begin, received, tokens)) {
-            Ok(job) => self.queue(job),
+            Ok(job) => self.seek_or_queue(job, begin.stored),
             Err(fault) => {
                 self.holds.retain(|id| *id != begin.job);
                 self.outbox.send(Report::Failed { job: Some(begin.job), fault });
@@ -272,7 +307,9 @@ impl<'a> Generator<'a> {
                 return;
             }
             let Some(job) = self.waiting.pop_front() else { return };
-            self.place(slot, job);
+            if !self.place(slot, job) {
+                return;
+            }
         }
     }
 
@@ -356,7 +393,7 @@ impl<'a> Generator<'a> {
                     // Another set of adapters has its turn.
                     Some(running) if Some(&running.job.adapters) != set.as_ref() => Work::Idle,
                     Some(running) if running.job.is_running() => Work::Decode,
-                    Some(running) => Work::Prefill { pending: running.job.pending() },
+                    Some(running) => Work::Prefill { pending: running.job.pending_in_one() },
                 })
                 .collect();
             // Every running answer has its place, however slow the model is.
@@ -376,6 +413,7 @@ impl<'a> Generator<'a> {
                 .iter()
                 .map(|&slot| self.slots[slot].as_ref().map_or(0, |running| running.job.past))
                 .collect();
+            self.let_kept_go(used.iter().sum::<u32>().saturating_add(wanted));
             let victims = self.pool.evict(&used, wanted);
             if victims.is_empty() {
                 let reads = work.iter().any(|work| matches!(work, Work::Prefill { .. }));
@@ -431,6 +469,9 @@ impl<'a> Generator<'a> {
 
     /// The cache has no room though the count says so (caches of some models have other rules).
     fn make_room(&mut self) {
+        if self.keep.shed_one(&mut self.context, &self.lot) {
+            return;
+        }
         let order = self.oldest_first();
         match order.as_slice() {
             [only] => self.fail(*only, "the cache has no room for the next tokens"),
@@ -448,8 +489,8 @@ impl<'a> Generator<'a> {
             let Some(running) = self.slots[slot].as_mut() else { continue };
             let job = &mut running.job;
             if let Some(queue_us) = job.start(now) {
-                let (id, prompt_tokens) = (job.id, job.prompt_tokens);
-                self.outbox.send(Report::Started { job: id, prompt_tokens, cached_tokens: 0, queue_us });
+                let (id, prompt_tokens, cached_tokens) = (job.id, job.prompt_tokens, job.reuse.tokens());
+                self.outbox.send(Report::Started { job: id, prompt_tokens, cached_tokens, queue_us });
             }
             let from = job.past as usize;
             let chunk = &job.tokens[from..from + share.tokens as usize];
@@ -457,7 +498,7 @@ impl<'a> Generator<'a> {
             let mut output = None;
             for (position, (i, &token)) in (job.past..).zip(chunk.iter().enumerate()) {
                 let last = complete && i + 1 == chunk.len();
-                let index = self.batch.add(token, position, sequence(slot), last);
+                let index = self.batch.add(token, position, running.sequence, last);
                 output = last.then_some(index);
             }
             parts.push(Part { slot, tokens: share.tokens, output });
@@ -471,6 +512,10 @@ impl<'a> Generator<'a> {
         let job = &mut running.job;
         job.past += part.tokens;
         let Some(index) = part.output else {
+            if job.takes_checkpoint() {
+                self.checkpoint(part.slot);
+                return;
+            }
             if job.is_report_due(Instant::now()) {
                 let (id, total) = (job.id, job.prompt_tokens);
                 self.outbox.send(Report::Prefill { job: id, done: job.past.min(total), total });
@@ -502,9 +547,11 @@ impl<'a> Generator<'a> {
     /// After a stopped step: part of it may be in the cache.
     fn undo(&mut self, slot: usize) {
         let Some(running) = self.slots[slot].as_mut() else { return };
-        if !self.context.forget(sequence(slot), running.job.past) {
-            // A recurrent state can't go back by some tokens, only to the start.
-            self.context.forget(sequence(slot), 0);
+        let cut =
+            self.context.cut().is_some_and(|leave| self.context.forget_rest(leave, running.sequence, running.job.past));
+        if !cut {
+            // A recurrent state can't go back by some tokens, only to the start; nor can a window that has moved on.
+            self.context.forget(running.sequence, 0);
             running.job.past = 0;
         }
     }
@@ -521,6 +568,7 @@ impl<'a> Generator<'a> {
             self.outbox.send(Report::Done { job: id, finish, spent: job.spent(Instant::now()) });
         } else if let Some(place) = self.reading.iter().position(|reading| *reading == id) {
             self.reading.remove(place);
+            self.seeking.retain(|job| job.id != id);
             self.holds.retain(|held| *held != id);
             self.outbox.send(Report::Done { job: id, finish, spent: Spent::default() });
         }
@@ -547,24 +595,20 @@ impl<'a> Generator<'a> {
     fn close(&mut self, slot: usize, finish: WireFinish) {
         self.flush(slot);
         if let Some(running) = self.slots[slot].take() {
-            self.context.forget(sequence(slot), 0);
             let spent = running.job.spent(Instant::now());
             self.outbox.send(Report::Done { job: running.job.id, finish, spent });
+            self.keep_sequence(running);
         }
     }
 
     fn fail(&mut self, slot: usize, reason: &str) {
         self.flush(slot);
         if let Some(running) = self.slots[slot].take() {
-            self.context.forget(sequence(slot), 0);
+            self.keep.free_id(&mut self.context, running.sequence);
             let fault = WireFault::DecodeFailed(reason.to_owned());
             self.outbox.send(Report::Failed { job: Some(running.job.id), fault });
         }
     }
-}
-
-fn sequence(slot: usize) -> i32 {
-    i32::try_from(slot).unwrap_or(i32::MAX)
 }
 
 /// What llama.cpp would take badly or silently.

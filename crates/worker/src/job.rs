@@ -3,9 +3,10 @@
 use crate::ffi::{Sampler, Token};
 use crate::link::micros;
 use crate::park::Saved;
-use batch::{stop::Stops, utf8::Assembler};
+use batch::{prefix::Owner, stop::Stops, utf8::Assembler};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
-use wire::{JobId, Spent, WireFinish};
+use wire::{JobId, Reuse, Spent, WireFinish};
 
 /// How often the reading of a long prompt is reported.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
@@ -27,6 +28,12 @@ pub(crate) struct Job {
     pub(crate) deadline: Option<Instant>,
     /// Places of adapters and how much of each; jobs with others never share a step with it.
     pub(crate) adapters: Vec<(u32, f32)>,
+    /// Whose its sequence is when it is kept; `None`: it isn't.
+    pub(crate) owner: Option<Owner>,
+    /// What of its prompt was there already.
+    pub(crate) reuse: Reuse,
+    /// Where its prompt is to be kept on the way, ascending.
+    pub(crate) checkpoints: VecDeque<u32>,
     assembler: Assembler,
     stops: Stops,
     received: Instant,
@@ -73,6 +80,9 @@ impl Job {
             sampler,
             deadline: (begin.deadline_ms > 0).then(|| received + Duration::from_millis(begin.deadline_ms)),
             adapters: begin.adapters.clone(),
+            owner: Owner::new(begin.scope, &begin.adapters),
+            reuse: Reuse::default(),
+            checkpoints: VecDeque::new(),
             assembler: Assembler::default(),
             stops: Stops::new(&begin.stop),
             received,
@@ -107,6 +117,19 @@ impl Job {
     /// Tokens that the model hasn't seen.
     pub(crate) fn pending(&self) -> u32 {
         u32::try_from(self.tokens.len()).unwrap_or(u32::MAX).saturating_sub(self.past)
+    }
+
+    /// Of those, the ones before its state is to be kept.
+    pub(crate) fn pending_in_one(&self) -> u32 {
+        let checkpoint = self.checkpoints.front().map_or(u32::MAX, |at| at.saturating_sub(self.past));
+        self.pending().min(checkpoint)
+    }
+
+    /// Whether its state is to be kept now; said once.
+    pub(crate) fn takes_checkpoint(&mut self) -> bool {
+        let due = self.checkpoints.front() == Some(&self.past);
+        self.checkpoints.retain(|at| *at > self.past);
+        due
     }
 
     /// Cells that it takes when all its tokens are in the cache.
@@ -208,7 +231,7 @@ impl Job {
         let (reading, writing) = (micros(reading), micros(writing));
         Spent {
             prompt_tokens: self.prompt_tokens,
-            cached_tokens: 0,
+            cached_tokens: self.reuse.tokens(),
             completion_tokens: self.generated(),
             queue_us: between(Some(self.received), self.started.or(Some(now))) + reading + writing,
             prefill_us: between(self.started, self.first_token.or(Some(now))).saturating_sub(reading),
@@ -246,6 +269,8 @@ mod tests {
             tokens_max,
             deadline_ms: 0,
             adapters: Vec::new(),
+            scope: 0,
+            stored: false,
         };
         Job::new(&begin, vec![1, 2, 3], tokens_max, sampler, Instant::now())
     }
@@ -270,6 +295,21 @@ mod tests {
         assert_eq!(job.take(5, b"a\xc3", now).text, "a");
         assert_eq!(job.take(6, b"\x9f", now).text, "");
         assert_eq!(job.take(7, b"! no", now), Progress { text: String::new(), finish: Some(WireFinish::StopString) });
+    }
+
+    #[test]
+    fn a_prompt_stops_where_its_state_is_kept() {
+        let mut job = job(&[], 10);
+        job.checkpoints = [1, 2].into();
+        assert_eq!(job.pending_in_one(), 1);
+        assert!(!job.takes_checkpoint());
+        job.past = 1;
+        assert!(job.takes_checkpoint() && !job.takes_checkpoint());
+        // It was read again from the start, and less was found than before.
+        job.past = 3;
+        assert!(!job.takes_checkpoint() && job.checkpoints.is_empty());
+        job.past = 0;
+        assert_eq!(job.pending_in_one(), 3);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! it has to say. When the daemon goes, the process ends at once.
 
 use crate::ffi::{self, Token};
+use crate::states;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::cell::RefCell;
 use std::os::fd::OwnedFd;
@@ -27,15 +28,15 @@ pub(crate) enum Event {
     Directive {
         received: Instant,
         directive: Box<Directive>,
+        /// What came with it.
+        file: Option<OwnedFd>,
     },
     /// A long prompt, in tokens.
-    Tokens {
-        received: Instant,
-        begin: Box<Begin>,
-        tokens: Result<Vec<Token>, WireFault>,
-    },
+    Tokens { received: Instant, begin: Box<Begin>, tokens: Result<Vec<Token>, WireFault> },
     /// How many tokens a long prompt has, as it goes to the daemon.
     Counted(Report),
+    /// A state was written to a descriptor, or read from one.
+    State(states::Outcome),
     /// The link can't be used any more; in words.
     Broken(String),
 }
@@ -74,7 +75,7 @@ impl Urgent {
     fn of(event: &Event) -> Option<Self> {
         match event {
             Event::Broken(_) => Some(Self::End),
-            Event::Tokens { .. } | Event::Counted(_) => None,
+            Event::Tokens { .. } | Event::Counted(_) | Event::State(_) => None,
             Event::Directive { directive, .. } => match **directive {
                 Directive::Cancel { job } => Some(Self::Cancel(job)),
                 Directive::Shutdown => Some(Self::End),
@@ -164,7 +165,11 @@ impl Inbox {
             loop {
                 wait_readable(&socket);
                 let event = match receiver.recv::<Directive>() {
-                    Ok((directive, _)) => Event::Directive { received: Instant::now(), directive: Box::new(directive) },
+                    Ok((directive, files)) => Event::Directive {
+                        received: Instant::now(),
+                        directive: Box::new(directive),
+                        file: files.into_iter().next(),
+                    },
                     // Nobody is left to work for, and nothing here outlives the process.
                     Err(WireError::Closed) => ffi::exit_now(0),
                     Err(error) => Event::Broken(error.to_string()),
@@ -198,10 +203,19 @@ impl Inbox {
     pub(crate) fn take(&self, wait: bool) -> Option<Event> {
         // It holds a sender itself, so it is never told that there is none.
         let event = if wait { self.queue.recv().ok()? } else { self.queue.try_recv().ok()? };
+        Some(self.taken(event))
+    }
+
+    /// The next event, or `None` when there was none for so long.
+    pub(crate) fn take_within(&self, most: Duration) -> Option<Event> {
+        self.queue.recv_timeout(most).ok().map(|event| self.taken(event))
+    }
+
+    fn taken(&self, event: Event) -> Event {
         if let Some(urgent) = Urgent::of(&event) {
             self.interrupt.strike(urgent);
         }
-        Some(event)
+        event
     }
 }
 
@@ -254,7 +268,11 @@ impl Outbox {
     }
 
     pub(crate) fn send(&self, report: Report) {
-        let short = !matches!(report, Report::Vectors { .. } | Report::Failed { .. });
+        let long = matches!(
+            report,
+            Report::Vectors { .. } | Report::Failed { .. } | Report::Seek { .. } | Report::Offer { .. }
+        );
+        let short = !long;
         if short && let Some(gathered) = self.gathered.borrow_mut().as_mut() {
             gathered.push(report);
             return;

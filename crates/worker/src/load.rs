@@ -25,6 +25,8 @@ use wire::{
 const THREADS_MAX: u32 = 512;
 /// LIMIT: memory for a step grows with it.
 const BATCH_TOKENS_MAX: u32 = 1 << 16;
+/// LIMIT: llama.cpp's own, for ids of sequences.
+const SEQUENCES_MAX: u32 = 256;
 /// LIMIT: texts in one computation of vectors.
 const EMBED_SEQUENCES_MAX: u32 = 64;
 /// More tokens at a time make vectors slower, because every token is compared with every other.
@@ -294,6 +296,7 @@ fn make_context(
         let options = ContextOptions {
             context_tokens: load.context_tokens,
             sequences_max: load.sequences_max,
+            sequences_kept: sequences_kept(load.sequences_max, &model),
             batch_tokens: load.batch_tokens,
             threads: load.threads,
             kv_on_gpu: load.offload.kv_on_gpu,
@@ -311,6 +314,7 @@ fn make_context(
     let options = |pooling| ContextOptions {
         context_tokens: step,
         sequences_max: EMBED_SEQUENCES_MAX,
+        sequences_kept: 0,
         batch_tokens: step,
         threads: load.threads,
         kv_on_gpu: load.offload.kv_on_gpu,
@@ -325,6 +329,13 @@ fn make_context(
     drop(context);
     let context = Context::new(model, options(Pooling::Mean)).map_err(failed)?;
     Ok((context, options(Pooling::Mean)))
+}
+
+/// Ids beside those of running sequences. A recurrent state or a window takes memory for each id, whoever has it:
+/// such a model keeps sequences under ids that no job needs at the moment.
+fn sequences_kept(running: u32, model: &Model) -> u32 {
+    let most = SEQUENCES_MAX.saturating_sub(running).min(wire::KEPT_SEQUENCES);
+    if model.holds_each_token() { most } else { 0 }
 }
 
 /// llama.cpp finds out that a context is far beyond the memory only after it has filled much of it.

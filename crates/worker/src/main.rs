@@ -10,6 +10,7 @@ mod ffi;
 mod generate;
 mod input;
 mod job;
+mod keep;
 mod link;
 mod load;
 mod park;
@@ -17,6 +18,7 @@ mod reference;
 mod room;
 mod selftest;
 mod serve;
+mod states;
 mod threads;
 mod tokens;
 

@@ -1,5 +1,5 @@
-//! States of jobs that have stepped back, kept in this process's memory within a budget: what is restored
-//! isn't computed again.
+//! States of jobs that have stepped back, and of sequences that are kept, in this process's memory within a budget:
+//! what is restored isn't computed again.
 //!
 //! A state is always that of a whole sequence at its exact end, which every kind of cache can give,
 //! recurrent ones too.
@@ -7,6 +7,7 @@
 use crate::ffi::Context;
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// LIMIT: bytes of states, whatever the daemon allows: a larger number is a defect of its.
 const BYTES_MAX: u64 = 64 << 30;
@@ -21,7 +22,7 @@ pub(crate) struct Lot {
 /// One sequence's state. Its room is given back when it is dropped, however its job ends.
 #[derive(Debug)]
 pub(crate) struct Saved {
-    state: Vec<u8>,
+    state: Arc<Vec<u8>>,
     /// Tokens that it holds.
     past: u32,
     room: Room,
@@ -51,6 +52,16 @@ impl Lot {
         Some(Room { bytes, taken: Rc::clone(&self.taken) })
     }
 
+    /// The whole budget.
+    pub(crate) fn most(&self) -> u64 {
+        self.bytes_max
+    }
+
+    /// Bytes that nobody has.
+    pub(crate) fn left(&self) -> u64 {
+        self.bytes_max.saturating_sub(self.taken.get())
+    }
+
     /// Copies a sequence that holds `past` tokens. `None` when there is nothing to keep, no room for it, or
     /// the cache doesn't give it.
     pub(crate) fn save(&self, context: &mut Context, sequence: i32, past: u32) -> Option<Saved> {
@@ -59,21 +70,39 @@ impl Lot {
         }
         let bytes = context.state_bytes(sequence);
         let room = self.reserve(u64::try_from(bytes).ok()?)?;
-        let state = context.save_state(sequence, bytes)?;
+        let state = Arc::new(context.save_state(sequence, bytes)?);
         Some(Saved { state, past, room })
+    }
+
+    /// Takes a state that was read. `None`: there is no room for it.
+    pub(crate) fn adopt(&self, state: Vec<u8>, past: u32) -> Option<Saved> {
+        let room = self.reserve(u64::try_from(state.len()).ok()?)?;
+        Some(Saved { state: Arc::new(state), past, room })
     }
 }
 
 impl Saved {
-    /// Puts the state into an empty sequence. The answer: how many tokens it holds now; 0 when the cache has
-    /// no place for it.
-    pub(crate) fn restore(self, context: &mut Context, sequence: i32) -> u32 {
-        let Self { state, past, room: _room } = self;
-        if context.restore_state(sequence, &state) {
-            return past;
+    /// Tokens that it holds.
+    pub(crate) fn past(&self) -> u32 {
+        self.past
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.room.bytes
+    }
+
+    /// For another thread, to be written.
+    pub(crate) fn shared(&self) -> Arc<Vec<u8>> {
+        Arc::clone(&self.state)
+    }
+
+    /// Puts the state into an empty sequence. `false`: the cache has no place for it, and the sequence is empty.
+    pub(crate) fn restore(&self, context: &mut Context, sequence: i32) -> bool {
+        let restored = context.restore_state(sequence, &self.state);
+        if !restored {
+            context.forget(sequence, 0);
         }
-        context.forget(sequence, 0);
-        0
+        restored
     }
 }
 

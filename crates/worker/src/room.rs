@@ -92,6 +92,11 @@ impl Rooms {
         self.asked.take()
     }
 
+    /// Ids of sequences, running and kept.
+    pub(crate) fn sequences(&self) -> u32 {
+        self.options.sequences()
+    }
+
     pub(crate) fn first_tokens(&self) -> u32 {
         self.first_tokens
     }
@@ -185,6 +190,7 @@ impl Rooms {
             context_tokens: RESTING_TOKENS,
             batch_tokens: RESTING_BATCH_TOKENS,
             sequences_max: 1,
+            sequences_kept: 0,
             ..self.options
         };
         context.remake(least).map_err(short)

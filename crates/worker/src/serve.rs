@@ -92,7 +92,11 @@ pub(crate) fn answer(directive: Directive, outbox: &Outbox) -> Option<Ending> {
         | Directive::Hold { .. }
         | Directive::Resume { .. }
         | Directive::Resize { .. }
-        | Directive::Rest => {}
+        | Directive::Rest
+        | Directive::Found { .. }
+        | Directive::Store { .. } => {}
+        // Nothing is kept of vectors.
+        Directive::Forget { .. } => outbox.send(Report::Forgotten { states: 0, bytes: 0 }),
     }
     None
 }

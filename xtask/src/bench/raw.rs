@@ -125,7 +125,7 @@ pub(super) fn fresh_tokens(answer: &Answer, expected: u32) -> Result<u32> {
     if prompt_tokens != expected {
         bail!("the prompt has {prompt_tokens} tokens instead of {expected}");
     }
-    if cached_tokens > expected / 10 {
+    if cached_tokens > expected / 4 {
         bail!("{cached_tokens} tokens of the prompt were cached");
     }
     Ok(prompt_tokens - cached_tokens)

@@ -90,6 +90,8 @@ const PURE: &[&str] = &[
     "crates/engine/src/plan.rs",
     "crates/engine/src/residency.rs",
     "crates/engine/src/residency/",
+    "crates/engine/src/scope.rs",
+    "crates/engine/src/stored/index.rs",
     "crates/engine/src/template.rs",
     "crates/engine/src/template/",
     "crates/runtime/src/filter.rs",

@@ -1,5 +1,6 @@
 //! The fold over an answer's deltas that the streaming and the whole reply share. Pure.
 
+use base::answer::Reuse;
 use base::{Code, Compaction, Delta, Fault, Finish, Usage};
 use serde::Serialize;
 
@@ -68,6 +69,7 @@ impl Tally {
             decode_tokens_per_sec: usage.decode_tokens_per_sec(),
             notices: self.notices.clone(),
             compacted: self.compacted,
+            cache: (usage.reuse != Reuse::default()).then(|| usage.reuse.clone()),
         }
     }
 }
@@ -104,4 +106,7 @@ pub(crate) struct Extra {
     /// What was left out of the prompt, where the request allowed that and it was needed.
     #[serde(skip_serializing_if = "Option::is_none")]
     compacted: Option<Compaction>,
+    /// Where the tokens came from that weren't worked through again, and where the prompt differs from what was kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache: Option<Reuse>,
 }

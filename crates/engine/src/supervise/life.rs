@@ -1,7 +1,8 @@
 //! One worker process from start to end, in two threads: one starts it and then reads what it says,
 //! the other writes. Text goes straight to the ask that waits for it; the owner thread hears of ends only.
 
-use super::{Finished, Job, Message, News, fault, share};
+use super::disk::Disk;
+use super::{Finished, Job, Message, News, fault, identity, share};
 use crate::adapters::{self, Opened};
 use crate::admit::{WorkerKey, late_answer};
 use crate::answer::{Pace, Sink};
@@ -9,6 +10,8 @@ use crate::backend::{BackendChoice, Backends};
 use crate::handle::{Door, EngineConfig, ModelSource};
 use crate::plan::Plan;
 use crate::render::Renderer;
+use crate::scope::SharedScopes;
+use crate::stored::Stored;
 use crate::template::Moment;
 use crate::{backend, locked, vectors};
 use base::answer::Progress;
@@ -22,10 +25,10 @@ use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::mpsc::{Receiver as Inbox, sync_channel};
+use std::sync::mpsc::{Receiver as Inbox, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, TryLockError};
 use std::time::{Duration, SystemTime};
-use wire::{Begin, Directive, Load, Receiver, Report, Sender, WireError, WireFault, WireSampling};
+use wire::{Begin, Chain, Directive, Load, Receiver, Report, Sender, WireError, WireFault, WireSampling};
 
 /// What the owner thread and a worker's threads share.
 #[derive(Debug, Default)]
@@ -60,6 +63,33 @@ pub(super) enum Order {
     Resize(u32),
     Rest,
     Shutdown,
+    /// A worker asks for a state of a prompt.
+    Seek {
+        job: u64,
+        prompt: Box<Chain>,
+        least: u32,
+    },
+    /// A worker offers one.
+    Offer {
+        state: u64,
+        chain: Box<Chain>,
+        bytes: u64,
+        cost_us: u64,
+    },
+    /// It has written one.
+    Written {
+        state: u64,
+        bytes: u64,
+    },
+    /// What it made of one that it was handed.
+    Tried {
+        job: u64,
+        sound: bool,
+        bytes: u64,
+        took_us: u64,
+    },
+    /// Let go of what is kept of this scope; 0: of all.
+    Forget(u64),
 }
 
 #[derive(Debug)]
@@ -68,6 +98,10 @@ pub(super) struct Task {
     pub(super) job: Arc<Job>,
     /// 0: none.
     pub(super) deadline_ms: u64,
+    /// Whose kept sequences it may go on from; 0: nobody's.
+    pub(super) scope: u64,
+    /// Something of that may be on disk.
+    pub(super) stored: bool,
 }
 
 impl Process {
@@ -130,6 +164,10 @@ pub(super) struct Life {
     pub(super) backends: Arc<Backends>,
     pub(super) process: Arc<Process>,
     pub(super) door: Arc<Door>,
+    /// To its own writer, for what the worker asks of the disk.
+    pub(super) orders: SyncSender<Order>,
+    pub(super) stored: Arc<Stored>,
+    pub(super) scopes: SharedScopes,
 }
 
 /// For a worker that has closed its link to end by itself, before it is made to.
@@ -151,6 +189,7 @@ impl Life {
                 let fault = self.1.take();
                 let fault = fault.unwrap_or_else(|| Fault::new(Code::Internal, "the worker's thread has failed"));
                 self.0.process.kill();
+                self.0.stored.gone(self.0.key);
                 self.0.tell(News::Gone(fault));
             }
         }
@@ -297,7 +336,7 @@ impl Life {
                     let (Some(sender), Some(orders)) = (sender.take(), orders.take()) else {
                         return Ended::Garbled("it said twice that it is ready".into());
                     };
-                    self.start_writer(sender, orders, opened.iter().map(|adapter| adapter.name.clone()).collect());
+                    self.start_writer(sender, orders, opened);
                     self.tell(News::Ready(ready));
                 }
                 Report::Failed { job: None, fault } => {
@@ -350,6 +389,16 @@ impl Life {
                 self.tell(News::Parked { ask: AskId(job), held, tokens, saved });
             }
             Report::Resumed { job } => self.tell(News::Resumed { ask: AskId(job) }),
+            Report::Reused { job, reuse } => self.tell(News::Reused { ask: AskId(job), reuse }),
+            Report::Seek { job, prompt, least } => self.pass_to_writer(Order::Seek { job, prompt, least }),
+            Report::Offer { state, chain, bytes, cost_us } => {
+                self.pass_to_writer(Order::Offer { state, chain, bytes, cost_us });
+            }
+            Report::Stored { state, bytes, .. } => self.pass_to_writer(Order::Written { state, bytes }),
+            Report::Tried { job, sound, bytes, took_us } => {
+                self.pass_to_writer(Order::Tried { job, sound, bytes, took_us });
+            }
+            Report::Forgotten { states, bytes } => self.tell(News::Forgotten { states, bytes }),
             Report::Done { job, finish, spent } => ended(
                 job,
                 fault::finish(finish)
@@ -374,12 +423,28 @@ impl Life {
         }
     }
 
-    fn start_writer(&self, sender: Sender, orders: Inbox<Order>, adapters: Vec<ModelName>) {
+    /// This thread waits for no disk. A line that is full means that the worker reads nothing any more.
+    fn pass_to_writer(&self, order: Order) {
+        if let Err(TrySendError::Full(_)) = self.orders.try_send(order) {
+            self.process.kill();
+        }
+    }
+
+    fn start_writer(&self, sender: Sender, orders: Inbox<Order>, opened: &[Opened]) {
+        let adapters = opened.iter().map(|adapter| adapter.name.clone()).collect();
+        let disk = Disk {
+            key: self.key,
+            stored: Arc::clone(&self.stored),
+            scopes: Arc::clone(&self.scopes),
+            model: identity::of_model(&self.source.parts, self.config.kv_cache),
+            name: self.source.name.0.clone(),
+            adapters: opened.iter().map(|adapter| identity::of_file(&adapter.file)).collect(),
+        };
         let ModelSource { name, facts, .. } = &self.source;
         let EngineConfig { program, confine_required, .. } = &*self.config;
         let renderer = Renderer::new(program.clone(), *confine_required, name.0.clone(), Arc::clone(facts));
         let add_bos = facts.add_bos;
-        let writer = Writer { key: self.key, add_bos, renderer, adapters, door: Arc::clone(&self.door), sender };
+        let writer = Writer { key: self.key, add_bos, renderer, adapters, door: Arc::clone(&self.door), sender, disk };
         let thread = std::thread::Builder::new().name(format!("orders-{}", self.key.0));
         if thread.spawn(move || writer.write(&orders)).is_err() {
             // Without a writer the worker is of no use: its end brings a new one.
@@ -496,6 +561,7 @@ struct Writer {
     adapters: Vec<ModelName>,
     door: Arc<Door>,
     sender: Sender,
+    disk: Disk,
 }
 
 impl Writer {
@@ -515,6 +581,13 @@ impl Writer {
                 Order::Resize(context_tokens) => (None, Ok(Directive::Resize { context_tokens })),
                 Order::Rest => (None, Ok(Directive::Rest)),
                 Order::Shutdown => (None, Ok(Directive::Shutdown)),
+                Order::Forget(scope) => (None, Ok(Directive::Forget { scope })),
+                other => {
+                    if !self.at_disk(other) {
+                        return;
+                    }
+                    continue;
+                }
             };
             let sent = directive.and_then(|directive| match self.sender.send(&directive) {
                 Ok(()) => Ok(true),
@@ -537,6 +610,13 @@ impl Writer {
         }
     }
 
+    /// What has to do with files of states. `false`: the link is gone.
+    fn at_disk(&mut self, order: Order) -> bool {
+        let Some((answer, file)) = self.disk.take(order) else { return true };
+        let fds: Vec<_> = file.iter().map(AsFd::as_fd).collect();
+        self.sender.send_with_fds(&answer, &fds).is_ok()
+    }
+
     fn directive(&mut self, task: Task) -> Result<Directive, Fault> {
         let job = task.ask.0;
         Ok(match &*task.job {
@@ -549,6 +629,8 @@ impl Writer {
                 tokens_max: *tokens_max,
                 deadline_ms: task.deadline_ms,
                 adapters: adapters::places(&self.adapters, adapters)?,
+                scope: task.scope,
+                stored: task.stored,
             })),
             Job::Embed { texts, how } => Directive::Embed { job, texts: texts.clone(), how: *how },
             Job::Rank { query, documents, truncate } => {
@@ -636,5 +718,11 @@ fn name_of(report: &Report) -> &'static str {
         Report::Failed { .. } => "`Failed`",
         Report::Wants { .. } => "`Wants`",
         Report::Resized { .. } => "`Resized`",
+        Report::Reused { .. } => "`Reused`",
+        Report::Seek { .. } => "`Seek`",
+        Report::Tried { .. } => "`Tried`",
+        Report::Offer { .. } => "`Offer`",
+        Report::Stored { .. } => "`Stored`",
+        Report::Forgotten { .. } => "`Forgotten`",
     }
 }

@@ -70,7 +70,8 @@ fn device(told: WireDevice) -> Option<Device> {
 
 fn compute_bytes(facts: &ModelFacts, plan: &Plan) -> u64 {
     let rows = u64::from(plan.batch_tokens) * 4 * ACTIVATION_ROWS;
-    let scores = u64::from(plan.sequences_max) * 4 * u64::from(facts.vocab_tokens);
+    let sequences = u64::from(plan.sequences_max) + u64::from(wire::KEPT_SEQUENCES);
+    let scores = sequences * 4 * u64::from(facts.vocab_tokens);
     rows.saturating_mul(facts.embedding_length.into()).saturating_add(scores)
 }
 

@@ -1,7 +1,7 @@
 //! An engine with scripted models, and reading answers with a bound.
 
 use base::answer::Progress;
-use base::{AppId, Ask, Compaction, Delta, Fault, Finish, Limits, Message, Priority, Role, Sampling, Usage};
+use base::{AppId, Ask, Bytes, Compaction, Delta, Fault, Finish, Limits, Message, Priority, Role, Sampling, Usage};
 use engine::{Answer, Engine, EngineConfig, ModelSource, Tuning};
 use std::path::Path;
 use std::pin::pin;
@@ -27,6 +27,9 @@ pub(crate) fn config(home: &TempHome) -> EngineConfig {
         context_tokens: None,
         sequences_max: 4,
         kv_cache: engine::KvCache::F16,
+        prefix_cache: true,
+        cache_dir: home.join("cache"),
+        cache_disk_max: Bytes(1 << 30),
         memory_max: None,
         idle_rest_ms: 0,
         idle_unload_ms: 0,

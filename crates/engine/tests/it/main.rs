@@ -12,4 +12,5 @@ mod embeddings;
 mod lives;
 mod memory;
 mod parking;
+mod reuse;
 mod soak;

@@ -13,7 +13,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use wire::{Begin, JobId, Link, Receiver, Report, Sender, Spent, WireFault, WireFinish};
+use wire::{Begin, Differs, JobId, Link, Receiver, Report, Reuse, Sender, Spent, WireFault, WireFinish};
 
 /// What all threads of a scripted worker hold.
 #[derive(Clone)]
@@ -156,12 +156,15 @@ impl Stage {
     /// Plays an ask to its end and reports that end.
     pub(super) fn perform(&self, begin: &Begin, prompt_tokens: u32, steps: &[Step], cancelled: &UnixStream) {
         let job = begin.job;
-        let mut completion_tokens = 0;
+        let (mut completion_tokens, mut cached_tokens) = (0, 0);
         let mut finish = WireFinish::EndOfTurn;
         for step in steps {
             let refused = matches!(step, Step::Overflow(..) | Step::Fail(_));
             if completion_tokens == 0 && !refused && matches!(step, Step::Text(_) | Step::Repeat(..)) {
-                self.report(&Report::Started { job, prompt_tokens, cached_tokens: 0, queue_us: 0 });
+                self.report(&Report::Started { job, prompt_tokens, cached_tokens, queue_us: 0 });
+            }
+            if let Step::Reused(live, ram, _) = step {
+                cached_tokens = live + ram;
             }
             completion_tokens += match step {
                 Step::Text(_) => 1,
@@ -181,7 +184,8 @@ impl Stage {
         if self.turn(job).is_some_and(|turn| turn.wait().cancelled) {
             finish = WireFinish::Cancelled;
         }
-        let spent = Spent { prompt_tokens, completion_tokens, prefill_us: 1, decode_us: 1, ..Spent::default() };
+        let spent =
+            Spent { prompt_tokens, cached_tokens, completion_tokens, prefill_us: 1, decode_us: 1, ..Spent::default() };
         self.end(job, &Report::Done { job, finish, spent });
     }
 
@@ -226,6 +230,13 @@ impl Stage {
             Step::Prefill(done, total) => {
                 if let Some(job) = job {
                     self.report(&Report::Prefill { job, done: *done, total: *total });
+                }
+            }
+            Step::Reused(live, ram, differs) => {
+                if let Some(job) = job {
+                    let differs = differs.clone().map(|(kept, asked)| Differs { at: live + ram, kept, asked });
+                    let reuse = Box::new(Reuse { live: *live, ram: *ram, disk: 0, differs });
+                    self.report(&Report::Reused { job, reuse });
                 }
             }
             Step::Percent(percent) => self.report(&Report::Loading { percent: *percent }),

@@ -11,6 +11,8 @@ use wire::KvCache;
 pub(crate) struct ContextOptions {
     pub(crate) context_tokens: u32,
     pub(crate) sequences_max: u32,
+    /// Ids for sequences that are kept beside the running ones.
+    pub(crate) sequences_kept: u32,
     pub(crate) batch_tokens: u32,
     pub(crate) threads: u32,
     /// Keys and values lie beside their layers; else with the processor.
@@ -18,6 +20,13 @@ pub(crate) struct ContextOptions {
     pub(crate) kv_cache: KvCache,
     /// For vectors instead of text.
     pub(crate) embed: Option<Pooling>,
+}
+
+impl ContextOptions {
+    /// Ids of sequences.
+    pub(crate) fn sequences(&self) -> u32 {
+        self.sequences_max.saturating_add(self.sequences_kept)
+    }
 }
 
 /// How token vectors become one.
@@ -84,7 +93,7 @@ impl Context {
         let threads = i32::try_from(options.threads).unwrap_or(1);
         params.n_ctx = options.context_tokens;
         params.n_batch = options.batch_tokens;
-        params.n_seq_max = options.sequences_max;
+        params.n_seq_max = options.sequences();
         params.n_threads = threads;
         params.n_threads_batch = threads;
         params.no_perf = true;
@@ -96,8 +105,9 @@ impl Context {
         match options.embed {
             None => {
                 params.n_ubatch = options.batch_tokens.min(512);
-                // Only the last token of a sequence is looked at: a small buffer of logits.
-                params.n_outputs_max = options.sequences_max;
+                // Only the last token of a sequence is looked at: a small buffer of logits. llama.cpp insists on a
+                // row for each id.
+                params.n_outputs_max = options.sequences();
             }
             Some(pooling) => {
                 // A text must be seen whole by a model that looks both ways.
@@ -315,6 +325,43 @@ impl Context {
             let memory = sys::llama_get_memory(self.context.as_ptr());
             memory.is_null() || sys::llama_memory_seq_rm(memory, sequence, from, -1)
         }
+    }
+}
+
+/// Leave to take a sequence apart. Only a cache that holds each token by itself gives it: of a recurrent state, and
+/// of a window that has moved on, a part would be silently wrong.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cut(());
+
+/// Sequences that share what they have in common.
+impl Context {
+    pub(crate) fn cut(&self) -> Option<Cut> {
+        self.model.holds_each_token().then_some(Cut(()))
+    }
+
+    /// Makes an empty sequence go on from the exact end of another one. Cells are shared, not copied; a recurrent
+    /// state is copied when one of the two goes on.
+    pub(crate) fn copy_whole(&mut self, from: i32, to: i32) {
+        self.copy(from, to, -1);
+    }
+
+    /// The same from after its first `tokens`.
+    pub(crate) fn copy_front(&mut self, _leave: Cut, from: i32, to: i32, tokens: u32) {
+        self.copy(from, to, i32::try_from(tokens).unwrap_or(i32::MAX));
+    }
+
+    fn copy(&mut self, from: i32, to: i32, end: i32) {
+        // SAFETY: the memory belongs to this context, which never lacks it here; both ids are below the number that
+        // it was made with, which is what llama.cpp asserts.
+        unsafe {
+            let memory = sys::llama_get_memory(self.context.as_ptr());
+            sys::llama_memory_seq_cp(memory, from, to, -1, end);
+        }
+    }
+
+    /// Leaves only the first `tokens` of a sequence. `false`: it can't, and the sequence must be forgotten.
+    pub(crate) fn forget_rest(&mut self, _leave: Cut, sequence: i32, tokens: u32) -> bool {
+        self.forget(sequence, tokens)
     }
 }
 

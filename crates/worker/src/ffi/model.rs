@@ -110,6 +110,33 @@ impl Model {
         layers * heads_kept * width.checked_div(heads).unwrap_or(0) * 4
     }
 
+    /// Whether its cache holds each token by itself: no recurrent state, and no window that moves on.
+    pub(crate) fn holds_each_token(&self) -> bool {
+        let model = self.model.as_ptr();
+        // SAFETY: as above.
+        unsafe {
+            !sys::llama_model_is_recurrent(model)
+                && !sys::llama_model_is_hybrid(model)
+                && sys::llama_model_n_swa(model) <= 0
+        }
+    }
+
+    /// Bytes of all tensors.
+    pub(crate) fn weights_bytes(&self) -> u64 {
+        // SAFETY: as above.
+        unsafe { sys::llama_model_size(self.model.as_ptr()) }
+    }
+
+    pub(crate) fn layers(&self) -> u32 {
+        // SAFETY: as above.
+        u32::try_from(unsafe { sys::llama_model_n_layer(self.model.as_ptr()) }).unwrap_or(0)
+    }
+
+    pub(crate) fn heads(&self) -> u32 {
+        // SAFETY: as above.
+        u32::try_from(unsafe { sys::llama_model_n_head(self.model.as_ptr()) }).unwrap_or(0)
+    }
+
     pub(crate) fn vocabulary_size(&self) -> usize {
         // SAFETY: the vocabulary lives as long as the model.
         usize::try_from(unsafe { sys::llama_vocab_n_tokens(self.vocab.as_ptr()) }).unwrap_or(0)
@@ -219,6 +246,17 @@ impl Model {
 
     /// Appends the bytes of a token; a control token has none.
     pub(crate) fn piece(&self, token: Token, bytes: &mut Vec<u8>) {
+        self.bytes_of(token, false, bytes);
+    }
+
+    /// A token as people are shown it; control tokens by their names.
+    pub(crate) fn shown(&self, token: Token) -> String {
+        let mut bytes = Vec::new();
+        self.bytes_of(token, true, &mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    fn bytes_of(&self, token: Token, special: bool, bytes: &mut Vec<u8>) {
         let mut buffer = [0_u8; 128];
         let mut large = Vec::new();
         let mut room: &mut [u8] = &mut buffer;
@@ -226,7 +264,7 @@ impl Model {
             let length = i32::try_from(room.len()).unwrap_or(i32::MAX);
             // SAFETY: the buffer is valid for its length, and the vocabulary is alive.
             let count = unsafe {
-                sys::llama_token_to_piece(self.vocab.as_ptr(), token, room.as_mut_ptr().cast(), length, 0, false)
+                sys::llama_token_to_piece(self.vocab.as_ptr(), token, room.as_mut_ptr().cast(), length, 0, special)
             };
             match usize::try_from(count) {
                 Ok(count) => return bytes.extend_from_slice(&room[..count]),

@@ -1,7 +1,7 @@
 //! The generator's part in growing and resting: who needs more than the pool holds, and what becomes of
 //! them when it can't be had.
 
-use super::{Generator, sequence};
+use super::Generator;
 use crate::job::Job;
 use crate::room::blocks;
 use batch::pool::Pool;
@@ -57,6 +57,7 @@ impl Generator<'_> {
         if self.is_idle() && self.reading.is_empty() && self.held.is_empty() {
             fault = self.rooms.rest(&mut self.context).err();
             if self.rooms.is_resting() {
+                self.keep.clear();
                 self.pool = Pool { cells: self.rooms.first_tokens() };
             }
         }
@@ -70,7 +71,14 @@ impl Generator<'_> {
     fn remake(&mut self, context_tokens: u32) -> Result<(), WireFault> {
         let in_cache = |slot: &usize| self.slots[*slot].as_ref().is_some_and(|running| running.job.past > 0);
         let live: Vec<usize> = (0..self.slots.len()).filter(in_cache).collect();
-        let sequences: Vec<i32> = live.iter().map(|slot| sequence(*slot)).collect();
+        let sequences: Vec<i32> = self
+            .slots
+            .iter()
+            .flatten()
+            .filter(|running| running.job.past > 0)
+            .map(|running| running.sequence)
+            .collect();
+        self.keep.save_all(&mut self.context, &self.lot);
         let (lost, result) = self.rooms.resize(&mut self.context, context_tokens, &sequences);
         for place in lost {
             if let Some(running) = self.slots[live[place]].as_mut() {
@@ -123,6 +131,7 @@ impl Generator<'_> {
 
     /// There is no pool at all any more: everything that is here ends with the reason.
     fn fail_all(&mut self, fault: &WireFault) {
+        self.keep.clear();
         for slot in 0..self.slots.len() {
             self.flush(slot);
             if let Some(running) = self.slots[slot].take() {

@@ -1,6 +1,6 @@
 //! Stepping back and going on: held by the daemon, or because the pool has run dry.
 
-use super::{Generator, Running, sequence};
+use super::{Generator, Running};
 use crate::job::Job;
 use std::time::Instant;
 use wire::{JobId, Report};
@@ -59,9 +59,11 @@ impl Generator<'_> {
     /// Frees a sequence, and keeps its state where the budget allows it.
     fn park(&mut self, slot: usize, held: bool) -> Option<Job> {
         self.flush(slot);
-        let mut job = self.slots[slot].take()?.job;
-        job.saved = self.lot.save(&mut self.context, sequence(slot), job.past);
-        self.context.forget(sequence(slot), 0);
+        let Running { mut job, sequence, .. } = self.slots[slot].take()?;
+        let bytes = u64::try_from(self.context.state_bytes(sequence)).unwrap_or(u64::MAX);
+        self.keep.relieve(&self.lot, bytes);
+        job.saved = self.lot.save(&mut self.context, sequence, job.past);
+        self.keep.free_id(&mut self.context, sequence);
         job.past = 0;
         self.tell_parked(&mut job, held);
         Some(job)
@@ -74,15 +76,18 @@ impl Generator<'_> {
         self.outbox.send(Report::Parked { job: job.id, held, tokens: job.pending(), saved });
     }
 
-    /// Puts a job on a free sequence.
-    pub(super) fn place(&mut self, slot: usize, mut job: Job) {
-        if let Some(saved) = job.saved.take() {
-            job.past = saved.restore(&mut self.context, sequence(slot));
-        }
+    /// Gives a job a sequence. `false`: there is none.
+    pub(super) fn place(&mut self, slot: usize, mut job: Job) -> bool {
+        let Some(sequence) = self.begin_sequence(&mut job) else {
+            self.waiting.push_front(job);
+            return false;
+        };
         if job.go_on(Instant::now()) {
             self.outbox.send(Report::Resumed { job: job.id });
         }
         self.admitted += 1;
-        self.slots[slot] = Some(Running { job, order: self.admitted });
+        self.slots[slot] = Some(Running { job, sequence, order: self.admitted });
+        self.make_kept_step_aside();
+        true
     }
 }

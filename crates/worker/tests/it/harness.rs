@@ -127,7 +127,14 @@ pub(crate) fn begin(job: JobId, prompt: &str, tokens_max: u32) -> Begin {
         tokens_max,
         deadline_ms: 0,
         adapters: Vec::new(),
+        scope: 0,
+        stored: false,
     }
+}
+
+/// The same for a scope, whose sequences are kept.
+pub(crate) fn begin_of(scope: u64, job: JobId, prompt: &str, tokens_max: u32) -> Begin {
+    Begin { scope, ..begin(job, prompt, tokens_max) }
 }
 
 /// A question in the starter model's own chat format.
@@ -211,6 +218,10 @@ impl Worker {
         self.sender.as_mut().unwrap().send(directive).unwrap();
     }
 
+    pub(crate) fn send_file(&mut self, directive: &Directive, file: &File) {
+        self.sender.as_mut().unwrap().send_with_fds(directive, &[file.as_fd()]).unwrap();
+    }
+
     pub(crate) fn begin(&mut self, begin: Begin) {
         self.send(&Directive::Begin(Box::new(begin)));
     }
@@ -268,6 +279,15 @@ impl Worker {
         let id = begin.job;
         self.begin(begin);
         self.finish(id)
+    }
+
+    /// What a job's prompt found already there; to be asked after its end.
+    pub(crate) fn reused(&mut self, id: JobId) -> wire::Reuse {
+        let place = self.later.iter().position(|report| matches!(report, Report::Reused { job, .. } if *job == id));
+        match place.and_then(|place| self.later.remove(place)) {
+            Some(Report::Reused { reuse, .. }) => *reuse,
+            _ => wire::Reuse::default(),
+        }
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -18,5 +18,7 @@ mod life;
 mod park;
 mod rank;
 mod reference;
+mod reuse;
 mod selftest;
 mod split;
+mod stored;

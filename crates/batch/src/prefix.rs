@@ -1,0 +1,276 @@
+//! What is kept of finished sequences, so that a prompt which begins alike isn't read again: which of it a
+//! prompt goes on from, what makes what superfluous, and what goes first when room is short.
+//!
+//! Tokens are compared one by one before anything is used, and only with what belongs to the same [`Owner`].
+
+use std::cmp::Reverse;
+
+/// A token's number in its vocabulary.
+pub type Token = i32;
+
+/// A front of fewer tokens isn't worth the bookkeeping: every chat begins with a few that are always the same.
+pub const LEAST_TOKENS: u32 = 16;
+/// A kept sequence whose rest, beyond what a prompt takes of it, is this short is taken whole and cut.
+pub const REST_TOKENS: u32 = 64;
+/// LIMIT: entries of a shelf; each is compared with every new prompt of its owner.
+pub const ENTRIES_MAX: usize = 64;
+
+/// Whose text it is, and what it was computed with. Two that differ in anything share nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    scope: u64,
+    /// Places and scales, the latter bit by bit.
+    adapters: Vec<(u32, u32)>,
+}
+
+impl Owner {
+    /// `None` for scope 0: of that nothing is kept.
+    pub fn new(scope: u64, adapters: &[(u32, f32)]) -> Option<Self> {
+        let adapters = adapters.iter().map(|(place, scale)| (*place, scale.to_bits())).collect();
+        (scope != 0).then_some(Self { scope, adapters })
+    }
+
+    pub fn scope(&self) -> u64 {
+        self.scope
+    }
+
+    pub fn adapters(&self) -> &[(u32, u32)] {
+        &self.adapters
+    }
+}
+
+/// Where a kept sequence may be gone on from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// After any of its tokens: the cache holds each by itself.
+    Any,
+    /// After its last token only: a recurrent state, or a window that has moved on, can't go back.
+    ExactEnd,
+}
+
+/// Names an entry for as long as it is kept; never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key(pub u64);
+
+/// One kept sequence. `S` is where it lies.
+#[derive(Debug)]
+pub struct Entry<S> {
+    pub key: Key,
+    pub owner: Owner,
+    pub tokens: Vec<Token>,
+    pub state: S,
+    /// Tokens that it saves, for each KiB that it takes.
+    worth: f64,
+    /// The lowest goes first.
+    rank: f64,
+}
+
+impl<S> Entry<S> {
+    /// Tokens that it holds.
+    pub fn length(&self) -> u32 {
+        count(self.tokens.len())
+    }
+}
+
+/// What a prompt can go on from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    pub key: Key,
+    /// Of the prompt's tokens; always fewer than all, as the last one must be computed for its scores.
+    pub tokens: u32,
+}
+
+/// Everything that is kept for one model.
+#[derive(Debug)]
+pub struct Shelf<S> {
+    reach: Reach,
+    entries: Vec<Entry<S>>,
+    made: u64,
+    /// The rank of what went last: what comes or is used now stands above it, so that what isn't used for long
+    /// goes in the end, whatever it is worth.
+    floor: f64,
+}
+
+impl<S> Shelf<S> {
+    pub fn new(reach: Reach) -> Self {
+        Self { reach, entries: Vec::new(), made: 0, floor: 0.0 }
+    }
+
+    pub fn reach(&self) -> Reach {
+        self.reach
+    }
+
+    pub fn entries(&self) -> &[Entry<S>] {
+        &self.entries
+    }
+
+    pub fn get(&self, key: Key) -> Option<&Entry<S>> {
+        self.entries.iter().find(|entry| entry.key == key)
+    }
+
+    /// Where an entry lies may change, nothing else of it.
+    pub fn state_mut(&mut self, key: Key) -> Option<&mut S> {
+        self.entries.iter_mut().find(|entry| entry.key == key).map(|entry| &mut entry.state)
+    }
+
+    /// The entry that saves most of this prompt; of several the one with the least beyond it.
+    pub fn find(&self, owner: &Owner, prompt: &[Token]) -> Option<Found> {
+        let usable = &prompt[..prompt.len().saturating_sub(1)];
+        let found = self.entries.iter().filter_map(|entry| {
+            let tokens = self.usable(entry, owner, usable)?;
+            (tokens >= LEAST_TOKENS).then_some((tokens, Reverse(entry.tokens.len()), entry.key))
+        });
+        found.max().map(|(tokens, _, key)| Found { key, tokens })
+    }
+
+    fn usable(&self, entry: &Entry<S>, owner: &Owner, usable: &[Token]) -> Option<u32> {
+        if entry.owner != *owner {
+            return None;
+        }
+        match self.reach {
+            Reach::Any => Some(common(&entry.tokens, usable)),
+            Reach::ExactEnd => usable.starts_with(&entry.tokens).then_some(entry.length()),
+        }
+    }
+
+    /// The owner's entry that goes along with the prompt for longest and then differs from it, and where. What
+    /// ends there, or the prompt's own end, is no difference.
+    pub fn differs(&self, owner: &Owner, prompt: &[Token]) -> Option<Found> {
+        let found = self.entries.iter().filter(|entry| entry.owner == *owner);
+        let found = found.filter_map(|entry| {
+            let tokens = common(&entry.tokens, prompt);
+            (tokens < entry.length() && tokens < count(prompt.len())).then_some((tokens, entry.key))
+        });
+        found.max().map(|(tokens, key)| Found { key, tokens })
+    }
+
+    /// Whether keeping these tokens would add anything; what makes them superfluous counts as used.
+    pub fn wants(&mut self, owner: &Owner, tokens: &[Token]) -> bool {
+        if count(tokens.len()) < LEAST_TOKENS {
+            return false;
+        }
+        let reach = self.reach;
+        let covers = |entry: &Entry<S>| match reach {
+            Reach::Any => entry.tokens.starts_with(tokens),
+            Reach::ExactEnd => entry.tokens == tokens,
+        };
+        let found = self.entries.iter().find(|entry| entry.owner == *owner && covers(entry)).map(|entry| entry.key);
+        if let Some(key) = found {
+            self.touch(key);
+        }
+        found.is_none()
+    }
+
+    /// Keeps a sequence that takes `bytes`. The answer: what it makes superfluous, and what it is too much for.
+    pub fn insert(&mut self, owner: Owner, tokens: Vec<Token>, bytes: u64, state: S) -> Vec<Entry<S>> {
+        let mut out = Vec::new();
+        if self.reach == Reach::Any {
+            out.extend(self.take(|entry| entry.owner == owner && tokens.starts_with(&entry.tokens)));
+        }
+        while self.entries.len() >= ENTRIES_MAX {
+            let Some(least) = self.least(|_| true) else { break };
+            out.extend(self.evict(least));
+        }
+        self.made += 1;
+        let (key, worth) = (Key(self.made), worth(tokens.len(), bytes));
+        self.entries.push(Entry { key, owner, tokens, state, worth, rank: self.floor + worth });
+        out
+    }
+
+    /// It was of use.
+    pub fn touch(&mut self, key: Key) {
+        let floor = self.floor;
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.key == key) {
+            entry.rank = floor + entry.worth;
+        }
+    }
+
+    /// Of those that `may` go, the one to go first.
+    pub fn least(&self, may: impl Fn(&Entry<S>) -> bool) -> Option<Key> {
+        let able = self.entries.iter().filter(|entry| may(entry));
+        able.min_by(|a, b| a.rank.total_cmp(&b.rank)).map(|entry| entry.key)
+    }
+
+    /// Whether `key` would go before `other`.
+    pub fn goes_before(&self, key: Key, other: Key) -> bool {
+        let rank = |key| self.get(key).map(|entry| entry.rank);
+        matches!((rank(key), rank(other)), (Some(one), Some(two)) if one < two)
+    }
+
+    /// Takes an entry off because there is no room for it.
+    pub fn evict(&mut self, key: Key) -> Option<Entry<S>> {
+        let entry = self.entries.remove(self.entries.iter().position(|entry| entry.key == key)?);
+        self.floor = self.floor.max(entry.rank);
+        Some(entry)
+    }
+
+    /// Takes off all that `gone` says, for another reason than room.
+    pub fn take(&mut self, gone: impl Fn(&Entry<S>) -> bool) -> Vec<Entry<S>> {
+        self.entries.extract_if(.., |entry| gone(entry)).collect()
+    }
+}
+
+/// Cells that `kept` sequences take beyond those of `running` ones, and of each other: a front that two of one
+/// owner have in common is there once. Where it is there twice all the same, the cache will say that it is full.
+pub fn cells(running: &[(&Owner, &[Token])], kept: &[(&Owner, &[Token])]) -> u32 {
+    let own = |place: usize| {
+        let (owner, tokens) = kept[place];
+        let others = running.iter().chain(&kept[..place]).filter(|(other, _)| *other == owner);
+        let shared = others.map(|(_, other)| common(tokens, other)).max().unwrap_or(0);
+        count(tokens.len()) - shared
+    };
+    (0..kept.len()).map(own).fold(0, u32::saturating_add)
+}
+
+/// How many kept cells may lie beside sequences that don't use them: each is looked at and passed over by every
+/// head of every layer in every step, about a nanosecond on a processor. At most a fiftieth of the time that
+/// reading the weights takes, at 20 bytes in a nanosecond.
+pub fn bystanders_max(weights_bytes: u64, layers: u32, heads: u32) -> u32 {
+    const PART: u64 = 50;
+    const BYTES_PER_NS: u64 = 20;
+    let looks = u64::from(layers).saturating_mul(u64::from(heads)).max(1);
+    u32::try_from(weights_bytes / BYTES_PER_NS / PART / looks).unwrap_or(u32::MAX)
+}
+
+/// Where a prompt's state is worth keeping when only exact ends can be gone on from: after its last whole turns (`turns`
+/// holds the places after which one ends; the last is the question itself, the one before what it is about), and, when much
+/// comes after those, some way before its end, so that another question about the same document finds it. Ascending, none
+/// before `past`.
+pub fn checkpoints(prompt: u32, turns: &[u32], past: u32) -> Vec<u32> {
+    /// What is read again at most when only the end is another.
+    const AGAIN: u32 = 256;
+    const BEFORE_END: u32 = 192;
+    const TURNS: usize = 2;
+    let mut turns: Vec<u32> = turns.iter().copied().filter(|at| *at < prompt).collect();
+    turns.sort_unstable();
+    let mut places = turns.split_off(turns.len().saturating_sub(TURNS));
+    if prompt.saturating_sub(places.first().copied().unwrap_or(0)) > AGAIN {
+        places.push(prompt.saturating_sub(BEFORE_END));
+        places.sort_unstable();
+    }
+    // A step must read something, and a state that holds hardly more than the one before isn't worth its id.
+    let mut before = past;
+    places.retain(|at| {
+        let worth_it = *at < prompt && *at >= before.saturating_add(LEAST_TOKENS);
+        if worth_it {
+            before = *at;
+        }
+        worth_it
+    });
+    places
+}
+
+fn common(a: &[Token], b: &[Token]) -> u32 {
+    count(a.iter().zip(b).take_while(|(a, b)| a == b).count())
+}
+
+fn count(items: usize) -> u32 {
+    u32::try_from(items).unwrap_or(u32::MAX)
+}
+
+fn worth(tokens: usize, bytes: u64) -> f64 {
+    f64::from(count(tokens)) * 1024.0 / bytes.max(1) as f64
+}
+
+#[cfg(test)]
+mod tests;

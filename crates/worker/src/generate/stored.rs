@@ -1,0 +1,111 @@
+//! The generator's part in what is kept on disk: it asks the daemon for states and offers it some. All reading and
+//! writing is done by another thread, and who waits for a state takes no room meanwhile.
+
+use super::Generator;
+use crate::job::Job;
+use crate::serve::Ending;
+use crate::states::{Errand, Found, Outcome};
+use batch::prefix::Key;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+use wire::{Chain, JobId, Report};
+
+/// With fewer tokens left to read, nobody waits for a disk.
+const WORTH_TOKENS: u32 = 128;
+/// For a state that is being written when this process is to end.
+const LAST_WRITE: Duration = Duration::from_secs(2);
+
+impl Generator<'_> {
+    /// Takes a job whose prompt fits. Where much of it isn't kept here, and may be on disk, it waits for that first.
+    pub(super) fn seek_or_queue(&mut self, job: Job, stored: bool) {
+        let least = job.owner.as_ref().map(|owner| self.keep.known(owner, &job.tokens));
+        match (least, &job.owner) {
+            (Some(least), Some(owner)) if stored && job.prompt_tokens.saturating_sub(least) > WORTH_TOKENS => {
+                let adapters = owner.adapters().to_vec();
+                let exact = self.keep.needs_checkpoints();
+                let prompt = Chain { scope: owner.scope(), adapters, tokens: job.tokens.clone(), exact };
+                self.outbox.send(Report::Seek { job: job.id, prompt: Box::new(prompt), least });
+                self.reading.push(job.id);
+                self.seeking.push(job);
+            }
+            _ => self.queue(job),
+        }
+    }
+
+    /// The daemon's answer.
+    pub(super) fn found(&mut self, id: JobId, file: Option<OwnedFd>) {
+        let Some(job) = self.seeking.iter().find(|job| job.id == id) else { return };
+        let Some((file, owner)) = file.zip(job.owner.as_ref()) else { return self.stop_seeking(id) };
+        let mut usable = job.tokens.clone();
+        usable.pop();
+        let least = self.keep.known(owner, &job.tokens);
+        let (exact, bytes_max) = (self.keep.needs_checkpoints(), self.lot.most());
+        if !self.states.take(Errand::Read { job: id, file, usable, least, exact, bytes_max }) {
+            self.stop_seeking(id);
+        }
+    }
+
+    fn stop_seeking(&mut self, id: JobId) {
+        self.reading.retain(|reading| *reading != id);
+        if let Some(place) = self.seeking.iter().position(|job| job.id == id) {
+            let job = self.seeking.remove(place);
+            self.queue(job);
+        }
+    }
+
+    pub(super) fn hear_of_state(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Written { state, bytes, took_us } => self.outbox.send(Report::Stored { state, bytes, took_us }),
+            Outcome::Read { job, found, bytes, took_us } => {
+                self.outbox.send(Report::Tried { job, sound: found.is_some(), bytes, took_us });
+                let owner = self.seeking.iter().find(|seeking| seeking.id == job).and_then(|job| job.owner.clone());
+                if let Some((Found { tokens, state }, owner)) = found.zip(owner) {
+                    self.keep.adopt(&mut self.context, &self.lot, owner, tokens, state);
+                }
+                self.stop_seeking(job);
+            }
+        }
+    }
+
+    /// Offers what is saved to the daemon, one state at a time.
+    pub(super) fn offer(&mut self) {
+        let Some((key, chain, bytes)) = self.keep.next_offer() else { return };
+        let tokens = u32::try_from(chain.tokens.len()).unwrap_or(u32::MAX);
+        let cost_us = self.pace.cost_us(tokens);
+        self.outbox.send(Report::Offer { state: key.0, chain: Box::new(chain), bytes, cost_us });
+    }
+
+    /// The daemon's answer: a descriptor where the state is wanted.
+    pub(super) fn store(&mut self, state: u64, file: Option<OwnedFd>) {
+        let Some(file) = file else { return };
+        let written = self
+            .keep
+            .saved(Key(state))
+            .is_some_and(|(tokens, bytes)| self.states.take(Errand::Write { state, file, tokens, bytes }));
+        if !written {
+            self.outbox.send(Report::Stored { state, bytes: 0, took_us: 0 });
+        }
+    }
+
+    /// Lets go of what is kept of a scope, and keeps nothing of what is under way.
+    pub(super) fn forget_kept(&mut self, scope: u64) {
+        let only = (scope != 0).then_some(scope);
+        let running = self.slots.iter_mut().flatten().map(|running| &mut running.job);
+        let others = self.waiting.iter_mut().chain(&mut self.held).chain(&mut self.seeking);
+        for job in running.chain(others) {
+            if only.is_none_or(|only| job.owner.as_ref().is_some_and(|owner| owner.scope() == only)) {
+                job.owner = None;
+                job.checkpoints.clear();
+            }
+        }
+        let (states, bytes) = self.keep.forget(&mut self.context, only);
+        self.recount();
+        self.outbox.send(Report::Forgotten { states, bytes });
+    }
+
+    /// What is being written comes to its end before the process does.
+    pub(super) fn last(&mut self, ending: Ending) -> Ending {
+        self.states.finish(LAST_WRITE);
+        ending
+    }
+}

@@ -1,0 +1,414 @@
+//! What is kept of finished sequences: in the pool as long as nobody needs its cells, and in this process's
+//! memory. What is worth keeping, and what goes first, is decided in `batch::prefix`.
+//!
+//! INVARIANT: a kept sequence has an id of its own or a saved state, or both, and no running job has that id.
+//! What is kept refuses and delays no job: it goes before anybody steps back.
+
+use crate::ffi::{Context, Token};
+use crate::park::{Lot, Saved};
+use batch::prefix::{self, Entry, Found, Key, Owner, Reach, Shelf};
+use std::sync::Arc;
+use wire::Chain;
+
+/// Where a kept sequence lies.
+#[derive(Debug, Default)]
+struct Kept {
+    /// In the pool.
+    sequence: Option<i32>,
+    saved: Option<Saved>,
+    /// Its state found no room; it isn't tried again in a quiet moment.
+    refused: bool,
+    /// The daemon was asked whether it should be on disk, or it came from there.
+    offered: bool,
+    /// It came from disk, and nobody has used it since.
+    read: bool,
+}
+
+/// Where what a job goes on from was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tier {
+    /// In the pool.
+    Live,
+    /// A state in memory.
+    Ram,
+    Disk,
+}
+
+/// A running sequence as it is compared with what is kept: its owner, and what it has in the cache.
+pub(crate) type Live<'a> = (&'a Owner, &'a [Token]);
+
+/// What a job goes on from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Start {
+    pub(crate) sequence: i32,
+    /// Of its prompt.
+    pub(crate) tokens: u32,
+    pub(crate) tier: Tier,
+}
+
+#[derive(Debug)]
+pub(crate) struct Keep {
+    shelf: Shelf<Kept>,
+    /// Ids that nobody has.
+    free: Vec<i32>,
+    ids: i32,
+    bystanders_max: u32,
+    /// Cells of kept sequences beyond those of running ones, as last counted.
+    cells: u32,
+}
+
+impl Keep {
+    /// With so many ids for running and kept sequences together.
+    pub(crate) fn new(context: &Context, ids: u32) -> Self {
+        let reach = if context.cut().is_some() { Reach::Any } else { Reach::ExactEnd };
+        let model = context.model();
+        let ids = i32::try_from(ids).unwrap_or(i32::MAX);
+        Self {
+            shelf: Shelf::new(reach),
+            free: (0..ids).rev().collect(),
+            ids,
+            bystanders_max: prefix::bystanders_max(model.weights_bytes(), model.layers(), model.heads()),
+            cells: 0,
+        }
+    }
+
+    /// Only exact ends can be gone on from, so they must be kept where that will be wanted.
+    pub(crate) fn needs_checkpoints(&self) -> bool {
+        self.shelf.reach() == Reach::ExactEnd
+    }
+
+    /// The context is another one, or nothing runs any more: all is gone, and all ids are free.
+    pub(crate) fn clear(&mut self) {
+        self.shelf.take(|_| true);
+        self.free = (0..self.ids).rev().collect();
+        self.cells = 0;
+    }
+
+    /// Forgets a sequence; its id is free again.
+    pub(crate) fn free_id(&mut self, context: &mut Context, sequence: i32) {
+        context.forget(sequence, 0);
+        self.free.push(sequence);
+    }
+
+    /// An id for a running job. There is always one: what is kept gives it up.
+    pub(crate) fn take_id(&mut self, context: &mut Context, lot: &Lot) -> Option<i32> {
+        while self.free.is_empty() && self.shed_one(context, lot) {}
+        self.free.pop()
+    }
+
+    /// Cells that kept sequences take beyond those of running ones.
+    pub(crate) fn cells(&self) -> u32 {
+        self.cells
+    }
+
+    pub(crate) fn recount(&mut self, running: &[Live<'_>]) {
+        let live = self.shelf.entries().iter().filter(|entry| is_live(entry));
+        let kept: Vec<Live<'_>> = live.map(|entry| (&entry.owner, entry.tokens.as_slice())).collect();
+        self.cells = prefix::cells(running, &kept);
+    }
+
+    /// Where this prompt first differs from what is kept of its owner, and the token that was kept.
+    pub(crate) fn differs(&self, owner: &Owner, prompt: &[Token]) -> Option<(u32, Token)> {
+        let Found { key, tokens } = self.shelf.differs(owner, prompt)?;
+        let kept = *self.shelf.get(key)?.tokens.get(usize::try_from(tokens).ok()?)?;
+        Some((tokens, kept))
+    }
+
+    /// A sequence that holds as much of the prompt as is kept. `room`: cells that no running job has. `None`:
+    /// nothing of it is kept, or there is no place for it.
+    pub(crate) fn start(
+        &mut self,
+        context: &mut Context,
+        lot: &Lot,
+        owner: &Owner,
+        prompt: &[Token],
+        room: u32,
+    ) -> Option<Start> {
+        let Found { key, tokens } = self.shelf.find(owner, prompt)?;
+        self.shelf.touch(key);
+        let live = self.shelf.get(key)?.state.sequence;
+        match live {
+            Some(kept) => self.start_live(context, lot, key, kept, tokens),
+            None => self.start_saved(context, key, tokens, room),
+        }
+    }
+
+    fn start_live(&mut self, context: &mut Context, lot: &Lot, key: Key, kept: i32, tokens: u32) -> Option<Start> {
+        let rest = self.shelf.get(key)?.length().saturating_sub(tokens);
+        let moves = match self.shelf.reach() {
+            // Hardly anything of it would be left for others.
+            Reach::Any => rest <= prefix::REST_TOKENS,
+            // Other questions may come to this point, as long as there are ids.
+            Reach::ExactEnd => self.free.is_empty(),
+        };
+        if moves {
+            if let Some(state) = self.shelf.state_mut(key) {
+                state.sequence = None;
+            }
+            self.shelf.take(|entry| entry.key == key && entry.state.saved.is_none());
+            let whole = rest == 0 || context.cut().is_some_and(|leave| context.forget_rest(leave, kept, tokens));
+            if !whole {
+                self.free_id(context, kept);
+                return None;
+            }
+            return Some(Start { sequence: kept, tokens, tier: Tier::Live });
+        }
+        while self.free.is_empty() {
+            // Not the very one that is wanted.
+            let least = self.shelf.least(|entry| is_live(entry) && entry.key != key)?;
+            self.shed(context, lot, least);
+        }
+        let sequence = self.free.pop()?;
+        match context.cut() {
+            Some(leave) => context.copy_front(leave, kept, sequence, tokens),
+            None => context.copy_whole(kept, sequence),
+        }
+        Some(Start { sequence, tokens, tier: Tier::Live })
+    }
+
+    fn start_saved(&mut self, context: &mut Context, key: Key, tokens: u32, room: u32) -> Option<Start> {
+        let whole = self.shelf.get(key)?.length();
+        let spare = room.checked_sub(whole)?;
+        // Nothing is saved on the way: it could take the place of the very state that is wanted.
+        while self.free.is_empty() || self.live_cells() > spare {
+            let least = self.shelf.least(is_live)?;
+            self.drop_live(context, least);
+        }
+        let sequence = self.free.pop()?;
+        let saved = self.shelf.get(key).and_then(|entry| entry.state.saved.as_ref());
+        let restored = saved.is_some_and(|saved| saved.restore(context, sequence));
+        let is_right = |context: &mut Context| {
+            whole == tokens || context.cut().is_some_and(|leave| context.forget_rest(leave, sequence, tokens))
+        };
+        if restored && is_right(context) {
+            let read = self.shelf.state_mut(key).is_some_and(|state| std::mem::take(&mut state.read));
+            return Some(Start { sequence, tokens, tier: if read { Tier::Disk } else { Tier::Ram } });
+        }
+        self.free_id(context, sequence);
+        None
+    }
+
+    /// The most that kept sequences can take.
+    fn live_cells(&self) -> u32 {
+        self.shelf
+            .entries()
+            .iter()
+            .filter(|entry| is_live(entry))
+            .fold(0, |sum, entry| sum.saturating_add(entry.length()))
+    }
+
+    /// A finished job's sequence is kept, or forgotten. `tokens`: what it has in the cache.
+    pub(crate) fn keep(&mut self, context: &mut Context, owner: Option<Owner>, tokens: Vec<Token>, sequence: i32) {
+        match owner.filter(|owner| self.shelf.wants(owner, &tokens)) {
+            Some(owner) => self.insert(context, owner, tokens, Kept { sequence: Some(sequence), ..Kept::default() }),
+            None => self.free_id(context, sequence),
+        }
+    }
+
+    /// Keeps the state of a running sequence as it is now.
+    pub(crate) fn checkpoint(
+        &mut self,
+        context: &mut Context,
+        lot: &Lot,
+        owner: &Owner,
+        tokens: &[Token],
+        sequence: i32,
+    ) {
+        if !self.shelf.wants(owner, tokens) {
+            return;
+        }
+        let mut kept = Kept::default();
+        if let Some(id) = self.free.pop() {
+            context.copy_whole(sequence, id);
+            kept.sequence = Some(id);
+        } else {
+            kept.saved = self.save(context, lot, None, sequence, tokens.len());
+        }
+        if kept.sequence.is_some() || kept.saved.is_some() {
+            self.insert(context, owner.clone(), tokens.to_vec(), kept);
+        }
+    }
+
+    fn insert(&mut self, context: &mut Context, owner: Owner, tokens: Vec<Token>, kept: Kept) {
+        let bytes = match (&kept.saved, kept.sequence) {
+            (Some(saved), _) => saved.bytes(),
+            (None, Some(sequence)) => u64::try_from(context.state_bytes(sequence)).unwrap_or(u64::MAX),
+            (None, None) => 0,
+        };
+        for gone in self.shelf.insert(owner, tokens, bytes, kept) {
+            if let Some(sequence) = gone.state.sequence {
+                self.free_id(context, sequence);
+            }
+        }
+    }
+
+    /// Lets kept sequences go from the pool until they take no more than so many cells, saved where there is room.
+    pub(crate) fn shrink(&mut self, context: &mut Context, lot: &Lot, running: &[Live<'_>], cells_max: u32) {
+        self.recount(running);
+        while self.cells > cells_max && self.shed_one(context, lot) {
+            self.recount(running);
+        }
+    }
+
+    /// So that those who run aren't held up by looking at what is kept beside them.
+    pub(crate) fn step_aside(&mut self, context: &mut Context, lot: &Lot, running: &[Live<'_>]) {
+        self.shrink(context, lot, running, self.bystanders_max);
+    }
+
+    /// Lets the one go that is least worth it. `false`: nothing is kept in the pool.
+    pub(crate) fn shed_one(&mut self, context: &mut Context, lot: &Lot) -> bool {
+        let least = self.shelf.least(is_live);
+        if let Some(key) = least {
+            self.shed(context, lot, key);
+        }
+        least.is_some()
+    }
+
+    fn shed(&mut self, context: &mut Context, lot: &Lot, key: Key) {
+        self.save_entry(context, lot, key);
+        self.drop_live(context, key);
+    }
+
+    fn drop_live(&mut self, context: &mut Context, key: Key) {
+        let Some(state) = self.shelf.state_mut(key) else { return };
+        let sequence = state.sequence.take();
+        if state.saved.is_none() {
+            self.shelf.evict(key);
+        }
+        if let Some(sequence) = sequence {
+            self.free_id(context, sequence);
+        }
+    }
+
+    /// Whether there is something to do in a quiet moment: to save what is in the pool, so that it can go at once when
+    /// it must, or to offer what is saved.
+    pub(crate) fn has_chores(&self) -> bool {
+        self.shelf.entries().iter().any(|entry| is_unsaved(entry) || is_new(entry))
+    }
+
+    /// Saves one of those.
+    pub(crate) fn save_one(&mut self, context: &mut Context, lot: &Lot) {
+        if let Some(entry) = self.shelf.entries().iter().rev().find(|entry| is_unsaved(entry)) {
+            let key = entry.key;
+            self.save_entry(context, lot, key);
+        }
+    }
+
+    /// Before the context becomes another one: everything that can be saved is, and nothing is in the pool.
+    pub(crate) fn save_all(&mut self, context: &mut Context, lot: &Lot) {
+        while self.shed_one(context, lot) {}
+        self.cells = 0;
+    }
+
+    fn save_entry(&mut self, context: &mut Context, lot: &Lot, key: Key) {
+        let Some(entry) = self.shelf.get(key) else { return };
+        let (Some(sequence), None) = (entry.state.sequence, &entry.state.saved) else { return };
+        let length = entry.tokens.len();
+        let saved = self.save(context, lot, Some(key), sequence, length);
+        if let Some(state) = self.shelf.state_mut(key) {
+            state.refused = saved.is_none();
+            state.saved = saved;
+        }
+    }
+
+    /// `key`: the entry that it is for, which takes the place only of what is worth less.
+    fn save(
+        &mut self,
+        context: &mut Context,
+        lot: &Lot,
+        key: Option<Key>,
+        sequence: i32,
+        length: usize,
+    ) -> Option<Saved> {
+        let bytes = u64::try_from(context.state_bytes(sequence)).ok()?;
+        if bytes > lot.most() {
+            return None;
+        }
+        while lot.left() < bytes {
+            let least = self.shelf.least(|entry| entry.state.saved.is_some())?;
+            if key.is_some_and(|key| !self.shelf.goes_before(least, key)) {
+                return None;
+            }
+            self.drop_saved(least);
+        }
+        lot.save(context, sequence, u32::try_from(length).ok()?)
+    }
+
+    /// Gives saved states up until there are so many bytes for a job that steps back.
+    pub(crate) fn relieve(&mut self, lot: &Lot, bytes: u64) {
+        while lot.left() < bytes && bytes <= lot.most() {
+            let Some(least) = self.shelf.least(|entry| entry.state.saved.is_some()) else { return };
+            self.drop_saved(least);
+        }
+    }
+
+    /// How much of a prompt is kept.
+    pub(crate) fn known(&self, owner: &Owner, prompt: &[Token]) -> u32 {
+        self.shelf.find(owner, prompt).map_or(0, |found| found.tokens)
+    }
+
+    /// A saved state that the daemon hasn't been asked about.
+    pub(crate) fn next_offer(&mut self) -> Option<(Key, Chain, u64)> {
+        let exact = self.needs_checkpoints();
+        let key = self.shelf.entries().iter().rev().find(|entry| is_new(entry))?.key;
+        self.shelf.state_mut(key)?.offered = true;
+        let entry = self.shelf.get(key)?;
+        let bytes = entry.state.saved.as_ref()?.bytes();
+        let (adapters, tokens) = (entry.owner.adapters().to_vec(), entry.tokens.clone());
+        Some((key, Chain { scope: entry.owner.scope(), adapters, tokens, exact }, bytes))
+    }
+
+    /// The tokens and the state of an entry, to be written.
+    pub(crate) fn saved(&self, key: Key) -> Option<(Vec<Token>, Arc<Vec<u8>>)> {
+        let entry = self.shelf.get(key)?;
+        Some((entry.tokens.clone(), entry.state.saved.as_ref()?.shared()))
+    }
+
+    /// Takes what was read from disk, in place of what is worth less.
+    pub(crate) fn adopt(&mut self, context: &mut Context, lot: &Lot, owner: Owner, tokens: Vec<Token>, state: Vec<u8>) {
+        let bytes = u64::try_from(state.len()).unwrap_or(u64::MAX);
+        self.relieve(lot, bytes);
+        let Some(saved) = u32::try_from(tokens.len()).ok().and_then(|past| lot.adopt(state, past)) else { return };
+        if self.shelf.wants(&owner, &tokens) {
+            let kept = Kept { saved: Some(saved), offered: true, read: true, ..Kept::default() };
+            self.insert(context, owner, tokens, kept);
+        }
+    }
+
+    /// Lets go of all that is kept of a scope, or of all scopes: how many states, and their bytes.
+    pub(crate) fn forget(&mut self, context: &mut Context, scope: Option<u64>) -> (u32, u64) {
+        let gone = self.shelf.take(|entry| scope.is_none_or(|scope| entry.owner.scope() == scope));
+        let (mut states, mut bytes) = (0, 0_u64);
+        for entry in gone {
+            states += 1;
+            let in_pool = entry.state.sequence.map(|sequence| context.state_bytes(sequence));
+            let of_pool = in_pool.map_or(0, |bytes| u64::try_from(bytes).unwrap_or(u64::MAX));
+            bytes = bytes.saturating_add(entry.state.saved.as_ref().map_or(of_pool, Saved::bytes));
+            if let Some(sequence) = entry.state.sequence {
+                self.free_id(context, sequence);
+            }
+        }
+        (states, bytes)
+    }
+
+    fn drop_saved(&mut self, key: Key) {
+        let Some(state) = self.shelf.state_mut(key) else { return };
+        state.saved = None;
+        state.refused = true;
+        if state.sequence.is_none() {
+            self.shelf.evict(key);
+        }
+    }
+}
+
+fn is_live(entry: &Entry<Kept>) -> bool {
+    entry.state.sequence.is_some()
+}
+
+fn is_new(entry: &Entry<Kept>) -> bool {
+    entry.state.saved.is_some() && !entry.state.offered
+}
+
+fn is_unsaved(entry: &Entry<Kept>) -> bool {
+    is_live(entry) && entry.state.saved.is_none() && !entry.state.refused
+}
