@@ -232,18 +232,32 @@ pub fn bystanders_max(weights_bytes: u64, layers: u32, heads: u32) -> u32 {
     u32::try_from(weights_bytes / BYTES_PER_NS / PART / looks).unwrap_or(u32::MAX)
 }
 
-/// Where a prompt's state is worth keeping when only exact ends can be gone on from: after its last whole turn
-/// (`turns` holds the places after which one ends), and, when much comes after that, some way before its end, so
-/// that another question about the same document finds it. Ascending, none before `past`.
+/// Where a prompt's state is worth keeping when only exact ends can be gone on from: after its last whole turns (`turns`
+/// holds the places after which one ends; the last is the question itself, the one before what it is about), and, when much
+/// comes after those, some way before its end, so that another question about the same document finds it. Ascending, none
+/// before `past`.
 pub fn checkpoints(prompt: u32, turns: &[u32], past: u32) -> Vec<u32> {
     /// What is read again at most when only the end is another.
     const AGAIN: u32 = 256;
     const BEFORE_END: u32 = 192;
-    let worth_it = |at: &u32| *at >= LEAST_TOKENS && *at >= past.saturating_add(LEAST_TOKENS) && *at < prompt;
-    let turn = turns.iter().copied().filter(|at| *at < prompt).max();
-    let far = prompt.saturating_sub(turn.unwrap_or(0)) > AGAIN;
-    let tail = far.then(|| prompt.saturating_sub(BEFORE_END));
-    turn.into_iter().chain(tail).filter(worth_it).collect()
+    const TURNS: usize = 2;
+    let mut turns: Vec<u32> = turns.iter().copied().filter(|at| *at < prompt).collect();
+    turns.sort_unstable();
+    let mut places = turns.split_off(turns.len().saturating_sub(TURNS));
+    if prompt.saturating_sub(places.first().copied().unwrap_or(0)) > AGAIN {
+        places.push(prompt.saturating_sub(BEFORE_END));
+        places.sort_unstable();
+    }
+    // A step must read something, and a state that holds hardly more than the one before isn't worth its id.
+    let mut before = past;
+    places.retain(|at| {
+        let worth_it = *at < prompt && *at >= before.saturating_add(LEAST_TOKENS);
+        if worth_it {
+            before = *at;
+        }
+        worth_it
+    });
+    places
 }
 
 fn common(a: &[Token], b: &[Token]) -> u32 {

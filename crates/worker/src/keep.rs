@@ -280,9 +280,10 @@ impl Keep {
         }
     }
 
-    /// Whether something in the pool might be saved in a quiet moment, so that it can go at once when it must.
-    pub(crate) fn has_unsaved(&self) -> bool {
-        self.shelf.entries().iter().any(is_unsaved)
+    /// Whether there is something to do in a quiet moment: to save what is in the pool, so that it can go at once when
+    /// it must, or to offer what is saved.
+    pub(crate) fn has_chores(&self) -> bool {
+        self.shelf.entries().iter().any(|entry| is_unsaved(entry) || is_new(entry))
     }
 
     /// Saves one of those.
@@ -349,8 +350,7 @@ impl Keep {
     /// A saved state that the daemon hasn't been asked about.
     pub(crate) fn next_offer(&mut self) -> Option<(Key, Chain, u64)> {
         let exact = self.needs_checkpoints();
-        let is_new = |entry: &&Entry<Kept>| entry.state.saved.is_some() && !entry.state.offered;
-        let key = self.shelf.entries().iter().rev().find(is_new)?.key;
+        let key = self.shelf.entries().iter().rev().find(|entry| is_new(entry))?.key;
         self.shelf.state_mut(key)?.offered = true;
         let entry = self.shelf.get(key)?;
         let bytes = entry.state.saved.as_ref()?.bytes();
@@ -403,6 +403,10 @@ impl Keep {
 
 fn is_live(entry: &Entry<Kept>) -> bool {
     entry.state.sequence.is_some()
+}
+
+fn is_new(entry: &Entry<Kept>) -> bool {
+    entry.state.saved.is_some() && !entry.state.offered
 }
 
 fn is_unsaved(entry: &Entry<Kept>) -> bool {

@@ -284,7 +284,7 @@ fn content(event: &Value) -> Option<&str> {
 }
 
 /// Reads the stream's events: texts with their times, and the usage that the last ones carry.
-pub(super) fn outcome(reply: &http::Reply, may_leave: bool) -> Result<Outcome> {
+fn outcome(reply: &http::Reply, may_leave: bool) -> Result<Outcome> {
     if reply.status != 200 {
         let said: Value = serde_json::from_str(&reply.text()).unwrap_or_default();
         return Ok(Outcome::Refused(refused(reply.status, &said["error"], &reply.text())));

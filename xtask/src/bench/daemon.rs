@@ -173,42 +173,34 @@ impl<'a> Daemon<'a> {
         let home = cache.join("bench-home").join(std::process::id().to_string());
         let _ = std::fs::remove_dir_all(&home);
         std::fs::create_dir_all(&home)?;
+        std::fs::create_dir_all(cache.join("logs"))?;
+        let log = cache.join("logs/bench-daemon.log");
+        let out = File::create(&log)?;
         let settings: Vec<_> = settings.iter().map(|(name, value)| ((*name).to_string(), value.clone())).collect();
-        let child = spawn(freehold, &home, &settings, group)?;
+        let mut serve = freehold.command(&home);
+        serve.arg("serve").envs(settings.clone());
+        let mut serve = match group {
+            Some(group) => group.enter(&serve),
+            None => serve,
+        };
+        let child = serve.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).spawn()?;
         let mut daemon = Self { freehold, home, settings, child, address: String::new() };
-        daemon.await_address()?;
+        let start = Instant::now();
+        daemon.address = loop {
+            if let Some(address) = daemon.status().ok().and_then(|status| Some(status["address"].as_str()?.to_string()))
+            {
+                break address;
+            }
+            if start.elapsed() > Duration::from_secs(START_SECONDS_MAX) || daemon.child.try_wait()?.is_some() {
+                bail!("the daemon doesn't serve; its log: {}", log.display());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        };
         for model in models {
             let model = model.to_str().context("a model's path isn't UTF-8")?;
             daemon.json(&["models", "add", model])?;
         }
         Ok(daemon)
-    }
-
-    /// Waits until it serves.
-    fn await_address(&mut self) -> Result<()> {
-        let start = Instant::now();
-        loop {
-            if let Some(address) = self.status().ok().and_then(|status| Some(status["address"].as_str()?.to_string())) {
-                self.address = address;
-                return Ok(());
-            }
-            if start.elapsed() > Duration::from_secs(START_SECONDS_MAX) || self.child.try_wait()?.is_some() {
-                bail!("the daemon doesn't serve; its log: {}", log_file()?.display());
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    /// Kills it with its workers, as a power cut would, and starts another in the same home, with these settings more.
-    ///
-    /// # Errors
-    /// When it doesn't serve within its time.
-    pub(super) fn kill_and_start(&mut self, more: &[(&str, String)]) -> Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
-        self.settings.extend(more.iter().map(|(name, value)| ((*name).to_string(), value.clone())));
-        self.child = spawn(self.freehold, &self.home, &self.settings, None)?;
-        self.await_address()
     }
 
     pub(crate) fn home(&self) -> &Path {
@@ -252,23 +244,6 @@ impl<'a> Daemon<'a> {
         command.envs(self.settings.clone());
         command
     }
-}
-
-fn log_file() -> Result<PathBuf> {
-    let logs = place::cache()?.join("logs");
-    std::fs::create_dir_all(&logs)?;
-    Ok(logs.join("bench-daemon.log"))
-}
-
-fn spawn(freehold: &Freehold, home: &Path, settings: &[(String, String)], group: Option<&Group>) -> Result<Child> {
-    let out = File::create(log_file()?)?;
-    let mut serve = freehold.command(home);
-    serve.arg("serve").envs(settings.iter().cloned());
-    let mut serve = match group {
-        Some(group) => group.enter(&serve),
-        None => serve,
-    };
-    Ok(serve.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).spawn()?)
 }
 
 /// A loaded model, as `freehold status --json` tells it.

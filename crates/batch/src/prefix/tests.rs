@@ -124,11 +124,13 @@ fn small_models_bear_few_bystanders_and_large_ones_many() {
 
 #[test]
 fn checkpoints_lie_at_the_last_turn_and_before_a_long_end() {
-    assert_eq!(checkpoints(6000, &[40, 5900], 0), [5900]);
-    assert_eq!(checkpoints(6000, &[40], 0), [40, 5808]);
+    assert_eq!(checkpoints(6000, &[5900, 5980], 0), [5900, 5980], "what a question is about, and the question");
+    assert_eq!(checkpoints(6000, &[20, 40, 5980], 0), [40, 5808, 5980]);
     assert_eq!(checkpoints(6000, &[], 0), [5808]);
-    assert_eq!(checkpoints(6000, &[40], 50), [5808], "what is read already stands");
-    assert_eq!(checkpoints(6000, &[40], 5800), [0; 0], "too near");
+    assert_eq!(checkpoints(6000, &[5980], 5900), [5980], "what is read already stands");
+    assert_eq!(checkpoints(6000, &[5980], 5970), [0; 0], "too near");
+    assert_eq!(checkpoints(6000, &[5800, 5990], 0), [5800, 5990], "little comes after the first");
+    assert_eq!(checkpoints(6000, &[5600, 5800], 0), [5600, 5800], "too near each other");
     assert_eq!(checkpoints(100, &[], 0), [0; 0]);
     assert_eq!(checkpoints(100, &[8, 90], 0), [90]);
     assert_eq!(checkpoints(100, &[100], 0), [0; 0], "its very end is no place to go on from");
