@@ -16,5 +16,5 @@ pub use ask::{AdapterChoice, AppId, Ask, AskId, Limits, Message, Overflow, Prior
 pub use evidence::{Cell, Citation, PageBox, Place};
 pub use fault::{Code, Fault, Hint, Shortage};
 pub use label::Label;
-pub use model::{LayerRun, Modality, ModelFacts, ModelName, TokenText};
+pub use model::{CacheShape, LayerRun, Modality, ModelFacts, ModelName, TokenText};
 pub use unit::{Bytes, Millis, Tokens};

@@ -1,6 +1,7 @@
 //! Jobs of chance on pools of chance: composing, admitting and stepping back together, as the worker's loop
 //! does it, over a cache that checks every token.
 
+use freehold_batch::blend::Part;
 use freehold_batch::compose::{Budget, Composer, Work};
 use freehold_batch::pool::{Fit, Pool, fit};
 use proptest::prelude::*;
@@ -173,7 +174,7 @@ proptest! {
         batch_tokens in 8..200_u32,
         beside in 1..60_u32,
     ) {
-        let budget = Budget { batch_tokens, prefill_tokens_beside: beside };
+        let budget = Budget { batch_tokens, prefill_tokens_beside: beside, part: Part::Both };
         let mut worker = Loop {
             pool: Pool { cells },
             composer: Composer::default(),
