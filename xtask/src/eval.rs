@@ -1,10 +1,12 @@
 //! Judgements of quality: `cargo xtask eval NAME [--dir DIR] [--reranker FILE] [--json] [--quick]`.
 //!
 //! `ir` judges ranking on any collection in BEIR's layout (or a folder of some), `spans` on the span set.
+//! `families` writes what became of every model family into `docs/families.md`.
 //! `map` runs the retrieval evaluation of `crates/map` (an example there, so that it needs no door
 //! into the crate) on the collections that lie beside the repository. The example prints figures
 //! and goals as one object; here they get the machine and the exit status that all measurements have.
 
+mod families;
 mod rank;
 mod vector;
 
@@ -17,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 /// Names that a guard may cite as `eval: NAME`.
-pub(crate) const NAMES: [&str; 3] = ["map", "ir", "spans"];
+pub(crate) const NAMES: [&str; 4] = ["map", "ir", "spans", "families"];
 
 /// What the example prints.
 #[derive(Debug, Deserialize)]
@@ -37,6 +39,9 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
     let (dir, rest) = path_of("--dir", args)?;
     let (reranker, rest) = path_of("--reranker", &rest)?;
     let (name, options) = bench::read(&rest, &NAMES)?;
+    if name == "families" {
+        return families::run();
+    }
     if name == "map" {
         if reranker.is_some() {
             bail!("a reranker is judged by `eval ir` and `eval spans`");

@@ -82,6 +82,12 @@ pub struct Usage {
     pub context_tokens: u32,
     /// Name of the model that answered.
     pub model: String,
+    /// Tokens that were guessed from the text itself and computed ahead.
+    #[serde(default)]
+    pub drafted_tokens: u32,
+    /// Those of them that were right: the answer has them without a step of their own.
+    #[serde(default)]
+    pub accepted_tokens: u32,
 }
 
 impl Usage {

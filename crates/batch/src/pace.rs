@@ -24,6 +24,11 @@ impl Pace {
         self.token_us = Some(self.token_us.map_or(now, |before| 0.7 * before + 0.3 * now));
     }
 
+    /// What one prompt token costs, in microseconds, once it is known.
+    pub fn token_us(&self) -> Option<f64> {
+        self.token_us
+    }
+
     /// Prompt tokens that take about `step_us`; `unknown` before anything was observed.
     pub fn tokens_within(&self, step_us: u32, unknown: u32) -> u32 {
         let Some(token_us) = self.token_us else { return unknown };

@@ -34,6 +34,8 @@ pub struct EngineConfig {
     pub sequences_max: u32,
     /// How contexts are kept while text is generated.
     pub kv_cache: KvCache,
+    /// Guess from an answer's own text what comes next, where that measures faster.
+    pub drafts: bool,
     /// Bytes for all models together; `None`: what this machine can give.
     pub memory_max: Option<Bytes>,
     /// A model unused for so long gives back cache and room to compute; 0: never.

@@ -94,6 +94,7 @@ impl Runtime {
             context_tokens: settings.context_tokens,
             sequences_max: settings.sequences_max,
             kv_cache: settings.kv_cache,
+            drafts: settings.drafts,
             memory_max: settings.memory_max,
             idle_rest_ms: settings.idle_rest_ms,
             idle_unload_ms: settings.idle_unload_ms,

@@ -58,6 +58,8 @@ pub struct Settings {
     pub sequences_max: u32,
     /// How contexts are kept: fewer bits hold longer ones.
     pub kv_cache: KvCache,
+    /// Whether answers that repeat their own text are guessed ahead.
+    pub drafts: bool,
     /// Bytes for all models together; `None`: what the machine can give.
     pub memory_max: Option<Bytes>,
     pub idle_rest_ms: u64,
@@ -88,6 +90,7 @@ struct FileSettings {
     context_tokens: Option<u32>,
     sequences_max: Option<u32>,
     kv_cache: Option<KvCache>,
+    drafts: Option<bool>,
     memory: Option<String>,
     idle_rest_seconds: Option<u64>,
     idle_unload_minutes: Option<u64>,
@@ -162,6 +165,7 @@ impl Settings {
             context_tokens: number(var, "FREEHOLD_CONTEXT")?.or(file.context_tokens),
             sequences_max: number(var, "FREEHOLD_SEQUENCES")?.or(file.sequences_max).unwrap_or(SEQUENCES),
             kv_cache: kv_cache(var)?.or(file.kv_cache).unwrap_or_default(),
+            drafts: flag(var, "FREEHOLD_DRAFTS")?.or(file.drafts).unwrap_or(true),
             memory_max: memory(var, file.memory.as_deref())?,
             idle_rest_ms: number::<u64>(var, "FREEHOLD_IDLE_REST_SECONDS")?
                 .or(file.idle_rest_seconds)
@@ -211,6 +215,7 @@ impl Settings {
             ("context_tokens", or_own(self.context_tokens)),
             ("sequences_max", self.sequences_max.to_string()),
             ("kv_cache", self.kv_cache.as_str().to_string()),
+            ("drafts", self.drafts.to_string()),
             ("memory", self.memory_max.map_or_else(|| "automatic".to_string(), |bytes| bytes.0.to_string())),
             ("idle_rest_seconds", (self.idle_rest_ms / 1_000).to_string()),
             ("ocr_languages", ocr),
@@ -526,6 +531,7 @@ mod tests {
             ("FREEHOLD_CONTEXT", "512", "context_tokens"),
             ("FREEHOLD_SEQUENCES", "9", "sequences_max"),
             ("FREEHOLD_KV_CACHE", "q8_0", "kv_cache"),
+            ("FREEHOLD_DRAFTS", "0", "drafts"),
             ("FREEHOLD_IDLE_UNLOAD_MINUTES", "9", "idle_unload_minutes"),
             ("FREEHOLD_IDLE_REST_SECONDS", "9", "idle_rest_seconds"),
             ("FREEHOLD_MEMORY", "6 GiB", "memory"),

@@ -13,7 +13,11 @@ pub use link::{FDS_MAX, FRAME_BYTES_MAX, Link, Receiver, Sender, WireError, pair
 pub use speech::*;
 
 /// Both sides must say the same number in `Hello`; raise it with every change of a frame.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
+
+/// Rows of scores that a generating worker's step has room for at least, however few sequences it has: what is drafted
+/// for one answer needs them.
+pub const SCORE_ROWS_MIN: u32 = 8;
 
 /// The descriptor on which a worker finds its end of the socket pair.
 pub const WORKER_FD: i32 = 3;

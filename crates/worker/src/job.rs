@@ -3,7 +3,7 @@
 use crate::ffi::{Sampler, Token};
 use crate::link::micros;
 use crate::park::Saved;
-use batch::{stop::Stops, utf8::Assembler};
+use batch::{draft::Drafts, stop::Stops, utf8::Assembler};
 use std::time::{Duration, Instant};
 use wire::{JobId, Spent, WireFinish};
 
@@ -41,6 +41,10 @@ pub(crate) struct Job {
     /// Text that is to go with the next frame.
     unsent: String,
     sent: Option<Instant>,
+    pub(crate) drafts: Drafts,
+    /// Tokens that were drafted for it, and those of them that it took.
+    pub(crate) drafted: u32,
+    pub(crate) accepted: u32,
 }
 
 /// A frame of text wakes threads of the daemon, and each takes a processor from the computation for a
@@ -84,6 +88,9 @@ impl Job {
             pauses: [Duration::ZERO; 2],
             unsent: String::new(),
             sent: None,
+            drafts: Drafts::default(),
+            drafted: 0,
+            accepted: 0,
         }
     }
 
@@ -213,6 +220,8 @@ impl Job {
             queue_us: between(Some(self.received), self.started.or(Some(now))) + reading + writing,
             prefill_us: between(self.started, self.first_token.or(Some(now))).saturating_sub(reading),
             decode_us: between(self.first_token, self.last_token).saturating_sub(writing),
+            drafted_tokens: self.drafted,
+            accepted_tokens: self.accepted,
         }
     }
 }

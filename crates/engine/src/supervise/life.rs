@@ -269,6 +269,7 @@ impl Life {
             adapters: opened.iter().map(|adapter| adapter.name.0.clone()).collect(),
             park_bytes: self.park_bytes,
             confine: self.config.confine_required,
+            drafts: self.config.drafts,
         })
     }
 

@@ -27,6 +27,7 @@ pub(crate) fn config(home: &TempHome) -> EngineConfig {
         context_tokens: None,
         sequences_max: 4,
         kv_cache: engine::KvCache::F16,
+        drafts: true,
         memory_max: None,
         idle_rest_ms: 0,
         idle_unload_ms: 0,

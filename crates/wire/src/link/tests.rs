@@ -19,6 +19,7 @@ fn load() -> Load {
         adapters: Vec::new(),
         park_bytes: 1 << 20,
         confine: true,
+        drafts: true,
     }
 }
 

@@ -32,6 +32,14 @@ pub(crate) enum Pooling {
     Last,
 }
 
+/// Rows of scores that a step of a generating context has room for.
+pub(crate) fn score_rows(sequences_max: u32) -> u32 {
+    sequences_max.max(wire::SCORE_ROWS_MIN)
+}
+
+/// Tokens that are computed at once; a larger step is cut by llama.cpp.
+pub(crate) const AT_ONCE_TOKENS: u32 = 512;
+
 /// What became of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Decoded {
@@ -95,9 +103,13 @@ impl Context {
         params.type_v = params.type_k;
         match options.embed {
             None => {
-                params.n_ubatch = options.batch_tokens.min(512);
-                // Only the last token of a sequence is looked at: a small buffer of logits.
-                params.n_outputs_max = options.sequences_max;
+                params.n_ubatch = options.batch_tokens.min(AT_ONCE_TOKENS);
+                // Layers with a window keep the window of every sequence and one step, and not the whole pool: several
+                // times less memory. Such a cache is gone on from exact ends only, or from the beginning.
+                params.swa_full = false;
+                // Only the last token of a sequence is looked at, and what is drafted behind it: a small buffer of
+                // scores.
+                params.n_outputs_max = score_rows(options.sequences_max);
             }
             Some(pooling) => {
                 // A text must be seen whole by a model that looks both ways.

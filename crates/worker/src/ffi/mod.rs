@@ -17,7 +17,7 @@ mod system;
 pub(crate) use account::Buffers;
 use backend::ThreadPool;
 pub(crate) use backend::{Backend, Device};
-pub(crate) use context::{Batch, Context, ContextOptions, Decoded, Pooling};
+pub(crate) use context::{AT_ONCE_TOKENS, Batch, Context, ContextOptions, Decoded, Pooling, score_rows};
 pub(crate) use log::{drain_log, install_log};
 pub(crate) use model::{Adapter, Model, ModelOptions, Token};
 pub(crate) use product::{MatrixType, ProductBench, Weights as ProductWeights};

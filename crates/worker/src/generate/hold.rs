@@ -78,6 +78,9 @@ impl Generator<'_> {
     pub(super) fn place(&mut self, slot: usize, mut job: Job) {
         if let Some(saved) = job.saved.take() {
             job.past = saved.restore(&mut self.context, sequence(slot));
+            if job.past == 0 {
+                self.outbox.send(Report::Prefill { job: job.id, done: 0, total: job.prompt_tokens });
+            }
         }
         if job.go_on(Instant::now()) {
             self.outbox.send(Report::Resumed { job: job.id });
