@@ -28,6 +28,7 @@ mod raw;
 mod server;
 mod shape;
 mod sizes;
+mod speculate;
 mod start;
 mod stat;
 mod streams;
@@ -39,8 +40,21 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// Names that a guard may cite as `bench: NAME`.
-pub(crate) const NAMES: [&str; 12] =
-    ["raw", "streams", "mixed", "context", "sizes", "constrained", "soak", "start", "cpu", "map", "fresh", "crash"];
+pub(crate) const NAMES: [&str; 13] = [
+    "raw",
+    "streams",
+    "mixed",
+    "context",
+    "sizes",
+    "constrained",
+    "soak",
+    "start",
+    "cpu",
+    "map",
+    "fresh",
+    "crash",
+    "speculate",
+];
 
 /// Those that make large files.
 const KEEP: [&str; 2] = ["sizes", "constrained"];
@@ -78,6 +92,7 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
         "fresh" => fresh::run(options),
         "crash" => crash::run(options),
         "start" => start::run(options),
+        "speculate" => speculate::run(options),
         "map" => map::run(options),
         _ => cpu::run(options),
     }
