@@ -30,6 +30,7 @@ mod raw;
 mod server;
 mod shape;
 mod sizes;
+mod speculate;
 mod start;
 mod stat;
 mod streams;
@@ -41,7 +42,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// Names that a guard may cite as `bench: NAME`.
-pub(crate) const NAMES: [&str; 14] = [
+pub(crate) const NAMES: [&str; 15] = [
     "raw",
     "streams",
     "mixed",
@@ -56,6 +57,7 @@ pub(crate) const NAMES: [&str; 14] = [
     "fresh",
     "crash",
     "batch",
+    "speculate",
 ];
 
 /// Those that make large files.
@@ -96,6 +98,7 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
         "crash" => crash::run(options),
         "start" => start::run(options),
         "batch" => batch::run(options),
+        "speculate" => speculate::run(options),
         "map" => map::run(options),
         _ => cpu::run(options),
     }

@@ -2,10 +2,12 @@
 //!
 //! `ir` judges ranking on any collection in BEIR's layout (or a folder of some), `spans` on the span set.
 //! `templates` compares chat templates as we render them with a reference.
+//! `families` writes what became of every model family into `docs/families.md`.
 //! `map` runs the retrieval evaluation of `crates/map` (an example there, so that it needs no door
 //! into the crate) on the collections that lie beside the repository. The example prints figures
 //! and goals as one object; here they get the machine and the exit status that all measurements have.
 
+mod families;
 mod judge;
 mod rank;
 mod tasks;
@@ -21,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 /// Names that a guard may cite as `eval: NAME`.
-pub(crate) const NAMES: [&str; 5] = ["map", "ir", "spans", "templates", "tasks"];
+pub(crate) const NAMES: [&str; 6] = ["map", "ir", "spans", "templates", "tasks", "families"];
 
 /// What the example prints.
 #[derive(Debug, Deserialize)]
@@ -42,6 +44,9 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
     let (reranker, rest) = path_of("--reranker", &rest)?;
     let (model, rest) = path_of("--model", &rest)?;
     let (name, options) = bench::read(&rest, &NAMES)?;
+    if name == "families" {
+        return families::run();
+    }
     if name == "templates" {
         return templates::run(dir, options);
     }

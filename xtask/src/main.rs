@@ -30,9 +30,11 @@ usage: cargo xtask CHORE
   ci                            everything: format, lints, tidy, licences, native build, all tests
   licences                      licences of all dependencies, and known advisories where the database can be reached
   native [--clean]              build the worker and ggml's backends into <target>/native
-  bench NAME [--json] [--quick] measure: raw, streams, mixed, context, sizes, constrained, soak, start, cpu, map, batch
+  bench NAME [--json] [--quick] measure: raw, streams, mixed, context, contract, sizes, constrained, soak, start, cpu, map, fresh, crash,
+                                batch, speculate
                                 (--keep leaves the files that sizes and constrained make)
   eval NAME [--json] [--quick]  judge quality: map, ir, spans (--dir DIR, --reranker FILE.gguf), tasks (--dir DIR, --model FILE.gguf)
+  eval families                 run every model family with random weights and write docs/families.md
 
 Exit status: 0 when all is well, 1 when something failed or a goal was missed, 2 for a wrong call.";
 

@@ -99,6 +99,12 @@ pub struct Usage {
     /// Where the `cached_tokens` came from, and why there weren't more.
     #[serde(default)]
     pub reuse: Reuse,
+    /// Tokens that were guessed from the text itself and computed ahead.
+    #[serde(default)]
+    pub drafted_tokens: u32,
+    /// Those of them that were right: the answer has them without a step of their own.
+    #[serde(default)]
+    pub accepted_tokens: u32,
 }
 
 /// Where tokens of a prompt came from that were not worked through again.

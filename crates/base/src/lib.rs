@@ -19,7 +19,7 @@ pub use ask::{AdapterChoice, AppId, Ask, AskId, Limits, Message, Overflow, Prior
 pub use evidence::{Cell, Citation, PageBox, Place};
 pub use fault::{Code, Fault, Hint, Shortage};
 pub use label::Label;
-pub use model::{LayerRun, Modality, ModelFacts, ModelName, TokenText};
+pub use model::{CacheShape, LayerRun, Modality, ModelFacts, ModelName, TokenText};
 pub use score::{Likelihood, Score, Scores};
 pub use shape::{Form, OnLoop, Onset, Reasoning, Shape};
 pub use tools::{CallPiece, Thinking, Tool, ToolCall, ToolChoice, Toolbox};

@@ -7,6 +7,7 @@
 pub mod blend;
 pub mod compose;
 pub mod crew;
+pub mod draft;
 pub mod likelihood;
 pub mod pace;
 pub mod pack;

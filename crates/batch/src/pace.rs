@@ -34,6 +34,11 @@ impl Pace {
         self.token_us.map_or(0, |token_us| (token_us * f64::from(tokens)) as u64)
     }
 
+    /// What one prompt token costs, in microseconds, once it is known.
+    pub fn token_us(&self) -> Option<f64> {
+        self.token_us
+    }
+
     /// Prompt tokens that take about `step_us`; `unknown` before anything was observed.
     pub fn tokens_within(&self, step_us: u32, unknown: u32) -> u32 {
         let Some(token_us) = self.token_us else { return unknown };

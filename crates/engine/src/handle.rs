@@ -43,6 +43,8 @@ pub struct EngineConfig {
     pub cache_dir: PathBuf,
     /// Bytes for them; 0: none are.
     pub cache_disk_max: Bytes,
+    /// Guess from an answer's own text what comes next, where that measures faster.
+    pub drafts: bool,
     /// Bytes for all models together; `None`: what this machine can give.
     pub memory_max: Option<Bytes>,
     /// A model unused for so long gives back cache and room to compute; 0: never.

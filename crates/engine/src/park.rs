@@ -11,7 +11,7 @@ const SPARE_PART: u64 = 4;
 /// [`PARK_BYTES_MAX`]: the least of them. Whose state finds no room is read again, so too little costs time
 /// and nothing else.
 pub(crate) fn budget(cost: Cost, pool_tokens: u32, spare: Option<u64>) -> u64 {
-    let pool = cost.per_token.saturating_mul(u64::from(pool_tokens));
+    let pool = cost.cache(pool_tokens);
     let part = spare.map_or(PARK_BYTES_MAX, |spare| spare / SPARE_PART);
     pool.min(part).min(PARK_BYTES_MAX)
 }
@@ -28,5 +28,7 @@ mod tests {
         assert_eq!(of(131_072, Some(1 << 30)), 256 << 20);
         assert_eq!(of(131_072, Some(0)), 0, "nothing is to spare");
         assert_eq!(of(0, None), 0, "nothing can be parked");
+        // A state takes no cells, and can be parked for all that.
+        assert_eq!(budget(Cost { states: 4096, ..Cost::default() }, 8192, Some(30 << 30)), 4096);
     }
 }

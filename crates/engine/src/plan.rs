@@ -2,7 +2,7 @@
 
 use crate::machine::Memory;
 use crate::residency::Cost;
-use base::{Bytes, Code, Fault, Modality, ModelFacts};
+use base::{Bytes, CacheShape, Code, Fault, Modality, ModelFacts};
 use wire::{KvCache, Room};
 
 /// What one load asks of a worker, and what it is expected to cost.
@@ -43,6 +43,8 @@ const PROGRAM_BYTES: u64 = 10 << 20;
 const VOCABULARY_BYTES: u64 = 272;
 /// Each row of a step is masked against each cell of the pool.
 const MASK_BYTES: u64 = 2;
+/// What a header promises is believed when the whole is off by less than one part in so many.
+const NEAR_PART: u64 = 20;
 /// LIMIT: left to the rest of the system, and to what this account doesn't know of.
 const MARGIN_BYTES: u64 = 192 << 20;
 
@@ -67,7 +69,7 @@ pub(crate) fn plan(facts: &ModelFacts, wish: Wish) -> Plan {
                 .saturating_add(wish.adapter_bytes)
                 .saturating_add(overhead(facts)),
             compute: compute_bytes(facts, batch_tokens, sequences_max),
-            per_token: per_token(facts, batch_tokens, wish.kv_cache),
+            ..cache(facts, batch_tokens, sequences_max, wish.kv_cache)
         },
     }
 }
@@ -79,6 +81,9 @@ pub(crate) fn measured(plan: &Plan, facts: &ModelFacts, room: &Room) -> Plan {
     }
     let tokens = u64::from(room.context_tokens.max(1));
     let mask = if facts.modality == Modality::Chat { MASK_BYTES * u64::from(plan.batch_tokens) } else { 0 };
+    let cache = measured_cache(plan, room, mask);
+    let windowed_mask =
+        if cache.windowed_per_token > 0 { mask * cells_with_window(&cache, room.context_tokens) } else { 0 };
     // From the header again, not from `plan`, which may hold an earlier measurement.
     let adapters = plan.adapter_bytes;
     let weights =
@@ -86,12 +91,29 @@ pub(crate) fn measured(plan: &Plan, facts: &ModelFacts, room: &Room) -> Plan {
     let least = compute_bytes(facts, plan.batch_tokens, plan.sequences_max) / 2;
     let cost = Cost {
         weights,
-        compute: room.compute_bytes.saturating_sub(mask * tokens).max(least),
-        per_token: room.cache_bytes.div_ceil(tokens).saturating_add(mask),
+        compute: room.compute_bytes.saturating_sub(mask * tokens).saturating_sub(windowed_mask).max(least),
+        ..cache
     };
     // An embedder computes in more than llama.cpp's account holds: what was planned stands.
     let cost = if facts.modality == Modality::Chat { cost } else { Cost { weights, ..plan.cost } };
     Plan { cost, ..*plan }
+}
+
+/// What the worker's cache tells about its parts: windows and states are as the header says, when that comes near
+/// enough to the whole; then the rest is what each token takes, exactly. Else all of it is taken to grow with the pool.
+fn measured_cache(plan: &Plan, room: &Room, mask: u64) -> Cost {
+    let tokens = u64::from(room.context_tokens.max(1));
+    let planned = plan.cost;
+    let windowed = planned.windowed_per_token.saturating_sub(mask);
+    let windowed = windowed.saturating_mul(cells_with_window(&planned, room.context_tokens));
+    let fixed = windowed.saturating_add(planned.states);
+    let expected = planned.per_token.saturating_sub(mask).saturating_mul(tokens).saturating_add(fixed);
+    let near = expected.abs_diff(room.cache_bytes).saturating_mul(NEAR_PART) <= room.cache_bytes;
+    if near && fixed <= room.cache_bytes {
+        let per_token = (room.cache_bytes - fixed).div_ceil(tokens).saturating_add(mask);
+        return Cost { per_token, ..planned };
+    }
+    Cost { per_token: room.cache_bytes.div_ceil(tokens).saturating_add(mask), ..Cost::default() }
 }
 
 /// Bytes for all models together: what is free, and what they hold of it now, up to a bound of the person's.
@@ -137,14 +159,27 @@ fn batch_tokens(facts: &ModelFacts) -> u32 {
     }
 }
 
-fn per_token(facts: &ModelFacts, batch_tokens: u32, kv_cache: KvCache) -> u64 {
-    match facts.modality {
-        Modality::Chat => {
-            packed(kv_bytes_per_token(facts), kv_cache).saturating_add(MASK_BYTES * u64::from(batch_tokens))
-        }
-        // Vectors are made without a cache.
-        Modality::Embed | Modality::Rerank | Modality::Adapter => 0,
+/// The part of a cost that is the cache's, with its masks. Vectors are made without one.
+fn cache(facts: &ModelFacts, batch_tokens: u32, sequences_max: u32, kv_cache: KvCache) -> Cost {
+    if facts.modality != Modality::Chat {
+        return Cost::default();
     }
+    let unknown = CacheShape { per_token: kv_bytes_per_token(facts), ..CacheShape::default() };
+    let shape = facts.cache.unwrap_or(unknown);
+    let mask = MASK_BYTES * u64::from(batch_tokens);
+    let window_cells = shape.window_cells(sequences_max, batch_tokens);
+    let windowed = packed(shape.windowed_per_token, kv_cache).saturating_add(mask);
+    Cost {
+        per_token: packed(shape.per_token, kv_cache).saturating_add(mask),
+        windowed_per_token: if window_cells > 0 { windowed } else { 0 },
+        window_cells,
+        states: shape.state.saturating_mul(sequences_max.into()),
+        ..Cost::default()
+    }
+}
+
+fn cells_with_window(cost: &Cost, context_tokens: u32) -> u64 {
+    context_tokens.min(cost.window_cells).into()
 }
 
 /// What 16-bit keys and values take when they are kept in a packed type.
@@ -160,8 +195,13 @@ fn kv_bytes_per_token(facts: &ModelFacts) -> u64 {
     u64::from(facts.layers).saturating_mul(u64::from(facts.embedding_length)).saturating_mul(4)
 }
 
+/// Rows of scores that a step has room for: one for each sequence, running, kept or judged; they are enough for drafts.
+pub(crate) fn score_rows(sequences_max: u32) -> u64 {
+    u64::from(sequences_max) + u64::from(wire::KEPT_SEQUENCES) + u64::from(wire::BRANCHES)
+}
+
 /// A step's widest moments: five rows as wide as the model and three as wide as its feed-forward part, of 32
-/// bits, for each token; and rows of scores, one for each sequence, running or kept.
+/// bits, for each token; and rows of scores.
 fn compute_bytes(facts: &ModelFacts, batch_tokens: u32, sequences_max: u32) -> u64 {
     let width = u64::from(facts.embedding_length);
     // Where the header doesn't say: wider than most.
@@ -169,10 +209,7 @@ fn compute_bytes(facts: &ModelFacts, batch_tokens: u32, sequences_max: u32) -> u
     let row = width.saturating_mul(5).saturating_add(forward.saturating_mul(3)).saturating_mul(4);
     let activations = row.saturating_mul(u64::from(batch_tokens));
     match facts.modality {
-        Modality::Chat => {
-            let rows = u64::from(sequences_max) + u64::from(wire::KEPT_SEQUENCES);
-            activations.saturating_add(rows * 4 * u64::from(facts.vocab_tokens))
-        }
+        Modality::Chat => activations.saturating_add(score_rows(sequences_max) * 4 * u64::from(facts.vocab_tokens)),
         // Rows of several layers live side by side where every token looks at every other.
         Modality::Embed | Modality::Rerank | Modality::Adapter => activations.saturating_mul(4),
     }
@@ -193,6 +230,7 @@ mod tests {
             forward_length: 14_336,
             context_max: 131_072,
             kv_bytes_per_token: 32 * 8 * 128 * 2 * 2,
+            cache: None,
             weights_bytes: 5 * GIB,
             vocab_tokens: 128_256,
             ..chat
@@ -257,6 +295,30 @@ mod tests {
     }
 
     #[test]
+    fn windows_and_states_are_counted_as_the_worker_makes_them() {
+        // Ten layers with a window, two without, four with a state.
+        let shape = CacheShape { per_token: 2048, windowed_per_token: 10_240, window_tokens: 1024, state: 1 << 20 };
+        let facts = ModelFacts { kv_bytes_per_token: 12_288, cache: Some(shape), ..facts() };
+        let plan = plan(&facts, Wish { sequences_max: 4, ..Wish::default() });
+        let masks = |tokens: u64| 1024 * (tokens + tokens.min(4608));
+        for tokens in [2048_u64, 8192, 65_536] {
+            let expected = 2048 * tokens + 10_240 * tokens.min(4608) + (4 << 20) + masks(tokens);
+            assert_eq!(plan.cost.cache(u32::try_from(tokens).unwrap()), expected, "{tokens}");
+        }
+        // The worker's word, a little off, moves what each token takes and leaves the rest as it is.
+        let cache_bytes = 2048 * 8192 + 10_240 * 4608 + (4 << 20) + 8192 * 10;
+        let room = Room { context_tokens: 8192, mapped_bytes: GIB, cache_bytes, ..Room::default() };
+        let after = measured(&plan, &facts, &room).cost;
+        assert_eq!((after.per_token, after.states), (2058 + 1024, 4 << 20));
+        assert_eq!((after.windowed_per_token, after.window_cells), (10_240 + 1024, 4608));
+        // A cache that has nothing to do with it.
+        let other = Room { cache_bytes: cache_bytes * 2, ..room };
+        let flat = measured(&plan, &facts, &other).cost;
+        assert_eq!((flat.windowed_per_token, flat.window_cells, flat.states), (0, 0, 0));
+        assert_eq!(flat.per_token, (cache_bytes * 2).div_ceil(8192) + 1024);
+    }
+
+    #[test]
     fn a_budget_is_what_is_free_and_what_models_hold_up_to_a_bound() {
         let memory =
             |available| Some(Memory { total: Bytes(64 * GIB), available: Bytes(available), bound_by_group: false });
@@ -300,6 +362,7 @@ mod tests {
             embedding_length: u32::MAX,
             forward_length: u32::MAX,
             kv_bytes_per_token: 0,
+            cache: None,
             weights_bytes: u64::MAX,
             ..facts()
         };

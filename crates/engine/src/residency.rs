@@ -7,7 +7,8 @@
 use crate::plan::Plan;
 use base::Bytes;
 
-/// What a model takes: so much at least, and so much more for each token of its pool.
+/// What a model takes: so much at least, and so much more for each token of its pool, of which layers with a window
+/// keep some only.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Cost {
     /// Weights, the program and its tables.
@@ -15,6 +16,11 @@ pub(crate) struct Cost {
     /// Room to compute that doesn't depend on the pool.
     pub(crate) compute: u64,
     pub(crate) per_token: u64,
+    /// More for each token, but for no more than `window_cells`, whole blocks.
+    pub(crate) windowed_per_token: u64,
+    pub(crate) window_cells: u32,
+    /// States of all sequences, whatever the pool.
+    pub(crate) states: u64,
 }
 
 /// A worker that rests holds its weights and this.
@@ -22,8 +28,18 @@ pub(crate) const RESTING_BYTES: u64 = 16 << 20;
 
 impl Cost {
     pub(crate) fn of(&self, context_tokens: u32) -> u64 {
-        let cells = self.per_token.saturating_mul(u64::from(context_tokens));
-        self.weights.saturating_add(self.compute).saturating_add(cells)
+        self.weights.saturating_add(self.compute).saturating_add(self.cache(context_tokens))
+    }
+
+    /// What a pool of so many tokens takes, masks included.
+    pub(crate) fn cache(&self, context_tokens: u32) -> u64 {
+        let windowed = self.windowed(context_tokens);
+        self.per_token.saturating_mul(context_tokens.into()).saturating_add(windowed).saturating_add(self.states)
+    }
+
+    fn windowed(&self, context_tokens: u32) -> u64 {
+        let cells = u64::from(context_tokens).next_multiple_of(BLOCK_TOKENS.into()).min(self.window_cells.into());
+        self.windowed_per_token.saturating_mul(cells)
     }
 
     pub(crate) fn resting(&self) -> u64 {
@@ -33,7 +49,14 @@ impl Cost {
     /// The most tokens that fit into `bytes`, in whole blocks; 0 when not even the fixed part does.
     pub(crate) fn tokens_in(&self, bytes: u64) -> u32 {
         let left = bytes.saturating_sub(self.of(0));
-        let tokens = left.checked_div(self.per_token).unwrap_or(u64::from(u32::MAX));
+        let most = u64::from(u32::MAX);
+        let within = left.checked_div(self.per_token.saturating_add(self.windowed_per_token)).unwrap_or(most);
+        // Beyond the window a token takes less.
+        let tokens = if within < u64::from(self.window_cells) {
+            within
+        } else {
+            left.saturating_sub(self.windowed(u32::MAX)).checked_div(self.per_token).unwrap_or(most)
+        };
         u32::try_from(tokens).unwrap_or(u32::MAX) / BLOCK_TOKENS * BLOCK_TOKENS
     }
 }

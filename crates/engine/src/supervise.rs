@@ -663,6 +663,8 @@ impl Owner {
                 .models
                 .get(pending.model.0 as usize)
                 .map_or(String::new(), |model| adapters::full_name(&model.name.0, &pending.job)),
+            drafted_tokens: spent.drafted_tokens,
+            accepted_tokens: spent.accepted_tokens,
         }
     }
 

@@ -102,6 +102,7 @@ impl Runtime {
             prefix_cache: settings.prefix_cache,
             cache_dir: home.join("cache"),
             cache_disk_max: settings.cache_disk,
+            drafts: settings.drafts,
             memory_max: settings.memory_max,
             idle_rest_ms: settings.idle_rest_ms,
             idle_unload_ms: settings.idle_unload_ms,

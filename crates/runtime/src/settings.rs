@@ -64,6 +64,8 @@ pub struct Settings {
     pub prefix_cache: bool,
     /// Bytes on disk for that; 0: nothing of it is on disk.
     pub cache_disk: Bytes,
+    /// Whether answers that repeat their own text are guessed ahead.
+    pub drafts: bool,
     /// Bytes for all models together; `None`: what the machine can give.
     pub memory_max: Option<Bytes>,
     pub idle_rest_ms: u64,
@@ -96,6 +98,7 @@ struct FileSettings {
     kv_cache: Option<KvCache>,
     prefix_cache: Option<bool>,
     cache_disk: Option<String>,
+    drafts: Option<bool>,
     memory: Option<String>,
     idle_rest_seconds: Option<u64>,
     idle_unload_minutes: Option<u64>,
@@ -172,6 +175,7 @@ impl Settings {
             kv_cache: kv_cache(var)?.or(file.kv_cache).unwrap_or_default(),
             prefix_cache: flag(var, "FREEHOLD_PREFIX_CACHE")?.or(file.prefix_cache).unwrap_or(true),
             cache_disk: cache_disk(var, file.cache_disk.as_deref())?,
+            drafts: flag(var, "FREEHOLD_DRAFTS")?.or(file.drafts).unwrap_or(true),
             memory_max: memory(var, file.memory.as_deref())?,
             idle_rest_ms: number::<u64>(var, "FREEHOLD_IDLE_REST_SECONDS")?
                 .or(file.idle_rest_seconds)
@@ -223,6 +227,7 @@ impl Settings {
             ("kv_cache", self.kv_cache.as_str().to_string()),
             ("prefix_cache", self.prefix_cache.to_string()),
             ("cache_disk", self.cache_disk.0.to_string()),
+            ("drafts", self.drafts.to_string()),
             ("memory", self.memory_max.map_or_else(|| "automatic".to_string(), |bytes| bytes.0.to_string())),
             ("idle_rest_seconds", (self.idle_rest_ms / 1_000).to_string()),
             ("ocr_languages", ocr),
@@ -551,6 +556,7 @@ mod tests {
             ("FREEHOLD_KV_CACHE", "q8_0", "kv_cache"),
             ("FREEHOLD_PREFIX_CACHE", "0", "prefix_cache"),
             ("FREEHOLD_CACHE_DISK", "1 GiB", "cache_disk"),
+            ("FREEHOLD_DRAFTS", "0", "drafts"),
             ("FREEHOLD_IDLE_UNLOAD_MINUTES", "9", "idle_unload_minutes"),
             ("FREEHOLD_IDLE_REST_SECONDS", "9", "idle_rest_seconds"),
             ("FREEHOLD_MEMORY", "6 GiB", "memory"),

@@ -1,7 +1,10 @@
 //! What a checked header says about the model: pure reading, no judgement about the machine.
 
+mod cache;
+
 use crate::gguf::{self, Array, GgufError, Header, TensorKind, Value, ValueKind};
 use base::{LayerRun, Modality, ModelFacts, TokenText};
+use cache::Kept;
 use std::collections::{BTreeMap, HashSet};
 use std::io::{Read, Seek};
 use thiserror::Error;
@@ -244,7 +247,8 @@ pub fn facts<R: Read + Seek>(
     let tokens = header.array("tokenizer.ggml.tokens").filter(|tokens| tokens.kind == ValueKind::Text);
     let tokens = tokens.ok_or_else(|| missing("tokenizer.ggml.tokens"))?;
     let special = Special::read(header, &mut source, size, tokens, chat_template.as_deref())?;
-    let kv_bytes = kv_bytes_per_token(header, &arch, layers, embedding_length);
+    let kept = Kept::read(header, &arch, layers, embedding_length);
+    let kv_bytes = kept.as_ref().map(Kept::kv_bytes);
     Ok(ModelFacts {
         title: header.text("general.name").unwrap_or_default().to_owned(),
         license: header.text("general.license").unwrap_or_default().to_owned(),
@@ -257,6 +261,7 @@ pub fn facts<R: Read + Seek>(
         kv_bytes_per_token: kv_bytes
             .as_ref()
             .map_or(0, |each| each.iter().fold(0, |sum: u64, one| sum.saturating_add(*one))),
+        cache: kept.as_ref().map(Kept::shape),
         weights_bytes: weights.bytes,
         forward_length: forward_length(header, &arch, layers),
         copied_bytes: weights.copied,
@@ -295,6 +300,7 @@ fn adapter(header: &Header, arch: String, weights: &Weights) -> Result<ModelFact
         embedding_length: 0,
         context_max: 0,
         kv_bytes_per_token: 0,
+        cache: None,
         weights_bytes: weights.bytes,
         layer_runs: Vec::new(),
         output_bytes: 0,
@@ -331,38 +337,6 @@ fn modality(header: &Header, arch: &str) -> Result<Modality, FactsError> {
         _ if ENCODERS.contains(&arch) => Ok(Modality::Embed),
         _ => Ok(Modality::Chat),
     }
-}
-
-/// Bytes of one token's keys and values at 16 bits in each layer; 0 where a layer keeps none.
-/// `None` when the header doesn't say, and for encoders, which keep none.
-fn kv_bytes_per_token(header: &Header, arch: &str, layers: u32, embedding: u32) -> Option<Vec<u64>> {
-    if ENCODERS.contains(&arch) {
-        return None;
-    }
-    let key = |name: &str| format!("{arch}.attention.{name}");
-    let heads = header.per_layer(&key("head_count"), layers)?;
-    let kv_heads = header.per_layer(&key("head_count_kv"), layers).unwrap_or_else(|| heads.clone());
-    let most_heads = heads.iter().copied().max().filter(|heads| *heads > 0)?;
-    let head_length = u64::from(embedding) / most_heads;
-    let key_length = header.number(&key("key_length")).unwrap_or(head_length);
-    // Latent attention keeps one compressed vector, from which values are made as well.
-    let latent = header.number::<u32>(&key("key_length_mla")).is_some_and(|length| length > 0);
-    let value_length = if latent { 0 } else { header.number(&key("value_length")).unwrap_or(head_length) };
-    // Hybrid models: only some layers attend to the past token by token.
-    let interval = header.number::<u64>(&format!("{arch}.full_attention_interval")).filter(|every| *every > 1);
-    let recurrent = header.per_layer(&key("recurrent_layers"), layers);
-    let keeps = |layer: usize| match (&recurrent, interval) {
-        (Some(recurrent), _) => recurrent[layer] == 0,
-        (None, Some(every)) => (layer as u64 + 1).is_multiple_of(every),
-        (None, None) => true,
-    };
-    let lengths = key_length.checked_add(value_length)?;
-    let layers = kv_heads.iter().enumerate();
-    let each: Option<Vec<u64>> = layers
-        .map(|(layer, heads)| if keeps(layer) { heads.checked_mul(lengths)?.checked_mul(2) } else { Some(0) })
-        .collect();
-    // Numbers beyond reason are none.
-    each.filter(|each| each.iter().try_fold(0_u64, |sum, one| sum.checked_add(*one)).is_some())
 }
 
 /// As the file says, else as the engine decides by kind of tokenizer.

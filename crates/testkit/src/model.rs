@@ -156,6 +156,7 @@ pub fn facts(name: &str, modality: Modality) -> ModelFacts {
         embedding_length: WIDTH,
         context_max: CONTEXT,
         kv_bytes_per_token: u64::from(WIDTH) * 2 * 2,
+        cache: chat.then(|| base::CacheShape { per_token: u64::from(WIDTH) * 2 * 2, ..base::CacheShape::default() }),
         forward_length: 2 * WIDTH,
         copied_bytes: 0,
         weights_bytes: TOKENS.len() as u64 * u64::from(WIDTH) * 4,

@@ -20,6 +20,8 @@ pub const VERSION: u32 = 6;
 /// LIMIT: sequences that a worker keeps in its pool beside those that run, where that takes no memory of its own but
 /// a row of scores for each.
 pub const KEPT_SEQUENCES: u32 = 8;
+/// Sequences that go on from another one for the time of a step, when options are judged.
+pub const BRANCHES: u32 = 16;
 
 /// The descriptor on which a worker finds its end of the socket pair.
 pub const WORKER_FD: i32 = 3;

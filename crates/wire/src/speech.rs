@@ -82,6 +82,8 @@ pub struct Load {
     pub confine: bool,
     /// Special tokens whose names an answer's text shows; all others are left out of it.
     pub shown: Vec<String>,
+    /// Guess from an answer's own text what comes next, where that measures faster.
+    pub drafts: bool,
 }
 
 /// What of a model goes to GPUs. Ignored by a CPU backend.
@@ -252,7 +254,8 @@ pub enum Report {
         cached_tokens: u32,
         queue_us: u64,
     },
-    /// Sent at most a few times per second while a prompt is worked through.
+    /// Sent at most a few times per second while a prompt is worked through; and, with nothing done, when a job's state
+    /// couldn't be kept and all of it is read again.
     Prefill {
         job: JobId,
         done: u32,
@@ -450,6 +453,10 @@ pub struct Spent {
     pub prefill_us: u64,
     /// From the first token to the last.
     pub decode_us: u64,
+    /// Tokens that were guessed from the text itself and computed beside the next one.
+    pub drafted_tokens: u32,
+    /// Those of them that turned out to be the right ones.
+    pub accepted_tokens: u32,
 }
 
 /// What of a prompt was there already, in tokens, and why no more of it was.

@@ -3,7 +3,7 @@
 //! Nothing here waits for the daemon. A cancelled job or a passed deadline ends within one step,
 //! and stops a step that is reading a prompt between two operations of its graph.
 
-use crate::ffi::{Adapter, BRANCHES, Batch, Candidates, Context, Decoded, ROWS, Sampler};
+use crate::ffi::{Adapter, Batch, Candidates, Context, Decoded, ROWS, Sampler, Token};
 use crate::guide::{Chosen, Guide};
 use crate::job::Job;
 use crate::keep::Keep;
@@ -18,6 +18,7 @@ use crate::tokens::{self, Errand, Read, Tokenizer};
 use batch::blend::Blend;
 use batch::compose::{self, Budget, Composer, Share, Work};
 use batch::crew::Phase;
+use batch::draft::Drafter;
 use batch::likelihood::Options;
 use batch::pace::Pace;
 use batch::pool::{self, Fit, Pool};
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wire::{Begin, Directive, JobId, Report, Spent, WireFault, WireFinish, WireSampling};
 
+mod draft;
 mod grow;
 mod hold;
 mod reuse;
@@ -77,6 +79,11 @@ pub(crate) struct Generator<'a> {
     bytes: Vec<u8>,
     admitted: u64,
     threads: Threads,
+    drafter: Drafter,
+    /// Whether the cache can forget the last tokens of a sequence, and a few more find room in it for a moment.
+    drafts: bool,
+    /// Rows of scores that a step has room for.
+    rows: u32,
 }
 
 #[derive(Debug)]
@@ -94,11 +101,28 @@ struct Part {
     tokens: u32,
     /// Index of the token whose scores choose the next one.
     output: Option<usize>,
+    draft: Option<draft::Draft>,
+}
+
+/// The next batch.
+#[derive(Debug)]
+struct Next {
+    shares: Vec<Share>,
+    /// For each of them.
+    drafts: Vec<Option<draft::Draft>>,
+    /// Prompts and answers both wait.
+    beside: bool,
+}
+
+impl Part {
+    fn is_drafted(&self) -> bool {
+        self.draft.is_some_and(|draft| draft.tokens > 0)
+    }
 }
 
 impl<'a> Generator<'a> {
     pub(crate) fn new(loaded: Loaded, inbox: &'a Inbox, outbox: &'a Outbox) -> Self {
-        let Loaded { mut context, rooms, ready, batch_tokens, adapters, threads, park_bytes, .. } = loaded;
+        let Loaded { mut context, rooms, ready, batch_tokens, adapters, threads, park_bytes, drafts, .. } = loaded;
         let interrupt = inbox.interrupt();
         context.set_abort(Arc::new(move || interrupt.is_due()));
         let pool = Pool { cells: context.cells() };
@@ -132,6 +156,9 @@ impl<'a> Generator<'a> {
             bytes: Vec::new(),
             admitted: 0,
             threads,
+            drafter: Drafter::default(),
+            drafts,
+            rows: ROWS,
         }
     }
 
@@ -292,7 +319,7 @@ impl<'a> Generator<'a> {
     fn options(&self, options: Vec<Vec<i32>>, whole: bool) -> Options {
         let model = self.context.model();
         let ends = if whole { model.end_tokens().to_vec() } else { Vec::new() };
-        let branches = if model.branches() { BRANCHES } else { 1 };
+        let branches = if model.branches() { wire::BRANCHES } else { 1 };
         Options::new(options, ends, ROWS as usize, branches as usize)
     }
 
@@ -336,8 +363,8 @@ impl<'a> Generator<'a> {
     /// Computes what is next; `false` when there is nothing.
     fn step(&mut self) -> bool {
         let judged = self.judge();
-        let Some((shares, beside)) = self.compose() else { return judged };
-        let parts = self.fill(&shares);
+        let Some(Next { shares, drafts, beside }) = self.compose() else { return judged };
+        let parts = self.fill(&shares, &drafts);
         if shares.iter().any(|share| share.tokens > 1) {
             // A step that reads a prompt takes longer than text may wait.
             (0..self.slots.len()).for_each(|slot| self.flush(slot));
@@ -359,15 +386,19 @@ impl<'a> Generator<'a> {
                 let tokens = u32::try_from(self.batch.len()).unwrap_or(u32::MAX);
                 self.step = start.elapsed();
                 let took_us = micros(self.step);
-                self.pace.observe(tokens, took_us);
+                if !parts.iter().any(Part::is_drafted) {
+                    self.pace.observe(tokens, took_us);
+                }
+                self.observe_step(&parts, took_us);
                 let answers = self.answer_tokens(&parts);
                 self.blend.observe(beside, tokens.saturating_sub(answers), answers, took_us);
                 // One thread at most cuts prompts into tokens beside the step.
                 let helpers = u32::from(!self.reading.is_empty());
                 begun.into_iter().for_each(|begun| self.threads.end(begun, helpers));
                 self.outbox.gather();
+                let answers = u32::try_from(parts.len()).unwrap_or(u32::MAX);
                 for part in parts {
-                    self.advance(part);
+                    self.advance(part, answers);
                 }
                 self.outbox.release();
             }
@@ -376,6 +407,8 @@ impl<'a> Generator<'a> {
                     self.undo(part.slot);
                 }
             }
+            // This cache has rules of its own: the answers go on without drafts.
+            Decoded::Full if parts.iter().any(Part::is_drafted) => self.drafts = false,
             Decoded::Full => self.make_room(),
             Decoded::Failed(reason) => {
                 for part in parts {
@@ -397,8 +430,8 @@ impl<'a> Generator<'a> {
         if answers { Phase::Answer } else { Phase::Prompt }
     }
 
-    /// The next batch, after making room for it, and whether prompts and answers both wait. None: nothing to do.
-    fn compose(&mut self) -> Option<(Vec<Share>, bool)> {
+    /// The next batch, after making room for it. None: nothing to do.
+    fn compose(&mut self) -> Option<Next> {
         self.want_for_running();
         loop {
             let cells = self.pool.cells;
@@ -438,8 +471,10 @@ impl<'a> Generator<'a> {
             self.let_kept_go(used.iter().sum::<u32>().saturating_add(wanted));
             let victims = self.pool.evict(&used, wanted);
             if victims.is_empty() {
+                let free = cells.saturating_sub(used.iter().sum::<u32>()).saturating_sub(wanted);
+                let drafts = self.draft(&shares, &work, free);
                 let reads = work.iter().any(|work| matches!(work, Work::Prefill { .. }));
-                return Some((shares, reads && work.contains(&Work::Decode)));
+                return Some(Next { shares, drafts, beside: reads && work.contains(&Work::Decode) });
             }
             for victim in victims {
                 self.step_back(oldest_first[victim]);
@@ -502,11 +537,11 @@ impl<'a> Generator<'a> {
         }
     }
 
-    fn fill(&mut self, shares: &[Share]) -> Vec<Part> {
+    fn fill(&mut self, shares: &[Share], drafts: &[Option<draft::Draft>]) -> Vec<Part> {
         self.batch.clear();
         let now = Instant::now();
         let mut parts = Vec::with_capacity(shares.len());
-        for share in shares {
+        for (share, draft) in shares.iter().zip(drafts) {
             let slot = share.sequence;
             let Some(running) = self.slots[slot].as_mut() else { continue };
             let job = &mut running.job;
@@ -523,13 +558,17 @@ impl<'a> Generator<'a> {
                 let index = self.batch.add(token, position, running.sequence, last);
                 output = last.then_some(index);
             }
-            parts.push(Part { slot, tokens: share.tokens, output });
+            if let Some(draft) = draft {
+                self.fill_draft(slot, *draft);
+            }
+            parts.push(Part { slot, tokens: share.tokens, output, draft: *draft });
         }
         parts
     }
 
-    /// After a computed step: notes what is in the cache, and chooses the next token where it is time.
-    fn advance(&mut self, part: Part) {
+    /// After a computed step that `answers` share: notes what is in the cache, and chooses the next tokens where it
+    /// is time.
+    fn advance(&mut self, part: Part, answers: u32) {
         let Some(running) = self.slots[part.slot].as_mut() else { return };
         let job = &mut running.job;
         job.past += part.tokens;
@@ -546,11 +585,18 @@ impl<'a> Generator<'a> {
         };
         if job.options.is_some() {
             self.judge_first(part.slot, index);
-            return;
+        } else {
+            self.verify(part.slot, index, part.draft, answers);
         }
+    }
+
+    /// Chooses a token from a row of scores. `drafted`: what the cache holds in its place already. The answer is the
+    /// token; `None` when it was the last one.
+    fn advance_token(&mut self, slot: usize, row: usize, drafted: Option<Token>) -> Option<Token> {
+        let job = &mut self.slots[slot].as_mut()?.job;
         let model = self.context.shared_model();
         let (sampler, candidates) = (&mut job.sampler, &mut self.candidates);
-        let chosen = match self.context.logits(index) {
+        let chosen = match self.context.logits(row) {
             Some(logits) => job.guide.choose(&model, |allowed| sampler.choose(allowed, logits, candidates)),
             None => Ok(None),
         };
@@ -560,25 +606,46 @@ impl<'a> Generator<'a> {
             Ok(Some(Chosen::Last(token))) => (token, true),
             Ok(Some(Chosen::End)) => {
                 job.note_token(now);
-                return self.end(part.slot, WireFinish::EndOfTurn);
+                self.end(slot, WireFinish::EndOfTurn);
+                return None;
             }
-            Ok(None) => return self.fail(part.slot, "the model's scores are not numbers"),
-            Err(fault) => return self.fail_with(part.slot, fault),
+            Ok(None) => {
+                self.fail(slot, "the model's scores are not numbers");
+                return None;
+            }
+            Err(fault) => {
+                self.fail_with(slot, fault);
+                return None;
+            }
         };
+        if drafted == Some(token) {
+            job.past += 1;
+            job.accepted += 1;
+        }
         self.bytes.clear();
         model.piece(token, &mut self.bytes);
         let progress = job.take(token, &self.bytes, now);
         if let Some(text) = job.write(&progress.text, now, self.step) {
             self.outbox.send(Report::Text { job: job.id, text });
         }
-        match progress.finish {
+        let ended = match progress.finish {
             // Whole, however many tokens were allowed.
-            Some(WireFinish::Length) if last => self.close(part.slot, WireFinish::EndOfTurn),
-            Some(finish) => self.close(part.slot, finish),
-            None if last => self.end(part.slot, WireFinish::EndOfTurn),
-            None if job.is_loop(token, &self.bytes) => self.end(part.slot, WireFinish::Loop),
-            None => {}
+            Some(WireFinish::Length) if last => Some(WireFinish::EndOfTurn),
+            Some(finish) => Some(finish),
+            None => {
+                let over = if last { Some(WireFinish::EndOfTurn) } else { None };
+                if let Some(finish) = over.or_else(|| job.is_loop(token, &self.bytes).then_some(WireFinish::Loop)) {
+                    self.end(slot, finish);
+                    return None;
+                }
+                None
+            }
+        };
+        if let Some(finish) = ended {
+            self.close(slot, finish);
+            return None;
         }
+        Some(token)
     }
 
     /// After a stopped step: part of it may be in the cache.

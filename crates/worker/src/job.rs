@@ -6,7 +6,7 @@ use crate::link::micros;
 use crate::park::Saved;
 use batch::likelihood::Options;
 use batch::repeat::Watch;
-use batch::{prefix::Owner, stop::Stops, utf8::Assembler};
+use batch::{draft::Drafts, prefix::Owner, stop::Stops, utf8::Assembler};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use wire::{JobId, Reuse, Spent, WireFinish};
@@ -57,6 +57,10 @@ pub(crate) struct Job {
     /// Text that is to go with the next frame.
     unsent: String,
     sent: Option<Instant>,
+    pub(crate) drafts: Drafts,
+    /// Tokens that were drafted for it, and those of them that it took.
+    pub(crate) drafted: u32,
+    pub(crate) accepted: u32,
 }
 
 /// A frame of text wakes threads of the daemon, and each takes a processor from the computation for a
@@ -107,6 +111,9 @@ impl Job {
             pauses: [Duration::ZERO; 2],
             unsent: String::new(),
             sent: None,
+            drafts: Drafts::default(),
+            drafted: 0,
+            accepted: 0,
         }
     }
 
@@ -281,6 +288,8 @@ impl Job {
             queue_us: between(Some(self.received), self.started.or(Some(now))) + reading + writing,
             prefill_us: between(self.started, self.first_token.or(Some(now))).saturating_sub(reading),
             decode_us: between(self.first_token, self.last_token).saturating_sub(writing),
+            drafted_tokens: self.drafted,
+            accepted_tokens: self.accepted,
         }
     }
 }

@@ -50,6 +50,8 @@ pub(crate) struct Loaded {
     pub(crate) adapters: Vec<Result<Adapter, WireFault>>,
     /// For states of jobs that step back.
     pub(crate) park_bytes: u64,
+    /// Whether answers may be drafted for: wanted, and possible with this model.
+    pub(crate) drafts: bool,
 }
 
 /// Why there is nothing to compute with.
@@ -121,7 +123,8 @@ pub(crate) fn load(receiver: &mut Receiver, sender: &mut Sender) -> Result<Loade
         protection,
     };
     let batch_tokens = sizes.map_or(load.batch_tokens, |sizes| sizes.together);
-    Ok(Loaded { context, rooms, ready, batch_tokens, embed, adapters, park_bytes: load.park_bytes, threads })
+    let drafts = load.drafts && model.can_go_back();
+    Ok(Loaded { context, rooms, ready, batch_tokens, embed, adapters, park_bytes: load.park_bytes, drafts, threads })
 }
 
 fn check(load: &Load, parts: &[OwnedFd]) -> Result<(), WireFault> {
@@ -425,6 +428,7 @@ mod tests {
                 park_bytes: 0,
                 confine: true,
                 shown: Vec::new(),
+                drafts: true,
             };
             let EmbedSizes { window, step, together } = EmbedSizes::of(&load, trained);
             (window, step, together)

@@ -64,6 +64,8 @@ pub(super) struct Answer {
     pub(super) prompt_tokens: u32,
     pub(super) completion_tokens: u32,
     pub(super) cached_tokens: u32,
+    /// Tokens that were drafted and were right, and those that were wrong.
+    pub(super) drafted: (u32, u32),
     /// The worker's own figures, tokens per second; ours only.
     pub(super) worker_prompt: f64,
     pub(super) worker_generate: f64,
@@ -81,6 +83,7 @@ impl Answer {
             prompt_tokens: 0,
             completion_tokens: 0,
             cached_tokens: 0,
+            drafted: (0, 0),
             worker_prompt: f64::NAN,
             worker_generate: f64::NAN,
         }
@@ -314,6 +317,7 @@ fn outcome(reply: &http::Reply, may_leave: bool) -> Result<Outcome> {
         }
     }
     let count = |value: &Value| value.as_u64().and_then(|count| u32::try_from(count).ok());
+    let drafted = |name: &str| count(&usage["completion_tokens_details"][name]).unwrap_or(0);
     let needed = |name: &str| match count(&usage[name]) {
         Some(tokens) => Ok(tokens),
         None if may_leave => Ok(0),
@@ -328,6 +332,7 @@ fn outcome(reply: &http::Reply, may_leave: bool) -> Result<Outcome> {
         prompt_tokens: needed("prompt_tokens")?,
         completion_tokens: needed("completion_tokens")?,
         cached_tokens: count(&usage["prompt_tokens_details"]["cached_tokens"]).unwrap_or(0),
+        drafted: (drafted("accepted_prediction_tokens"), drafted("rejected_prediction_tokens")),
         worker_prompt: extra["prefill_tokens_per_sec"].as_f64().unwrap_or(f64::NAN),
         worker_generate: extra["decode_tokens_per_sec"].as_f64().unwrap_or(f64::NAN),
     }))

@@ -7,8 +7,14 @@ use serde_json::Value;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+/// Off unless a benchmark sets it: steps are compared token by token, and small models fall into loops that drafts
+/// would make look fast. `bench speculate` measures drafts themselves.
+pub(super) const DRAFTS: &str = "FREEHOLD_DRAFTS";
+/// Daemons of this process: each has a home of its own.
+static STARTED: AtomicU32 = AtomicU32::new(0);
 const START_SECONDS_MAX: u64 = 30;
 const STOP_SECONDS_MAX: u64 = 20;
 
@@ -170,13 +176,17 @@ impl<'a> Daemon<'a> {
     ) -> Result<Self> {
         let cache = place::cache()?;
         // Others may be at it too: a check runs while a benchmark waits.
-        let home = cache.join("bench-home").join(std::process::id().to_string());
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let home = cache.join("bench-home").join(format!("{}-{number}", std::process::id()));
         let _ = std::fs::remove_dir_all(&home);
         std::fs::create_dir_all(&home)?;
         std::fs::create_dir_all(cache.join("logs"))?;
         let log = cache.join("logs/bench-daemon.log");
         let out = File::create(&log)?;
-        let settings: Vec<_> = settings.iter().map(|(name, value)| ((*name).to_string(), value.clone())).collect();
+        let mut settings: Vec<_> = settings.iter().map(|(name, value)| ((*name).to_string(), value.clone())).collect();
+        if settings.iter().all(|(name, _)| name != DRAFTS) {
+            settings.push((DRAFTS.to_string(), "0".to_string()));
+        }
         let mut serve = freehold.command(&home);
         serve.arg("serve").envs(settings.clone());
         let mut serve = match group {

@@ -6,7 +6,7 @@
 //! way; nothing may be stuck, wrong, or left in memory.
 
 use super::chat::{Call, Client, Outcome, Side};
-use super::daemon::{Daemon, Freehold, Profile, Starter};
+use super::daemon::{DRAFTS, Daemon, Freehold, Profile, Starter};
 use super::dice::Dice;
 use super::peer::{self, Peer};
 use super::raw::ours;
@@ -253,7 +253,8 @@ fn left_over(daemon: &Daemon<'_>) -> Result<u64> {
 /// # Errors
 /// When an answer was wrong or a request stuck.
 pub(crate) fn short(freehold: &Freehold, starter: &Starter) -> Result<String> {
-    let settings = [("FREEHOLD_SEQUENCES", CLIENTS.to_string()), ("FREEHOLD_THREADS", "1".to_string())];
+    let settings =
+        [("FREEHOLD_SEQUENCES", CLIENTS.to_string()), ("FREEHOLD_THREADS", "1".to_string()), (DRAFTS, "1".to_string())];
     let daemon = Daemon::start_with(freehold, &[&starter.chat], &settings)?;
     let Soaked { tally, kills, running, .. } = Soak::of(&daemon, &starter.chat, LENGTH_SHORT)?;
     if let Some(first) = tally.wrong.first() {
@@ -274,7 +275,7 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
     let freehold = Freehold::build(Profile::Release)?;
     let starter = freehold.starter()?;
     let mut watch = Watch::start(options.patience())?;
-    let mut settings = vec![("FREEHOLD_SEQUENCES", CLIENTS.to_string())];
+    let mut settings = vec![("FREEHOLD_SEQUENCES", CLIENTS.to_string()), (DRAFTS, "1".to_string())];
     // As in the short form: quick on a busy machine too.
     settings.extend(options.quick.then(|| ("FREEHOLD_THREADS", "1".to_string())));
     let daemon = Daemon::start_with(&freehold, &[&starter.chat], &settings)?;

@@ -58,6 +58,7 @@ const PURE: &[&str] = &[
     "crates/gateway/src/consent.rs",
     "crates/store/src/name.rs",
     "crates/store/src/facts.rs",
+    "crates/store/src/facts/",
     "crates/store/src/gguf/",
     "crates/map/src/about.rs",
     "crates/map/src/alike.rs",

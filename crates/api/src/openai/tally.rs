@@ -65,6 +65,10 @@ impl Tally {
             completion_tokens: usage.completion_tokens,
             total_tokens: usage.prompt_tokens.saturating_add(usage.completion_tokens),
             prompt_tokens_details: PromptDetails { cached_tokens: usage.cached_tokens },
+            completion_tokens_details: CompletionDetails {
+                accepted_prediction_tokens: usage.accepted_tokens,
+                rejected_prediction_tokens: usage.drafted_tokens.saturating_sub(usage.accepted_tokens),
+            },
         }
     }
 
@@ -150,11 +154,19 @@ pub(crate) struct UsageObject {
     completion_tokens: u32,
     total_tokens: u32,
     prompt_tokens_details: PromptDetails,
+    completion_tokens_details: CompletionDetails,
 }
 
 #[derive(Debug, Serialize)]
 struct PromptDetails {
     cached_tokens: u32,
+}
+
+/// What was guessed from the text itself and computed ahead.
+#[derive(Debug, Serialize)]
+struct CompletionDetails {
+    accepted_prediction_tokens: u32,
+    rejected_prediction_tokens: u32,
 }
 
 #[derive(Debug, Serialize)]

@@ -122,7 +122,7 @@ impl Model {
         let awake = match share.growing {
             // What the old pool holds is kept beside the new one for a moment.
             Some(tokens) => {
-                let parked = cost.per_token.saturating_mul(u64::from(share.granted));
+                let parked = cost.cache(share.granted);
                 cost.of(tokens).saturating_add(parked)
             }
             None => cost.of(share.granted),
@@ -167,7 +167,7 @@ impl Model {
                 let (least, wanted) = share.claim?;
                 let mut grown = request(least, wanted.clamp(least, plan.limit_tokens.max(least)));
                 // The answers that run are kept beside the new pool while it is made.
-                let parked = plan.cost.per_token.saturating_mul(u64::from(share.granted));
+                let parked = plan.cost.cache(share.granted);
                 grown.cost.compute = grown.cost.compute.saturating_add(parked);
                 Some((grown, Errand::Grow))
             }

@@ -17,6 +17,7 @@ fn style(words: &str) -> Style {
         kv_bytes_per_token: 1,
         forward_length: 0,
         copied_bytes: 0,
+        cache: None,
         weights_bytes: 1,
         layer_runs: Vec::new(),
         output_bytes: 0,

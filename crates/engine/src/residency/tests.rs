@@ -4,7 +4,7 @@ use proptest::prelude::*;
 const MIB: u64 = 1 << 20;
 
 fn cost(weights: u64) -> Cost {
-    Cost { weights: weights * MIB, compute: 10 * MIB, per_token: 4096 }
+    Cost { weights: weights * MIB, compute: 10 * MIB, per_token: 4096, ..Cost::default() }
 }
 
 /// A model of so many MiB, of which a tenth is given back at rest.
@@ -113,8 +113,11 @@ proptest! {
         weights in 0..5000_u64,
         least in 0..40_000_u32,
         more in 0..40_000_u32,
+        window_blocks in 0..40_u32,
     ) {
-        let request = Request { key: 0, cost: cost(weights), least, wanted: least + more };
+        let window_cells = window_blocks * BLOCK_TOKENS;
+        let cost = Cost { windowed_per_token: 8192, window_cells, states: MIB, ..cost(weights) };
+        let request = Request { key: 0, cost, least, wanted: least + more };
         let budget = budget * MIB;
         let held: u64 = others.iter().map(|row| row.bytes).sum();
         let needed = request.cost.of(least);

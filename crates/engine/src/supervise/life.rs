@@ -315,6 +315,7 @@ impl Life {
             park_bytes: self.park_bytes,
             confine: self.config.confine_required,
             shown: Style::of(facts).shown(facts),
+            drafts: self.config.drafts,
         })
     }
 

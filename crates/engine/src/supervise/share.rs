@@ -3,7 +3,7 @@
 use crate::backend::{BackendChoice, Backends};
 use crate::machine;
 use crate::offload::{self, Device, DeviceKind, Split};
-use crate::plan::Plan;
+use crate::plan::{self, Plan};
 use base::{Bytes, Fault, ModelFacts};
 use wire::{Offload, WireDevice, WireDeviceKind};
 
@@ -70,8 +70,7 @@ fn device(told: WireDevice) -> Option<Device> {
 
 fn compute_bytes(facts: &ModelFacts, plan: &Plan) -> u64 {
     let rows = u64::from(plan.batch_tokens) * 4 * ACTIVATION_ROWS;
-    let sequences = u64::from(plan.sequences_max) + u64::from(wire::KEPT_SEQUENCES);
-    let scores = sequences * 4 * u64::from(facts.vocab_tokens);
+    let scores = plan::score_rows(plan.sequences_max) * 4 * u64::from(facts.vocab_tokens);
     rows.saturating_mul(facts.embedding_length.into()).saturating_add(scores)
 }
 

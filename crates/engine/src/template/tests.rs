@@ -14,6 +14,7 @@ pub(super) fn facts(template: Option<&str>, special: &[&str]) -> ModelFacts {
         embedding_length: 1,
         context_max: 1,
         kv_bytes_per_token: 1,
+        cache: None,
         forward_length: 0,
         copied_bytes: 0,
         weights_bytes: 1,

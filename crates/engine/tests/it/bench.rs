@@ -30,6 +30,7 @@ pub(crate) fn config(home: &TempHome) -> EngineConfig {
         prefix_cache: true,
         cache_dir: home.join("cache"),
         cache_disk_max: Bytes(1 << 30),
+        drafts: true,
         memory_max: None,
         idle_rest_ms: 0,
         idle_unload_ms: 0,

@@ -94,7 +94,7 @@ fn a_job_that_wants_a_larger_pool_is_granted_it_or_told_what_there_is() {
         let steps = vec![Step::Text("x".into()), Step::Wants(20_000, 40_000), Step::Wait(gate.path())];
         let mut model = bench.chat("m", &Script::default().logged(&bench.log()).on("grow", steps));
         let facts = std::sync::Arc::make_mut(&mut model.facts);
-        (facts.context_max, facts.kv_bytes_per_token) = (1 << 20, 100 << 10);
+        (facts.context_max, facts.kv_bytes_per_token, facts.cache) = (1 << 20, 100 << 10, None);
         let mut running = bench.submit(&model, "grow");
         read_text(&mut running, "x");
         assert_eq!(bench.until_frame("resize"), answer);
@@ -114,7 +114,8 @@ fn the_window_is_told_before_a_load_and_with_every_answer() {
     let mut large = a.clone();
     large.name.0 = "large".into();
     std::sync::Arc::make_mut(&mut large.facts).context_max = 1 << 20;
-    std::sync::Arc::make_mut(&mut large.facts).kv_bytes_per_token = 100 << 10;
+    let facts = std::sync::Arc::make_mut(&mut large.facts);
+    (facts.kv_bytes_per_token, facts.cache) = (100 << 10, None);
     let window = bench.engine.window(&large);
     // 200 MiB beside the weights, of which some is for computing: about 2000 tokens.
     assert!((1024..2048).contains(&window.now) && window.now.is_multiple_of(256), "{window:?}");

@@ -1,6 +1,7 @@
 //! The store as others use it: real files, a hub of our own on the loopback interface, real kills.
 
 mod add;
+mod families;
 mod headers;
 mod hub;
 mod pull;

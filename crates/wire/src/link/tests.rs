@@ -20,6 +20,7 @@ fn load() -> Load {
         park_bytes: 1 << 20,
         confine: true,
         shown: Vec::new(),
+        drafts: true,
     }
 }
 

@@ -41,10 +41,10 @@ pub(crate) enum Pooling {
     Last,
 }
 
-/// Most rows of scores that one step gives when options are judged.
-pub(crate) const ROWS: u32 = 16;
-/// Sequences that go on from another one for the time of a step.
-pub(crate) const BRANCHES: u32 = 16;
+/// Most rows of scores that one step gives when options are judged, or when tokens are drafted.
+pub(crate) const ROWS: u32 = wire::BRANCHES;
+/// Tokens that are computed at once; a larger step is cut by llama.cpp.
+const AT_ONCE_TOKENS: u32 = 512;
 
 /// What became of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,7 +98,7 @@ impl Context {
         let threads = i32::try_from(options.threads).unwrap_or(1);
         params.n_ctx = options.context_tokens;
         params.n_batch = options.batch_tokens;
-        let branches = if options.embed.is_none() && model.branches() { BRANCHES } else { 0 };
+        let branches = if options.embed.is_none() && model.branches() { wire::BRANCHES } else { 0 };
         params.n_seq_max = options.sequences().saturating_add(branches);
         params.n_threads = threads;
         params.n_threads_batch = threads;
@@ -110,9 +110,12 @@ impl Context {
         params.type_v = params.type_k;
         match options.embed {
             None => {
-                params.n_ubatch = options.batch_tokens.min(512);
-                // Only the last token of a sequence is looked at, and some more when options are judged: a small
-                // buffer of logits.
+                params.n_ubatch = options.batch_tokens.min(AT_ONCE_TOKENS);
+                // Layers with a window keep the window of every sequence and one step, and not the whole pool: several
+                // times less memory. Such a cache is gone on from exact ends only, or from the beginning.
+                params.swa_full = false;
+                // Only the last token of a sequence is looked at, and some more when options are judged or tokens are
+                // drafted: a small buffer of scores.
                 params.n_outputs_max = params.n_seq_max.max(ROWS);
             }
             Some(pooling) => {
@@ -322,7 +325,7 @@ impl Context {
         }
     }
 
-    /// Number of the sequence for a branch, of which there are [`BRANCHES`] where the model has them.
+    /// Number of the sequence for a branch, of which there are [`wire::BRANCHES`] where the model has them.
     pub(crate) fn branch(&self, place: u32) -> i32 {
         // SAFETY: the context is alive as long as `self`.
         let count = unsafe { sys::llama_n_seq_max(self.context.as_ptr()) };

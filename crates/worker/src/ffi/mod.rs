@@ -17,7 +17,7 @@ mod system;
 pub(crate) use account::Buffers;
 use backend::ThreadPool;
 pub(crate) use backend::{Backend, Device};
-pub(crate) use context::{BRANCHES, Batch, Context, ContextOptions, Decoded, Pooling, ROWS};
+pub(crate) use context::{Batch, Context, ContextOptions, Decoded, Pooling, ROWS};
 pub(crate) use log::{drain_log, install_log};
 pub(crate) use model::{Adapter, Model, ModelOptions, Token};
 pub(crate) use product::{MatrixType, ProductBench, Weights as ProductWeights};

@@ -197,6 +197,15 @@ impl Model {
         self.begin_token().unwrap_or(0)
     }
 
+    /// Whether a sequence can forget its last tokens: a state of the whole past can't.
+    pub(crate) fn can_go_back(&self) -> bool {
+        // SAFETY: the model is alive as long as `self`.
+        unsafe {
+            let model = self.model.as_ptr();
+            !sys::llama_model_is_recurrent(model) && !sys::llama_model_is_hybrid(model)
+        }
+    }
+
     /// Ends the turn, the text or the file.
     pub(crate) fn ends(&self, token: Token) -> bool {
         // SAFETY: as above; tokens come from this vocabulary.

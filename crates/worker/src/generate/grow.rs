@@ -83,6 +83,8 @@ impl Generator<'_> {
         for place in lost {
             if let Some(running) = self.slots[live[place]].as_mut() {
                 running.job.past = 0;
+                let (job, total) = (running.job.id, running.job.prompt_tokens);
+                self.outbox.send(Report::Prefill { job, done: 0, total });
             }
         }
         if !self.rooms.is_resting() {

@@ -17,6 +17,10 @@ impl Generator<'_> {
             self.keep.shrink(&mut self.context, &self.lot, &running, spare);
             let sequence = self.keep.take_id(&mut self.context, &self.lot)?;
             job.past = if saved.restore(&mut self.context, sequence) { saved.past() } else { 0 };
+            if job.past == 0 {
+                // What is read again is said, as the first reading was.
+                self.outbox.send(Report::Prefill { job: job.id, done: 0, total: job.prompt_tokens });
+            }
             return Some(sequence);
         }
         let differs = self.differs(job);

@@ -130,7 +130,7 @@ impl Generator<'_> {
             }
             self.inbox.interrupt().watch(Some(id), deadline);
             let begun = self.threads.begin(&mut self.context, Phase::Prompt).ok();
-            let outcome = match self.use_adapters(&[Part { slot, tokens: 0, output: None }]) {
+            let outcome = match self.use_adapters(&[Part { slot, tokens: 0, output: None, draft: None }]) {
                 Ok(()) => self.context.decode(&mut self.batch),
                 Err(reason) => Decoded::Failed(reason),
             };

@@ -50,6 +50,12 @@ pub(crate) fn embedder() -> PathBuf {
     model_at("FREEHOLD_TEST_EMBEDDER")
 }
 
+/// Whether this run writes what it found into the pages of `docs`, and doesn't compare: `cargo xtask eval families`.
+#[expect(clippy::disallowed_methods, reason = "who runs the tests says it by the environment")]
+pub(crate) fn writes_pages() -> bool {
+    std::env::var_os("FREEHOLD_TEST_PAGES").is_some_and(|wanted| wanted == "write")
+}
+
 /// A worker and our end of its link. Killed when dropped.
 pub(crate) struct Worker {
     pub(crate) child: jail::KillOnDrop,
@@ -96,6 +102,7 @@ pub(crate) fn load() -> Load {
         park_bytes: 256 << 20,
         confine: true,
         shown: Vec::new(),
+        drafts: true,
     }
 }
 

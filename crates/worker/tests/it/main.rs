@@ -9,7 +9,9 @@
 mod adapters;
 mod cache;
 mod confinement;
+mod draft;
 mod embed;
+mod families;
 mod generate;
 mod gpu;
 mod grow;

@@ -35,7 +35,7 @@ fn entry(ask: u64, model: u32) -> Entry {
 
 /// A model of so many MiB, and one MiB for 256 tokens.
 fn needs(mib: u64, pinned: bool) -> Needs {
-    let cost = Cost { weights: mib * MIB, compute: 10 * MIB, per_token: 4096 };
+    let cost = Cost { weights: mib * MIB, compute: 10 * MIB, per_token: 4096, ..Cost::default() };
     let plan = Plan {
         first_tokens: 2560,
         least_tokens: 256,

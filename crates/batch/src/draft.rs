@@ -1,0 +1,252 @@
+//! Drafts: what an answer will say next is often in its own text already, when it rewrites, extracts or quotes. The
+//! tokens that followed the same words before are put beside the next one in the same step, and those that the model
+//! chooses itself are kept.
+//!
+//! A step of several tokens takes longer than one of a single token, so a draft has to be right often enough. Both are
+//! measured: what steps of each size cost, and how often such a guess was right, in this answer and in all before,
+//! whether it was drafted or only watched. Start with [`Drafter::length`].
+
+use std::collections::HashMap;
+
+/// LIMIT: tokens drafted for one answer in one step. More pay only where all are right.
+pub const TOKENS_MAX: u32 = 7;
+/// LIMIT: answers that may run beside each other while one is drafted for: with more the step is full without.
+pub const ANSWERS_MAX: usize = 2;
+
+/// Tokens that must have stood together before.
+const ALIKE_MIN: usize = 3;
+/// LIMIT: how far back two places are compared.
+const ALIKE_MAX: usize = 24;
+/// LIMIT: places that are compared.
+const PLACES_MAX: usize = 8;
+
+/// A draft must be expected to make answers faster by this much.
+const WORTH: f64 = 1.06;
+/// Steps' worth of time that drafts may have cost an answer more than they brought: so much at once, …
+const LOSS_STEPS: f64 = 1.0;
+/// … and so much for each of its tokens.
+const LOSS_PER_TOKEN: f64 = 0.005;
+/// What is known of all answers counts as much as so many guesses in this one.
+const BEFORE_WEIGHT: f64 = 4.0;
+/// How much of what was learnt stays with each further guess: in one answer, and in all.
+const OWN_STAYS: f64 = 0.94;
+const ALL_STAYS: f64 = 0.995;
+/// How much of a step's cost stays when one of its size is measured again.
+const COST_STAYS: f64 = 0.8;
+/// A prompt's tokens need no scores, an answer's do: so much more they cost at most, until it was measured.
+const SCORES_PART: f64 = 1.25;
+
+type Token = i32;
+
+/// A guess: the tokens that stand from `from` on in the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Guess {
+    pub from: usize,
+    pub tokens: u32,
+    /// How many tokens before it are the same as those at the end.
+    pub alike: u32,
+}
+
+/// Where every few tokens of a text stood.
+#[derive(Debug, Default)]
+struct Places {
+    last: HashMap<[Token; ALIKE_MIN], u32>,
+    /// By place: where the same tokens stood before.
+    before: Vec<Option<u32>>,
+}
+
+impl Places {
+    /// Takes note of what the text has become; it only ever grows.
+    fn note(&mut self, text: &[Token]) {
+        // The last ones have nothing after them that could be guessed.
+        while let Some(key) = key(text, self.before.len()).filter(|_| self.before.len() + ALIKE_MIN < text.len()) {
+            let Ok(place) = u32::try_from(self.before.len()) else { return };
+            self.before.push(self.last.insert(key, place));
+        }
+    }
+
+    /// The place whose past is most like the text's end; of equal ones the latest.
+    fn find(&self, text: &[Token]) -> Option<Guess> {
+        let end = text.len().checked_sub(ALIKE_MIN)?;
+        let mut place = self.last.get(&key(text, end)?).copied();
+        let mut best: Option<Guess> = None;
+        for _ in 0..PLACES_MAX {
+            let Some(at) = place.map(|place| place as usize) else { break };
+            let from = at + ALIKE_MIN;
+            let pairs = text[..from].iter().rev().zip(text.iter().rev());
+            let alike = pairs.take(ALIKE_MAX).take_while(|(one, other)| one == other).count();
+            let alike = u32::try_from(alike).unwrap_or(u32::MAX);
+            if best.is_none_or(|best| alike > best.alike) {
+                let tokens = u32::try_from(text.len() - from).unwrap_or(u32::MAX).min(TOKENS_MAX);
+                best = Some(Guess { from, tokens, alike });
+            }
+            place = self.before.get(at).copied().flatten();
+        }
+        best
+    }
+}
+
+fn key(text: &[Token], at: usize) -> Option<[Token; ALIKE_MIN]> {
+    text.get(at..at + ALIKE_MIN)?.try_into().ok()
+}
+
+/// How often guesses were right, each right token counting for one.
+#[derive(Debug, Clone, Copy)]
+struct Luck {
+    right: f64,
+    tried: f64,
+}
+
+impl Luck {
+    fn learn(&mut self, stays: f64, tried: f64, right: f64) {
+        self.right = self.right * stays + right;
+        self.tried = self.tried * stays + tried;
+    }
+
+    fn share(self) -> f64 {
+        self.right / self.tried.max(f64::MIN_POSITIVE)
+    }
+}
+
+/// One answer's drafts.
+#[derive(Debug)]
+pub struct Drafts {
+    places: Places,
+    luck: Luck,
+    /// Time that drafts have cost more than they brought; below 0 when they have saved some.
+    lost_us: f64,
+}
+
+impl Default for Drafts {
+    fn default() -> Self {
+        Self { places: Places::default(), luck: Luck { right: 0.0, tried: 0.0 }, lost_us: 0.0 }
+    }
+}
+
+impl Drafts {
+    /// What may come after `text`, which is the text of the last call and more.
+    pub fn guess(&mut self, text: &[Token]) -> Option<Guess> {
+        self.places.note(text);
+        self.places.find(text)
+    }
+
+    /// A step is done that took `took_us` and brought `right` drafted tokens; without a draft it would have taken
+    /// `plain_us`.
+    pub fn settle(&mut self, took_us: f64, plain_us: f64, right: u32) {
+        self.lost_us += took_us - plain_us * (1.0 + f64::from(right));
+    }
+
+    fn may_lose(&self, plain_us: f64, generated: u32) -> bool {
+        self.lost_us < plain_us * (LOSS_STEPS + LOSS_PER_TOKEN * f64::from(generated))
+    }
+}
+
+/// The step that a draft would be added to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Step {
+    /// Tokens that it has anyway.
+    pub tokens: u32,
+    /// Tokens of an answer that it is expected to bring anyway.
+    pub brings: f64,
+    /// What a token of a prompt costs, as far as that is known.
+    pub prompt_token_us: Option<f64>,
+}
+
+/// What all answers of a model have taught.
+#[derive(Debug)]
+pub struct Drafter {
+    /// By how long a guess's past was alike.
+    luck: [Luck; CLASSES],
+    /// By tokens of a step.
+    cost_us: [Option<f64>; SIZES],
+}
+
+const CLASSES: usize = 5;
+/// Of steps whose cost is kept.
+const SIZES: usize = ANSWERS_MAX * (1 + TOKENS_MAX as usize) + 1;
+/// Before anything was seen: the longer the common past, the likelier the same future.
+const AT_FIRST: [f64; CLASSES] = [0.3, 0.4, 0.5, 0.65, 0.8];
+
+impl Default for Drafter {
+    fn default() -> Self {
+        let luck = AT_FIRST.map(|share| Luck { right: share * BEFORE_WEIGHT, tried: BEFORE_WEIGHT });
+        Self { luck, cost_us: [None; SIZES] }
+    }
+}
+
+fn class(guess: Guess) -> usize {
+    match guess.alike {
+        ..4 => 0,
+        4 => 1,
+        5..8 => 2,
+        8..16 => 3,
+        16.. => 4,
+    }
+}
+
+impl Drafter {
+    /// Takes note of a step that held nothing but tokens of answers.
+    pub fn observe(&mut self, tokens: u32, took_us: u64) {
+        let Some(cost) = self.cost_us.get_mut(tokens as usize) else { return };
+        #[expect(clippy::cast_precision_loss, reason = "microseconds of one step are far below 2^53")]
+        let now = took_us as f64;
+        *cost = Some(cost.map_or(now, |before| COST_STAYS * before + (1.0 - COST_STAYS) * now));
+    }
+
+    /// What a step of so many tokens costs: as measured, else by its neighbours, else by what prompts cost.
+    pub fn cost_us(&self, tokens: u32, prompt_token_us: Option<f64>) -> Option<f64> {
+        let at = tokens as usize;
+        if let Some(cost) = *self.cost_us.get(at)? {
+            return Some(cost);
+        }
+        let known = |place: usize| Some((place, self.cost_us[place]?));
+        let below = (0..at).rev().find_map(known)?;
+        let steps = |from: usize, to: usize| f64::from(u32::try_from(to - from).unwrap_or(u32::MAX));
+        if let Some((above, cost)) = (at + 1..SIZES).find_map(known) {
+            let share = steps(below.0, at) / steps(below.0, above);
+            return Some(below.1 + share * (cost - below.1));
+        }
+        Some(below.1 + prompt_token_us? * SCORES_PART * steps(below.0, at))
+    }
+
+    /// How likely each further token of a guess is the right one.
+    fn likely(&self, drafts: &Drafts, guess: Guess) -> f64 {
+        let all = self.luck[class(guess)].share();
+        let share = (drafts.luck.right + BEFORE_WEIGHT * all) / (drafts.luck.tried + BEFORE_WEIGHT);
+        share.clamp(0.0, 0.99)
+    }
+
+    /// How many tokens of `guess` are worth drafting beside what `step` holds, at most `most`; 0: none. The answer
+    /// has `generated` so many. With it, what the step is expected to bring then.
+    pub fn length(&self, drafts: &Drafts, guess: Guess, step: Step, most: u32, generated: u32) -> (u32, f64) {
+        let none = (0, step.brings);
+        let Some(plain) = self.cost_us(step.tokens, step.prompt_token_us) else { return none };
+        if plain <= 0.0 || !drafts.may_lose(plain, generated) {
+            return none;
+        }
+        let likely = self.likely(drafts, guess);
+        let (mut best, mut best_rate) = (none, step.brings / plain * WORTH);
+        let (mut chance, mut brings) = (1.0, step.brings);
+        for tokens in 1..=guess.tokens.min(most) {
+            chance *= likely;
+            brings += chance;
+            let Some(cost) = self.cost_us(step.tokens + tokens, step.prompt_token_us) else { break };
+            if brings / cost > best_rate {
+                (best, best_rate) = ((tokens, brings), brings / cost);
+            }
+        }
+        best
+    }
+
+    /// Takes note of how a guess did: of `tried` tokens the first `right` ones were right. One that was only watched
+    /// counts with its first token.
+    pub fn learn(&mut self, drafts: &mut Drafts, guess: Guess, tried: u32, right: u32) {
+        // After the first wrong one nothing was tried any more.
+        let tried = f64::from(tried.min(right + 1));
+        drafts.luck.learn(OWN_STAYS, tried, right.into());
+        self.luck[class(guess)].learn(ALL_STAYS, tried, right.into());
+    }
+}
+
+#[cfg(test)]
+mod tests;

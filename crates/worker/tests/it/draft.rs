@@ -1,0 +1,80 @@
+//! Drafts: an answer that copies its prompt is guessed ahead, and says what it says without that.
+
+use crate::harness::{Answer, Worker, begin, greedy, load, model};
+use wire::{Begin, JobId, Load, WireFinish, WireSampling};
+
+/// Counting, twice: the second time a model can only go on in one way, and the first time says how.
+fn copied(from: u32, tokens_max: u32, job: JobId) -> Begin {
+    let count = |to: u32| (from..to).map(|n| format!("{n}, ")).collect::<String>();
+    begin(job, &format!("{}\n{}", count(from + 50), count(from + 12)), tokens_max)
+}
+
+fn worker(drafts: bool) -> Worker {
+    Worker::with(&Load { drafts, ..load() }, &model()).0
+}
+
+fn texts(worker: &mut Worker, asked: impl Fn(JobId) -> Begin) -> Vec<Answer> {
+    (1..=3).map(|job| worker.generate(asked(job)).unwrap()).collect()
+}
+
+fn seed(job: JobId) -> u32 {
+    u32::try_from(job).unwrap()
+}
+
+#[test]
+fn what_copies_its_prompt_is_drafted_and_says_the_same() {
+    let (mut with, mut without) = (worker(true), worker(false));
+    let asked = |job| copied(seed(job), 80, job);
+    let (drafted, plain) = (texts(&mut with, asked), texts(&mut without, asked));
+    for (drafted, plain) in drafted.iter().zip(&plain) {
+        assert_eq!((&drafted.text, drafted.finish), (&plain.text, plain.finish));
+        assert_eq!((plain.spent.drafted_tokens, plain.spent.accepted_tokens), (0, 0));
+        assert!(drafted.spent.accepted_tokens <= drafted.spent.drafted_tokens, "{drafted:?}");
+        assert_eq!(drafted.spent.completion_tokens, plain.spent.completion_tokens);
+    }
+    let accepted: u32 = drafted.iter().map(|answer| answer.spent.accepted_tokens).sum();
+    assert!(accepted > 0, "{drafted:?}");
+    // By chance too: each token is drawn as it would have been.
+    let drawn = |job| Begin {
+        sampling: WireSampling { temperature: 0.5, seed: seed(job), ..greedy() },
+        ..copied(3 + seed(job), 80, job)
+    };
+    let (drafted, plain) = (texts(&mut with, drawn), texts(&mut without, drawn));
+    for (drafted, plain) in drafted.iter().zip(&plain) {
+        assert_eq!(drafted.text, plain.text);
+    }
+}
+
+#[test]
+fn two_answers_beside_each_other_are_drafted_for_and_many_are_not() {
+    let (mut with, mut without) = (worker(true), worker(false));
+    let expected = texts(&mut without, |job| copied(seed(job), 80, job));
+    let mut together = |jobs: std::ops::RangeInclusive<JobId>| {
+        jobs.clone().for_each(|job| with.begin(copied(seed(job), 80, job)));
+        jobs.map(|job| with.finish(job).unwrap()).collect::<Vec<Answer>>()
+    };
+    for (found, expected) in together(1..=2).iter().zip(&expected) {
+        assert_eq!(found.text, expected.text);
+    }
+    for (found, expected) in together(1..=3).iter().zip(&expected) {
+        assert_eq!(found.text, expected.text);
+    }
+}
+
+#[test]
+fn an_answer_ends_in_the_middle_of_a_draft_as_it_would_without() {
+    let mut worker = worker(true);
+    let whole = worker.generate(copied(1, 80, 1)).unwrap();
+    for tokens_max in [1, 2, 3, 5, 8, 13, 21, 34, 55] {
+        let answer = worker.generate(copied(1, tokens_max, 2)).unwrap();
+        assert_eq!((answer.spent.completion_tokens, answer.finish), (tokens_max, WireFinish::Length));
+        assert!(whole.text.starts_with(answer.text.trim_end_matches('\u{fffd}')), "{answer:?}");
+    }
+    let middle = whole.text.char_indices().nth(whole.text.chars().count() / 2).unwrap().0;
+    let stop: String = whole.text[middle..].chars().take(7).collect();
+    let expected = &whole.text[..whole.text.find(&stop).unwrap()];
+    let answer = worker.generate(Begin { stop: vec![stop], ..copied(1, 80, 3) }).unwrap();
+    assert_eq!((answer.text.as_str(), answer.finish), (expected, WireFinish::StopString));
+    // Nothing of a draft is left in the cache: the next answer is as it was.
+    assert_eq!(worker.generate(copied(1, 80, 4)).unwrap().text, whole.text);
+}

@@ -1,0 +1,276 @@
+//! `bench speculate`: answers that repeat their own text, and answers that don't, with drafts, without them, and from
+//! llama.cpp's server.
+//!
+//! All three have the same model and the same requests, one after the other in changing order. What counts is
+//! generation: from the first text to the last, by tokens. An answer that goes around in a loop would flatter drafts, so
+//! one whose text repeats itself isn't counted.
+
+use super::chat::{Answer, Call, Client, Side};
+use super::daemon::{DRAFTS, Daemon, Freehold, Profile};
+use super::peer;
+use super::raw::ours;
+use super::report::{Bound, Goal, Report, Table, figure};
+use super::server::{Flags, Server};
+use super::stat::{self, estimate};
+use super::{Options, Watch};
+use anyhow::{Context, Result, bail};
+use std::collections::HashSet;
+use std::process::ExitCode;
+
+const TOKENS_MAX: u32 = 160;
+/// An answer shorter than this has too little to time.
+const TOKENS_MIN: u32 = 40;
+const ROUNDS: u32 = 8;
+/// What drafts must bring where an answer repeats its prompt, and may cost elsewhere.
+const FASTER_MIN: f64 = 1.5;
+const SLOWER_MIN: f64 = 0.98;
+/// So many words in a row that stood in the same answer before are a loop.
+const LOOP_WORDS: usize = 6;
+/// The share of an answer's words that may begin such a repetition.
+const LOOP_SHARE_MAX: f64 = 0.1;
+
+/// A kind of request, and some of them.
+struct Class {
+    name: &'static str,
+    /// Its answers stand in the prompt.
+    repeats: bool,
+    prompts: &'static [&'static str],
+}
+
+const CLASSES: [Class; 3] = [
+    Class {
+        name: "rewrite",
+        repeats: true,
+        prompts: &[
+            "Repeat this text word for word:\n\nThe old harbour lies on the north side of the bay, behind a wall of grey \
+             stone that was built two hundred years ago. In summer the fishing boats leave before sunrise and come back in \
+             the afternoon with mackerel, sole and crab. The market opens at four. Most families here have lived from the \
+             sea for generations, but the young people often move to the city, where there is more work and less wind.",
+            "Write this letter again, exactly as it is:\n\nDear Mrs Keller, thank you for your visit last Thursday. We have \
+             looked at the heating in the kitchen and found that the pump must be replaced. The part costs 240 euros and \
+             can be delivered within ten days. Please tell us by Friday whether we should order it. Our technician, Mr \
+             Brandt, would come on a Tuesday morning and needs about three hours. Kind regards, Anna Vogel",
+            "Repeat this recipe word for word:\n\nPeel six potatoes and cut them into thin slices. Rub a flat dish with \
+             garlic and butter. Lay the slices in rows, season each layer with salt, pepper and nutmeg, and pour a mixture \
+             of cream and milk over them. Cover with grated cheese and bake for one hour at 180 degrees, until the top is \
+             brown. Let it rest for ten minutes before you serve it with a green salad.",
+        ],
+    },
+    Class {
+        name: "extract",
+        repeats: true,
+        prompts: &[
+            "Copy the table of members from this note as it stands:\n\nMinutes of 4 March. Members:\n\
+             1. Ruth Okafor, treasurer, Elm Road 14\n2. Daniel Weiss, secretary, Mill Lane 3\n\
+             3. Priya Nair, chair, Station Street 88\n4. Tomas Novak, events, Church Square 2\n\
+             5. Helen Price, library, Garden Way 41\n6. Omar Haddad, repairs, North Gate 7\nThe meeting ended at nine.",
+            "Copy all entries of this log, line by line, without changes:\n\n\
+             2024-03-01 07:12 pump 3 started, pressure 2.4 bar\n2024-03-01 07:40 valve B closed by operator Lind\n\
+             2024-03-01 09:05 filter 2 changed, serial 88431\n2024-03-01 11:30 alarm: tank level above 90 percent\n\
+             2024-03-01 11:42 valve B opened by operator Lind\n2024-03-01 12:10 alarm cleared, level 71 percent",
+            "Return the JSON below unchanged:\n\n{\"title\": \"Night Train\", \"author\": \"Mara Lund\", \"year\": 1998, \
+             \"publisher\": \"Harbour Press\", \"pages\": 312, \"languages\": [\"en\", \"da\", \"de\"], \"shelf\": \"C-14\", \
+             \"copies\": 3, \"borrowed\": false, \"keywords\": [\"travel\", \"winter\", \"family\"], \"price\": 18.5}",
+        ],
+    },
+    Class {
+        name: "free text",
+        repeats: false,
+        prompts: &[
+            "Tell me a short story about a lighthouse keeper who finds a letter.",
+            "Explain how bread rises, for a child of ten.",
+            "Give me advice for a first visit to the mountains in autumn.",
+            "What are the main differences between a violin and a cello?",
+            "Describe a busy market in the morning.",
+        ],
+    },
+];
+
+/// Who answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Who {
+    Drafting,
+    Plain,
+    Peer,
+}
+
+const ORDERS: [[Who; 3]; 3] = [
+    [Who::Drafting, Who::Plain, Who::Peer],
+    [Who::Plain, Who::Peer, Who::Drafting],
+    [Who::Peer, Who::Drafting, Who::Plain],
+];
+
+/// Tokens per second of one class, of the same requests.
+#[derive(Debug, Default)]
+struct Series {
+    drafting: Vec<f64>,
+    plain: Vec<f64>,
+    peer: Vec<f64>,
+    right: u32,
+    wrong: u32,
+    tokens: u32,
+    same: u32,
+    loops: u32,
+}
+
+impl Series {
+    /// One request's answers. Those that go around in circles are counted and not measured.
+    fn take(&mut self, [drafting, plain, peer]: [Answer; 3]) {
+        if [&drafting, &plain].iter().any(|answer| is_loop(&answer.text) || answer.completion_tokens < TOKENS_MIN) {
+            self.loops += 1;
+            return;
+        }
+        let rate = |answer: &Answer| f64::from(answer.completion_tokens - 1) / answer.rest_s();
+        self.drafting.push(rate(&drafting));
+        self.plain.push(rate(&plain));
+        self.peer.push(rate(&peer));
+        self.right += drafting.drafted.0;
+        self.wrong += drafting.drafted.1;
+        self.tokens += drafting.completion_tokens;
+        self.same += u32::from(drafting.text == plain.text);
+    }
+
+    fn acceptance(&self) -> f64 {
+        f64::from(self.right) / f64::from((self.right + self.wrong).max(1))
+    }
+}
+
+/// Whether a text says again what it has said itself.
+fn is_loop(text: &str) -> bool {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let mut seen = HashSet::new();
+    let again = words.windows(LOOP_WORDS).filter(|window| !seen.insert(*window)).count();
+    again as f64 > LOOP_SHARE_MAX * words.len() as f64
+}
+
+pub(super) fn run(options: Options) -> Result<ExitCode> {
+    let mut report = Report::new("drafts from the answer's own text, beside none and beside llama.cpp's server");
+    let freehold = Freehold::build(Profile::Release)?;
+    let starter = freehold.starter()?;
+    let start = |drafts: &str| Daemon::start_with(&freehold, &[&starter.chat], &[(DRAFTS, drafts.to_string())]);
+    let (drafting, plain) = (start("1")?, start("0")?);
+    let client = |side, address: &String| Client { side, address: address.clone() };
+    let warm = Call::exact("Hello".into(), 4);
+    let ours_with = client(Side::Ours, &drafting.address);
+    let ours_without = client(Side::Ours, &plain.address);
+    for ours in [&ours_with, &ours_without] {
+        ours.exact(&warm)?;
+    }
+    let loaded = drafting.loaded(&starter.chat)?;
+    let threads = loaded.number("threads")?;
+    let peer = peer::ensure(&loaded.words("devices"))?;
+    let server = Server::start(&peer, &starter.chat, Flags { threads, slots: 1, context_tokens: 2048 })?;
+    let theirs = client(Side::Peer, &server.address);
+    theirs.exact(&warm)?;
+    let mut watch = Watch::start(options.patience())?;
+    let rounds = if options.quick { 1 } else { ROUNDS };
+    let mut all: Vec<Series> = CLASSES.iter().map(|_| Series::default()).collect();
+    for round in 0..rounds {
+        eprint!("\rround {} of {rounds} ", round + 1);
+        for (class, series) in CLASSES.iter().zip(&mut all) {
+            watch.gap();
+            for (number, prompt) in class.prompts.iter().enumerate() {
+                let call = Call { whole_length: false, ..Call::exact((*prompt).to_string(), TOKENS_MAX) };
+                let mut answers = Vec::new();
+                for who in ORDERS[(round as usize + number) % ORDERS.len()] {
+                    let client = match who {
+                        Who::Drafting => &ours_with,
+                        Who::Plain => &ours_without,
+                        Who::Peer => &theirs,
+                    };
+                    answers.push((who, client.ask(&call)?.answer()?));
+                }
+                series.take(sorted(answers)?);
+            }
+        }
+    }
+    eprintln!();
+    report.quiet = Some(watch.seen());
+    report.setting("model", starter.chat.display().to_string());
+    report.setting("ours", ours(&freehold)?);
+    report.setting("peer", format!("{}, server with its defaults for speed and no drafts", peer.words()));
+    report.setting("threads", threads.to_string());
+    report.setting("answers", format!("temperature 0, at most {TOKENS_MAX} tokens, {rounds} rounds"));
+    report.tables.push(table(&all));
+    for (class, series) in CLASSES.iter().zip(&all) {
+        report.goals.extend(goals(class, series));
+    }
+    Ok(report.finish(options.json))
+}
+
+fn sorted(mut answers: Vec<(Who, Answer)>) -> Result<[Answer; 3]> {
+    let mut take = |who: Who| -> Result<Answer> {
+        let place = answers.iter().position(|(other, _)| *other == who).context("each was asked once")?;
+        Ok(answers.swap_remove(place).1)
+    };
+    let sorted = [take(Who::Drafting)?, take(Who::Plain)?, take(Who::Peer)?];
+    if answers.is_empty() { Ok(sorted) } else { bail!("somebody was asked twice") }
+}
+
+fn goals(class: &Class, series: &Series) -> Vec<Goal> {
+    let bound = Bound::AtLeast(if class.repeats { FASTER_MIN } else { SLOWER_MIN });
+    let against = |other: &str, rates: &[f64]| {
+        let name = format!("{} beside {other}", class.name);
+        if rates.is_empty() {
+            return Goal::skipped(&name, "no answer of it could be counted");
+        }
+        let means = (estimate(&series.drafting).mean, estimate(rates).mean);
+        Goal::beside(&name, means, "tokens/s", stat::ratio(&series.drafting, rates), bound)
+    };
+    vec![against("no drafts", &series.plain), against("llama.cpp's server", &series.peer)]
+}
+
+fn table(all: &[Series]) -> Table {
+    let head = [
+        "",
+        "with drafts",
+        "without",
+        "llama.cpp",
+        "accepted",
+        "of the answer",
+        "same text",
+        "counted",
+        "loops left out",
+    ];
+    let mut table = Table::new("tokens per second, generation only", &head);
+    for (class, series) in CLASSES.iter().zip(all) {
+        let counted = series.drafting.len();
+        let percent = |share: f64| format!("{:.0} %", 100.0 * share);
+        table.rows.push(vec![
+            class.name.into(),
+            figure(estimate(&series.drafting).mean),
+            figure(estimate(&series.plain).mean),
+            figure(estimate(&series.peer).mean),
+            percent(series.acceptance()),
+            percent(f64::from(series.right) / f64::from(series.tokens.max(1))),
+            format!("{} of {counted}", series.same),
+            counted.to_string(),
+            series.loops.to_string(),
+        ]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_goes_around_in_circles_is_known() {
+        assert!(!is_loop("one two three four five six seven eight nine ten"));
+        assert!(!is_loop(""));
+        assert!(is_loop(&"and then he went to the sea again ".repeat(4)));
+        let once = "a b c d e f g h i j k l m n o p q r s t u v w x y z 1 2 3 4 5 6 7 8 9 0 a b c d e f";
+        assert!(!is_loop(once), "one repeated phrase in a long text is no loop");
+    }
+
+    #[test]
+    fn each_request_goes_to_all_three() {
+        for order in ORDERS {
+            let now = std::time::Instant::now();
+            let answers: Vec<_> = order.into_iter().map(|who| (who, Answer::empty(now))).collect();
+            assert!(sorted(answers).is_ok());
+        }
+        assert!(CLASSES.iter().any(|class| class.repeats) && CLASSES.iter().any(|class| !class.repeats));
+    }
+}
