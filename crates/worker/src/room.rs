@@ -185,6 +185,7 @@ impl Rooms {
             context_tokens: RESTING_TOKENS,
             batch_tokens: RESTING_BATCH_TOKENS,
             sequences_max: 1,
+            judges: false,
             ..self.options
         };
         context.remake(least).map_err(short)

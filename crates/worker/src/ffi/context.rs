@@ -18,6 +18,8 @@ pub(crate) struct ContextOptions {
     pub(crate) kv_cache: KvCache,
     /// For vectors instead of text.
     pub(crate) embed: Option<Pooling>,
+    /// With room for rows of scores and branches, as judging options takes.
+    pub(crate) judges: bool,
 }
 
 /// How token vectors become one.
@@ -89,7 +91,7 @@ impl Context {
         let threads = i32::try_from(options.threads).unwrap_or(1);
         params.n_ctx = options.context_tokens;
         params.n_batch = options.batch_tokens;
-        let branches = if options.embed.is_none() && model.branches() { BRANCHES } else { 0 };
+        let branches = if options.judges && model.branches() { BRANCHES } else { 0 };
         params.n_seq_max = options.sequences_max + branches;
         params.n_threads = threads;
         params.n_threads_batch = threads;
@@ -104,7 +106,7 @@ impl Context {
                 params.n_ubatch = options.batch_tokens.min(512);
                 // Only the last token of a sequence is looked at, and some more when options are judged: a small
                 // buffer of logits.
-                params.n_outputs_max = params.n_seq_max.max(ROWS);
+                params.n_outputs_max = params.n_seq_max.max(if options.judges { ROWS } else { 1 });
             }
             Some(pooling) => {
                 // A text must be seen whole by a model that looks both ways.
