@@ -43,7 +43,9 @@ impl<S: Clone + PartialEq> Turns<S> {
         if self.line.front() != had.as_ref() {
             self.steps = 0;
         } else if self.steps >= STEPS_MAX {
-            self.line.rotate_left(1);
+            if let Some(first) = self.line.pop_front() {
+                self.line.push_back(first);
+            }
             self.steps = 0;
         }
         self.steps += 1;
@@ -58,6 +60,13 @@ mod tests {
 
     fn run(turns: &mut Turns<u32>, wanted: &[u32], steps: u32) -> Vec<Option<u32>> {
         (0..steps).map(|_| turns.next(wanted)).collect()
+    }
+
+    #[test]
+    fn nobody_has_the_turn_when_nobody_has_work() {
+        let mut turns = Turns::default();
+        assert_eq!(run(&mut turns, &[], 3 * STEPS_MAX), vec![None; 3 * STEPS_MAX as usize]);
+        assert_eq!(turns.next(&[7]), Some(7));
     }
 
     #[test]

@@ -306,6 +306,7 @@ fn make_context(
             kv_on_gpu: load.offload.kv_on_gpu,
             kv_cache: load.kv_cache,
             embed: None,
+            judges: true,
         };
         check_memory(load.context_tokens, model.cache_bytes_per_token(), memory_bytes())?;
         let context = Context::new(model, options).map_err(|reason| cache_or(reason, load.kv_cache))?;
@@ -324,6 +325,7 @@ fn make_context(
         kv_on_gpu: load.offload.kv_on_gpu,
         kv_cache: KvCache::F16,
         embed: Some(pooling),
+        judges: false,
     };
     let context = Context::new(Arc::clone(&model), options(Pooling::OfModel)).map_err(failed)?;
     if context.pools_text() {

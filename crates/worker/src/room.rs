@@ -191,6 +191,7 @@ impl Rooms {
             batch_tokens: RESTING_BATCH_TOKENS,
             sequences_max: 1,
             sequences_kept: 0,
+            judges: false,
             ..self.options
         };
         context.remake(least).map_err(short)

@@ -20,6 +20,8 @@ pub(crate) struct ContextOptions {
     pub(crate) kv_cache: KvCache,
     /// For vectors instead of text.
     pub(crate) embed: Option<Pooling>,
+    /// With room for rows of scores and branches, as judging options takes.
+    pub(crate) judges: bool,
 }
 
 impl ContextOptions {
@@ -98,7 +100,7 @@ impl Context {
         let threads = i32::try_from(options.threads).unwrap_or(1);
         params.n_ctx = options.context_tokens;
         params.n_batch = options.batch_tokens;
-        let branches = if options.embed.is_none() && model.branches() { wire::BRANCHES } else { 0 };
+        let branches = if options.judges && model.branches() { wire::BRANCHES } else { 0 };
         params.n_seq_max = options.sequences().saturating_add(branches);
         params.n_threads = threads;
         params.n_threads_batch = threads;
@@ -116,7 +118,7 @@ impl Context {
                 params.swa_full = false;
                 // Only the last token of a sequence is looked at, and some more when options are judged or tokens are
                 // drafted: a small buffer of scores.
-                params.n_outputs_max = params.n_seq_max.max(ROWS);
+                params.n_outputs_max = params.n_seq_max.max(if options.judges { ROWS } else { 1 });
             }
             Some(pooling) => {
                 // A text must be seen whole by a model that looks both ways.
