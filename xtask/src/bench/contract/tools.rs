@@ -6,7 +6,7 @@ use super::super::gguf::{self, Header, Value as Meta};
 use super::super::http::{self, Next};
 use super::super::report::{Bound, Goal, Report, Table};
 use super::super::shape::SHAPES;
-use super::schema::fits;
+use super::judge::fits;
 use crate::place;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
