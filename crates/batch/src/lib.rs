@@ -4,6 +4,7 @@
 //! Nothing here knows llama.cpp, a clock or a socket; the worker asks and obeys. Start with
 //! [`compose`]: it is what keeps running answers running while new prompts are read.
 
+pub mod blend;
 pub mod compose;
 pub mod crew;
 pub mod likelihood;

@@ -18,8 +18,8 @@ pub(crate) use memory::Needs;
 
 use base::{AppId, AskId, Code, Fault, Millis, Priority};
 use memory::{Rest, Share};
-use preempt::Run;
 pub(crate) use preempt::{Counts, Size};
+use preempt::{Heard, Run};
 use queue::Queue;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -274,6 +274,7 @@ struct Model {
     /// Start only when this worker, which was let go to make room, is gone.
     after: Option<WorkerKey>,
     share: Share,
+    heard: Heard,
 }
 
 impl Model {

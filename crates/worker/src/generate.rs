@@ -13,6 +13,7 @@ use crate::room::Rooms;
 use crate::serve::{self, Ending};
 use crate::threads::Threads;
 use crate::tokens::{self, Errand, Read, Tokenizer};
+use batch::blend::Blend;
 use batch::compose::{self, Budget, Composer, Share, Work};
 use batch::crew::Phase;
 use batch::likelihood::Options;
@@ -53,6 +54,7 @@ pub(crate) struct Generator<'a> {
     tokenizer: Tokenizer,
     pool: Pool,
     composer: Composer,
+    blend: Blend,
     /// By the places of the load.
     adapters: Vec<Result<Adapter, WireFault>>,
     turns: Turns<Vec<(u32, f32)>>,
@@ -104,6 +106,7 @@ impl<'a> Generator<'a> {
             tokenizer,
             pool,
             composer: Composer::default(),
+            blend: Blend::default(),
             adapters,
             turns: Turns::default(),
             pace: Pace::default(),
@@ -296,7 +299,7 @@ impl<'a> Generator<'a> {
     /// Computes what is next; `false` when there is nothing.
     fn step(&mut self) -> bool {
         let judged = self.judge();
-        let Some(shares) = self.compose() else { return judged };
+        let Some((shares, beside)) = self.compose() else { return judged };
         let parts = self.fill(&shares);
         if shares.iter().any(|share| share.tokens > 1) {
             // A step that reads a prompt takes longer than text may wait.
@@ -320,6 +323,8 @@ impl<'a> Generator<'a> {
                 self.step = start.elapsed();
                 let took_us = micros(self.step);
                 self.pace.observe(tokens, took_us);
+                let answers = self.answer_tokens(&parts);
+                self.blend.observe(beside, tokens.saturating_sub(answers), answers, took_us);
                 // One thread at most cuts prompts into tokens beside the step.
                 let helpers = u32::from(!self.reading.is_empty());
                 begun.into_iter().for_each(|begun| self.threads.end(begun, helpers));
@@ -344,28 +349,34 @@ impl<'a> Generator<'a> {
         true
     }
 
+    /// How many of the step's tokens are of running answers.
+    fn answer_tokens(&self, parts: &[Part]) -> u32 {
+        let runs = |part: &&Part| self.slots[part.slot].as_ref().is_some_and(|running| running.job.is_running());
+        parts.iter().filter(runs).map(|part| part.tokens).sum()
+    }
+
     fn phase(&self) -> Phase {
         let answers = self.slots.iter().flatten().any(|running| running.job.is_running());
         if answers { Phase::Answer } else { Phase::Prompt }
     }
 
-    /// The next batch, after making room for it. None: nothing to do.
-    fn compose(&mut self) -> Option<Vec<Share>> {
+    /// The next batch, after making room for it, and whether prompts and answers both wait. None: nothing to do.
+    fn compose(&mut self) -> Option<(Vec<Share>, bool)> {
         self.want_for_running();
         loop {
             let cells = self.pool.cells;
-            // Who waits for a larger pool takes no turn, or others would wait with it.
-            let able = self.slots.iter().flatten().filter(|running| running.job.cells() <= cells);
+            // Who waits for a larger pool takes no turn, or others would wait with it; nor who has steps of its own.
+            let waits = |job: &Job| job.cells() > cells || job.is_judging();
+            let able = self.slots.iter().flatten().filter(|running| !waits(&running.job));
             let set = self.turns.next(able.map(|running| &running.job.adapters));
             let work: Vec<Work> = self
                 .slots
                 .iter()
                 .map(|slot| match slot {
                     None => Work::Idle,
-                    Some(running) if running.job.cells() > cells => Work::Idle,
+                    Some(running) if waits(&running.job) => Work::Idle,
                     // Another set of adapters has its turn.
                     Some(running) if Some(&running.job.adapters) != set.as_ref() => Work::Idle,
-                    Some(running) if running.job.is_judging() => Work::Idle,
                     Some(running) if running.job.is_running() => Work::Decode,
                     Some(running) => Work::Prefill { pending: running.job.pending() },
                 })
@@ -375,6 +386,7 @@ impl<'a> Generator<'a> {
             let budget = Budget {
                 batch_tokens: self.batch_tokens.min(alone),
                 prefill_tokens_beside: self.pace.tokens_within(compose::step_beside_us(&work), FIRST),
+                part: self.blend.next(&work),
             };
             let shares = self.composer.compose(&work, budget);
             if shares.is_empty() {
@@ -388,7 +400,8 @@ impl<'a> Generator<'a> {
                 .collect();
             let victims = self.pool.evict(&used, wanted);
             if victims.is_empty() {
-                return Some(shares);
+                let reads = work.iter().any(|work| matches!(work, Work::Prefill { .. }));
+                return Some((shares, reads && work.contains(&Work::Decode)));
             }
             for victim in victims {
                 self.step_back(oldest_first[victim]);

@@ -12,9 +12,15 @@ use std::collections::BTreeMap;
 /// Cells that are counted for what an ask will generate, at most. A long answer takes more in the end; then
 /// the worker has its youngest step back.
 pub(super) const HEADROOM_TOKENS: u32 = 256;
-/// Before a worker has cut a prompt into tokens, so many bytes count as one. Few texts have shorter tokens;
+/// Before a model has cut any prompt into tokens, so many bytes count as one. Few texts have shorter tokens;
 /// for those the worker's own count comes before the first step.
 const TOKEN_BYTES: u64 = 3;
+/// A guess counts with so many times as many tokens as the last prompts had: 9 of 8.
+const GUESS_MORE: (u64, u64) = (9, 8);
+/// No text is guessed to have longer tokens, however long those of others were.
+const TOKEN_BYTES_MAX: u64 = 6;
+/// Of so many bytes of prompts is remembered how many tokens they were; older ones fade by halves.
+const HEARD_BYTES_MAX: u64 = 1 << 20;
 
 /// What is known of a generation before its worker has seen the prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,10 +30,35 @@ pub(crate) struct Size {
     pub(crate) tokens_max: u32,
 }
 
-impl Size {
-    fn cells(self) -> u32 {
-        let prompt = u32::try_from(self.prompt_bytes.div_ceil(TOKEN_BYTES)).unwrap_or(u32::MAX);
-        cells(prompt, self.tokens_max)
+/// How long a model's tokens were in the last prompts. English has four bytes and more for one; to count every prompt
+/// with a third of its bytes would keep a long one waiting for room that it doesn't need.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Heard {
+    bytes: u64,
+    tokens: u64,
+}
+
+impl Heard {
+    pub(super) fn hear(&mut self, prompt_bytes: u64, prompt_tokens: u32) {
+        self.bytes = self.bytes.saturating_add(prompt_bytes.min(HEARD_BYTES_MAX));
+        // Of a prompt that is longer than what is remembered, its share.
+        let tokens = u64::from(prompt_tokens).saturating_mul(prompt_bytes.min(HEARD_BYTES_MAX));
+        self.tokens = self.tokens.saturating_add(tokens / prompt_bytes.max(1));
+        while self.bytes > HEARD_BYTES_MAX {
+            (self.bytes, self.tokens) = (self.bytes / 2, self.tokens / 2);
+        }
+    }
+
+    /// Cells that an ask is counted with until its worker has said how many tokens its prompt has.
+    pub(super) fn cells(self, size: Size) -> u32 {
+        let bytes = size.prompt_bytes;
+        let known = (self.tokens > 0 && self.bytes > 0).then(|| {
+            let tokens = u128::from(bytes) * u128::from(self.tokens * GUESS_MORE.0);
+            let tokens = tokens.div_ceil(u128::from(self.bytes * GUESS_MORE.1));
+            u64::try_from(tokens).unwrap_or(u64::MAX).max(bytes.div_ceil(TOKEN_BYTES_MAX))
+        });
+        let tokens = known.unwrap_or(bytes.div_ceil(TOKEN_BYTES)).min(bytes);
+        cells(u32::try_from(tokens).unwrap_or(u32::MAX), size.tokens_max)
     }
 }
 
@@ -140,8 +171,12 @@ impl<T> Admission<T> {
     pub(super) fn hear_of_room(&mut self, now: u64, event: Event<T>) {
         match event {
             Event::Accepted { worker, ask, prompt_tokens, tokens_max } => {
-                if let Some(run) = self.run(worker, ask) {
-                    run.cells = cells(prompt_tokens, tokens_max);
+                let size = self.asks.get(&ask).and_then(|live| live.entry.size);
+                let Some(model) = self.model_of(worker) else { return };
+                let Some(run) = model.running.get_mut(&ask) else { return };
+                run.cells = cells(prompt_tokens, tokens_max);
+                if let Some(size) = size {
+                    model.heard.hear(size.prompt_bytes, prompt_tokens);
                 }
             }
             Event::Parked { worker, ask, held, tokens, saved } => self.parked(now, worker, ask, held, tokens, saved),
@@ -246,12 +281,12 @@ impl<T> Admission<T> {
         loop {
             let Some(model) = self.models.get_mut(&key) else { return };
             let Some(room) = Room::of(model) else { return };
-            let (asks, running) = (&self.asks, &model.running);
+            let (asks, running, heard) = (&self.asks, &model.running, model.heard);
             // One that gives way lets nobody begin; who has begun goes on, so that it ends.
             let takes = model.share.takes_asks(now);
             let may = |ask: &AskId| takes || model.share.is_awake() && running.contains_key(ask);
-            let fits =
-                |ask: AskId| may(&ask) && asks.get(&ask).is_some_and(|live| room.fits(wanted(live, running.get(&ask))));
+            let wants = |ask: AskId| asks.get(&ask).map(|live| wanted(heard, live, running.get(&ask)));
+            let fits = |ask: AskId| may(&ask) && wants(ask).is_some_and(|cells| room.fits(cells));
             let next = match model.claim.and_then(|ask| asks.get(&ask)) {
                 Some(live) if fits(live.entry.ask) => {
                     model.queue.take(now, &live.entry);
@@ -279,7 +314,7 @@ impl<T> Admission<T> {
             return;
         }
         let Entry { need, size, .. } = live.entry;
-        let cells = size.map_or(0, Size::cells);
+        let cells = size.map_or(0, |size| model.heard.cells(size));
         let run = Run { need, stage: Stage::Active, cells, since: now, turns: 0, safe_until, stays: size.is_none() };
         model.running.insert(ask, run);
         // `expire` ran before: what is left is more than nothing.
@@ -300,7 +335,7 @@ impl<T> Admission<T> {
         let found = model.queue.heads().into_iter().find_map(|ask| {
             let live = self.asks.get(&ask)?;
             let before = model.running.get(&ask);
-            let claim = Claim { now, quantum_ms, live, before, cells: wanted(live, before) };
+            let claim = Claim { now, quantum_ms, live, before, cells: wanted(model.heard, live, before) };
             Some((ask, claim.victims(room, &model.running, &self.asks)?))
         });
         let Some((ask, victims)) = found else { return model.claim.take().is_none() };
@@ -375,8 +410,8 @@ fn turn_end(quantum_ms: u64, waits: &Live, before: Option<&Run>, runs: &Run, eve
     waits.since.max(runs.since).saturating_add((quantum_ms * quanta) << turns)
 }
 
-fn wanted(live: &Live, run: Option<&Run>) -> u32 {
-    run.map_or_else(|| live.entry.size.map_or(0, Size::cells), |run| run.cells)
+fn wanted(heard: Heard, live: &Live, run: Option<&Run>) -> u32 {
+    run.map_or_else(|| live.entry.size.map_or(0, |size| heard.cells(size)), |run| run.cells)
 }
 
 /// One who waits, and looks whose room it may have.

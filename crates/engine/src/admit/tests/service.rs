@@ -61,6 +61,45 @@ fn a_batch_ask_makes_room_at_once_and_goes_on_after() {
 }
 
 #[test]
+fn a_prompt_is_counted_by_the_length_of_earlier_tokens() {
+    let mut admission = machine();
+    let worker = full(&mut admission, 2, "a", Priority::Interactive);
+    done(&mut admission, 1, worker, 2);
+    let long = |ask| Entry { size: Some(Size { prompt_bytes: 3_600, tokens_max: 10 }), ..entry(ask, 0, "a") };
+    // A third of its bytes is more than the pool has.
+    assert_eq!(submit(&mut admission, 2, long(3)), []);
+    // It turns out that four and a half bytes are a token here.
+    let tokens = |ask, prompt_tokens| Event::Accepted { worker, ask: AskId(ask), prompt_tokens, tokens_max: 10 };
+    assert_eq!(admission.step(3, tokens(1, 7)), [begin(worker, 3)]);
+    // The worker's own count is taken from then on.
+    assert_eq!(admission.step(4, tokens(3, 990)), []);
+    assert_eq!(done(&mut admission, 5, worker, 1), [end(1)]);
+    assert_eq!(submit(&mut admission, 6, sized(4, "a", 10)), []);
+}
+
+#[test]
+fn what_was_heard_fades_and_is_never_trusted_wholly() {
+    let cells = |heard: Heard, prompt_bytes| heard.cells(Size { prompt_bytes, tokens_max: 10 });
+    let mut heard = Heard::default();
+    assert_eq!((cells(heard, 0), cells(heard, 300)), (10, 110));
+    heard.hear(4_000, 1_000);
+    assert_eq!(cells(heard, 4_000), 1_125 + 10, "an eighth more");
+    let mut wide = Heard::default();
+    wide.hear(4_000, 40);
+    assert_eq!(cells(wide, 600), 100 + 10, "a hundred bytes in one token aren't believed of the next text");
+    let mut narrow = Heard::default();
+    narrow.hear(100, 3_000);
+    assert_eq!(cells(narrow, 600), 600 + 10, "no token is shorter than a byte");
+    // Another language, and texts beyond what is remembered.
+    (0..40).for_each(|_| heard.hear(1 << 20, 1 << 19));
+    assert_eq!(cells(heard, 800), 450 + 10);
+    heard.hear(u64::MAX, u32::MAX);
+    assert!(cells(heard, u64::MAX) > 10);
+    heard.hear(0, 5);
+    assert_eq!(cells(heard, 0), 10);
+}
+
+#[test]
 fn batch_asks_have_their_turn_under_any_load() {
     let mut admission = machine();
     let worker = full(&mut admission, 1, "a", Priority::Interactive);

@@ -108,13 +108,6 @@ struct World {
     workers: BTreeMap<WorkerKey, Worker>,
 }
 
-/// As the machine counts before it is told.
-fn estimate(entry: &Entry) -> u32 {
-    entry.size.map_or(0, |Size { prompt_bytes, tokens_max }| {
-        with_headroom(u32::try_from(prompt_bytes.div_ceil(3)).expect("small"), tokens_max)
-    })
-}
-
 fn with_headroom(tokens: u32, tokens_max: u32) -> u32 {
     tokens + if tokens_max == 0 { 256 } else { tokens_max.min(256) }
 }
@@ -122,6 +115,12 @@ fn with_headroom(tokens: u32, tokens_max: u32) -> u32 {
 impl World {
     fn new() -> Self {
         Self { admission: Some(machine()), ..Self::default() }
+    }
+
+    /// As the machine counts before it is told.
+    fn estimate(&self, entry: &Entry) -> u32 {
+        let heard = self.admission.as_ref().expect("made with it").models[&entry.model].heard;
+        entry.size.map_or(0, |size| heard.cells(size))
     }
 
     fn machine(&mut self) -> &mut Admission<()> {
@@ -153,7 +152,7 @@ impl World {
                 assert!(!self.ended.contains(ask), "{ask:?} begun after its end");
                 assert!(self.begun.insert(*ask), "{ask:?} begun twice");
                 assert_ne!(*deadline_left_ms, Some(0));
-                let (need, cells) = (entry.need, estimate(&entry));
+                let (need, cells) = (entry.need, self.estimate(&entry));
                 let job = Job { need, place: Place::Works, cells, pressed: false, cancelled: false };
                 let worker = self.workers.get_mut(worker).expect("a worker that lives");
                 assert_eq!(worker.model, entry.model.0);
