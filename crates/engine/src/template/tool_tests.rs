@@ -51,7 +51,7 @@ fn tools_and_calls_are_given_as_hugging_face_gives_them() {
     check(
         "{{ tools[0].type[:0] }}{{ messages[1].tool_calls[0] | tojson }}",
         &turn,
-        concat!(r#"{"id": "1", "type": "function", "function": {"name": "weather", "arguments": {"z": "é", "a": 1}}}"#),
+        r#"{"id": "1", "type": "function", "function": {"name": "weather", "arguments": {"z": "é", "a": 1}}}"#,
     );
     let seen = "{{ tools[0].type[:0] }}{{ messages[2].role }} {{ messages[2].tool_call_id }} {{ messages[2].name }}";
     check(seen, &turn, "tool 1 weather");
