@@ -15,9 +15,9 @@ const EXAMPLES: &str = "\
 Erases text, words, vectors and names that were read of a file or folder from
 every map, and then searches the maps' files for what was erased: that nothing
 is found is the proof. Your own files stay as they are; what is still there
-isn't read again until you add it by name (`freehold map add`). What models keep
-of prompts, in memory and on disk, goes as well. Exit status 1 when something
-was found after all.
+isn't read again until you add it by name (`freehold map add`). What models
+keep of prompts, in memory and on disk, goes as well. Exit status 1 when
+something was found after all.
 
 Examples:
   freehold forget ~/Documents/diary
