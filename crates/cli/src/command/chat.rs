@@ -21,9 +21,9 @@ const PIPED_BYTES_MAX: u64 = 32 << 20;
 
 const EXAMPLES: &str = "\
 On a terminal this is a conversation: Ctrl-C stops an answer, Ctrl-D or /exit
-ends, /clear forgets what was said. There is no transcript of it; the model keeps
-what it has worked through for the next turn, until its room is needed or
-`freehold forget --prompts --app freehold` erases it. When it outgrows the
+ends, /clear forgets what was said. There is no transcript of it; the model
+keeps what it has worked through for the next turn, until its room is needed
+or `freehold forget --prompts --app freehold` erases it. When it outgrows the
 model's window, the oldest turns are left out, and that is said.
 
 Examples:
