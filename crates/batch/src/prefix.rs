@@ -113,14 +113,14 @@ impl<S> Shelf<S> {
         self.entries.iter_mut().find(|entry| entry.key == key).map(|entry| &mut entry.state)
     }
 
-    /// The entry that saves most of this prompt; of several the one with the least beyond it.
-    pub fn find(&self, owner: &Owner, prompt: &[Token]) -> Option<Found> {
+    /// The entry that saves most of this prompt; of several one that is `at_hand`, and the one with the least beyond it.
+    pub fn find(&self, owner: &Owner, prompt: &[Token], at_hand: impl Fn(&Entry<S>) -> bool) -> Option<Found> {
         let usable = &prompt[..prompt.len().saturating_sub(1)];
         let found = self.entries.iter().filter_map(|entry| {
             let tokens = self.usable(entry, owner, usable)?;
-            (tokens >= LEAST_TOKENS).then_some((tokens, Reverse(entry.tokens.len()), entry.key))
+            (tokens >= LEAST_TOKENS).then_some((tokens, at_hand(entry), Reverse(entry.tokens.len()), entry.key))
         });
-        found.max().map(|(tokens, _, key)| Found { key, tokens })
+        found.max().map(|(tokens, _, _, key)| Found { key, tokens })
     }
 
     fn usable(&self, entry: &Entry<S>, owner: &Owner, usable: &[Token]) -> Option<u32> {
@@ -222,14 +222,33 @@ pub fn cells(running: &[(&Owner, &[Token])], kept: &[(&Owner, &[Token])]) -> u32
     (0..kept.len()).map(own).fold(0, u32::saturating_add)
 }
 
+/// Of the sequences that run, the one that goes along with the prompt for longest, and for how many tokens.
+pub fn shared(running: &[(&Owner, &[Token])], owner: &Owner, prompt: &[Token]) -> Option<(usize, u32)> {
+    let usable = &prompt[..prompt.len().saturating_sub(1)];
+    let own = running.iter().enumerate().filter(|(_, (other, _))| *other == owner);
+    let shared = own.map(|(place, (_, tokens))| (place, common(tokens, usable)));
+    shared.filter(|(_, tokens)| *tokens >= LEAST_TOKENS).max_by_key(|(_, tokens)| *tokens)
+}
+
 /// How many kept cells may lie beside sequences that don't use them: each is looked at and passed over by every
-/// head of every layer in every step, about a nanosecond on a processor. At most a fiftieth of the time that
-/// reading the weights takes, at 20 bytes in a nanosecond.
+/// head of every layer, for every row of every step, in about a nanosecond on a processor. That may take a 330th of the
+/// time in which the weights are read, at 20 bytes in a nanosecond; the rows of a prompt share that reading, so it is more of
+/// theirs. None where it would be less than the block by which a cache is looked at: one cell costs as much as a block.
+/// Measured with the starter model, 40 cells in a block of their own cost 3 % of a prompt's time.
 pub fn bystanders_max(weights_bytes: u64, layers: u32, heads: u32) -> u32 {
-    const PART: u64 = 50;
+    const PART: u64 = 330;
     const BYTES_PER_NS: u64 = 20;
+    const BLOCK: u32 = 256;
     let looks = u64::from(layers).saturating_mul(u64::from(heads)).max(1);
-    u32::try_from(weights_bytes / BYTES_PER_NS / PART / looks).unwrap_or(u32::MAX)
+    let cells = u32::try_from(weights_bytes / BYTES_PER_NS / PART / looks).unwrap_or(u32::MAX);
+    if cells < BLOCK { 0 } else { cells }
+}
+
+/// Whether copying a state of `whole` tokens back is worth it for `tokens` of them. A copy moves what a token takes in
+/// the cache, at tens of bytes in a nanosecond; computing it reads all weights, or multiplies by them.
+pub fn pays(tokens: u32, whole: u32) -> bool {
+    const COPIES_FOR_ONE: u32 = 64;
+    tokens >= whole / COPIES_FOR_ONE
 }
 
 /// Where a prompt's state is worth keeping when only exact ends can be gone on from: after its last whole turns (`turns`

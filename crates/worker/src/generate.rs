@@ -181,6 +181,7 @@ impl<'a> Generator<'a> {
     /// The next event; sleeps until there is one when nothing is to be computed. What is kept is saved first, when it
     /// has been quiet for a moment.
     fn next_event(&mut self, computed: bool) -> Option<Event> {
+        self.states.tell(!self.is_idle());
         while self.is_idle() && self.keep.has_chores() {
             if let Some(event) = self.inbox.take_within(QUIET) {
                 return Some(event);

@@ -114,23 +114,51 @@ impl Keep {
         Some((tokens, kept))
     }
 
+    /// A sequence that shares the cells of a running one as far as the prompt goes along with it. `None`: more is kept,
+    /// or no running one has anything of it.
+    pub(crate) fn start_beside(
+        &mut self,
+        context: &mut Context,
+        lot: &Lot,
+        (owner, prompt): Live<'_>,
+        (running, sequences): (&[Live<'_>], &[i32]),
+    ) -> Option<Start> {
+        let leave = context.cut()?;
+        let (place, tokens) = prefix::shared(running, owner, prompt)?;
+        if self.known(owner, prompt) > tokens {
+            return None;
+        }
+        let from = *sequences.get(place)?;
+        let sequence = self.take_id(context, lot)?;
+        context.copy_front(leave, from, sequence, tokens);
+        Some(Start { sequence, tokens, tier: Tier::Live })
+    }
+
     /// A sequence that holds as much of the prompt as is kept. `room`: cells that no running job has. `None`:
     /// nothing of it is kept, or there is no place for it.
     pub(crate) fn start(
         &mut self,
         context: &mut Context,
         lot: &Lot,
-        owner: &Owner,
-        prompt: &[Token],
-        room: u32,
+        (owner, prompt): Live<'_>,
+        (room, running): (u32, &[Live<'_>]),
     ) -> Option<Start> {
-        let Found { key, tokens } = self.shelf.find(owner, prompt)?;
+        let Found { key, tokens } = self.shelf.find(owner, prompt, is_live)?;
         self.shelf.touch(key);
-        let live = self.shelf.get(key)?.state.sequence;
-        match live {
-            Some(kept) => self.start_live(context, lot, key, kept, tokens),
-            None => self.start_saved(context, key, tokens, room),
+        let Entry { state, tokens: kept, .. } = self.shelf.get(key)?;
+        let whole = u32::try_from(kept.len()).ok()?;
+        if let Some(kept) = state.sequence {
+            return self.start_live(context, lot, key, kept, tokens);
         }
+        if !prefix::pays(tokens, whole) {
+            return None;
+        }
+        let spare = room.checked_sub(whole)?;
+        // Held here: what is saved on the way may take its place.
+        let state = state.saved.as_ref()?.shared();
+        // First, so that what is restored doesn't lie behind them: whatever runs looks at all cells before the last one.
+        self.step_aside(context, lot, running);
+        self.start_saved(context, key, &state, (tokens, whole), spare)
     }
 
     fn start_live(&mut self, context: &mut Context, lot: &Lot, key: Key, kept: i32, tokens: u32) -> Option<Start> {
@@ -166,21 +194,23 @@ impl Keep {
         Some(Start { sequence, tokens, tier: Tier::Live })
     }
 
-    fn start_saved(&mut self, context: &mut Context, key: Key, tokens: u32, room: u32) -> Option<Start> {
-        let whole = self.shelf.get(key)?.length();
-        let spare = room.checked_sub(whole)?;
-        // Nothing is saved on the way: it could take the place of the very state that is wanted.
+    fn start_saved(
+        &mut self,
+        context: &mut Context,
+        key: Key,
+        state: &[u8],
+        (tokens, whole): (u32, u32),
+        spare: u32,
+    ) -> Option<Start> {
         while self.free.is_empty() || self.live_cells() > spare {
             let least = self.shelf.least(is_live)?;
             self.drop_live(context, least);
         }
         let sequence = self.free.pop()?;
-        let saved = self.shelf.get(key).and_then(|entry| entry.state.saved.as_ref());
-        let restored = saved.is_some_and(|saved| saved.restore(context, sequence));
         let is_right = |context: &mut Context| {
             whole == tokens || context.cut().is_some_and(|leave| context.forget_rest(leave, sequence, tokens))
         };
-        if restored && is_right(context) {
+        if context.restore_state(sequence, state) && is_right(context) {
             let read = self.shelf.state_mut(key).is_some_and(|state| std::mem::take(&mut state.read));
             return Some(Start { sequence, tokens, tier: if read { Tier::Disk } else { Tier::Ram } });
         }
@@ -344,7 +374,7 @@ impl Keep {
 
     /// How much of a prompt is kept.
     pub(crate) fn known(&self, owner: &Owner, prompt: &[Token]) -> u32 {
-        self.shelf.find(owner, prompt).map_or(0, |found| found.tokens)
+        self.shelf.find(owner, prompt, is_live).map_or(0, |found| found.tokens)
     }
 
     /// A saved state that the daemon hasn't been asked about.

@@ -6,10 +6,12 @@
 
 use crate::ffi::Token;
 use crate::link::{Event, micros};
+use batch::prefix::pays;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 use wire::JobId;
@@ -23,6 +25,9 @@ const MAGIC: [u8; 8] = *b"FHSTATE1";
 const END: [u8; 4] = *b"DONE";
 /// A checksum stands behind each piece of so many bytes.
 const PIECE_BYTES: usize = 1 << 20;
+/// So long the writing rests after each piece while jobs run: its checksums and copies would take a twentieth of a
+/// prompt's time from a core that computes.
+const REST: Duration = Duration::from_millis(500);
 /// LIMIT: tokens of one state; no window is larger.
 const TOKENS_MAX: u32 = 1 << 24;
 
@@ -66,11 +71,18 @@ pub(crate) struct States {
     results: SyncSender<Event>,
     queue: Option<SyncSender<Errand>>,
     thread: Option<std::thread::JoinHandle<()>>,
+    /// Jobs run.
+    busy: Arc<AtomicBool>,
 }
 
 impl States {
     pub(crate) fn new(results: SyncSender<Event>) -> Self {
-        Self { results, queue: None, thread: None }
+        Self { results, queue: None, thread: None, busy: Arc::default() }
+    }
+
+    /// While jobs run, what is written takes its time.
+    pub(crate) fn tell(&self, busy: bool) {
+        self.busy.store(busy, Relaxed);
     }
 
     /// `false`: too many wait, or the system gives no thread. Then nothing follows.
@@ -79,7 +91,8 @@ impl States {
             let (queue, errands) = sync_channel(WAITING_MAX);
             let results = self.results.clone();
             let thread = std::thread::Builder::new().name("states".into()).stack_size(THREAD_BYTES);
-            let Ok(thread) = thread.spawn(move || work(&errands, &results)) else { return false };
+            let busy = Arc::clone(&self.busy);
+            let Ok(thread) = thread.spawn(move || work(&errands, &results, &busy)) else { return false };
             (self.queue, self.thread) = (Some(queue), Some(thread));
         }
         let sent = self.queue.as_ref().map(|queue| queue.try_send(errand));
@@ -90,6 +103,7 @@ impl States {
     pub(crate) fn finish(&mut self, most: Duration) {
         const LOOK: Duration = Duration::from_millis(5);
         self.queue = None;
+        self.tell(false);
         let start = Instant::now();
         while self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) && start.elapsed() < most {
             std::thread::sleep(LOOK);
@@ -97,13 +111,18 @@ impl States {
     }
 }
 
-fn work(errands: &Receiver<Errand>, results: &SyncSender<Event>) {
+fn work(errands: &Receiver<Errand>, results: &SyncSender<Event>, busy: &AtomicBool) {
+    let rest = || {
+        if busy.load(Relaxed) {
+            std::thread::sleep(REST);
+        }
+    };
     for errand in errands {
         let start = Instant::now();
         let took = || micros(start.elapsed());
         let outcome = match errand {
             Errand::Write { state, file, tokens, bytes } => {
-                let written = write(&mut BufWriter::new(File::from(file)), &tokens, &bytes).unwrap_or(0);
+                let written = write(&mut BufWriter::new(File::from(file)), &tokens, &bytes, rest).unwrap_or(0);
                 Outcome::Written { state, bytes: written, took_us: took() }
             }
             Errand::Read { job, file, usable, least, exact, bytes_max } => {
@@ -125,11 +144,12 @@ fn work(errands: &Receiver<Errand>, results: &SyncSender<Event>) {
 fn fits(tokens: &[Token], usable: &[Token], least: u32, exact: bool) -> bool {
     let common = tokens.iter().zip(usable).take_while(|(a, b)| a == b).count();
     let whole = common == tokens.len();
-    u32::try_from(common).is_ok_and(|common| common > least) && (whole || !exact)
+    let length = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
+    u32::try_from(common).is_ok_and(|common| common > least && pays(common, length)) && (whole || !exact)
 }
 
-/// The bytes that were written.
-fn write(file: &mut impl Write, tokens: &[Token], state: &[u8]) -> io::Result<u64> {
+/// The bytes that were written. After each piece it may `rest`.
+fn write(file: &mut impl Write, tokens: &[Token], state: &[u8], rest: impl Fn()) -> io::Result<u64> {
     let too_many = |_| io::Error::other("too many tokens");
     let mut head = MAGIC.to_vec();
     head.extend(u32::try_from(tokens.len()).map_err(too_many)?.to_le_bytes());
@@ -149,6 +169,7 @@ fn write(file: &mut impl Write, tokens: &[Token], state: &[u8]) -> io::Result<u6
         put(piece)?;
         put(&sum)?;
         sums.extend(sum);
+        rest();
     }
     put(&checksum(&sums))?;
     put(&END)?;
@@ -205,7 +226,7 @@ mod tests {
 
     fn file(tokens: &[Token], state: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
-        assert_eq!(write(&mut bytes, tokens, state).unwrap(), bytes.len() as u64);
+        assert_eq!(write(&mut bytes, tokens, state, || ()).unwrap(), bytes.len() as u64);
         bytes
     }
 
@@ -247,6 +268,7 @@ mod tests {
             (&[1, 2, 3, 9], 2, false, true),
             (&[1, 2, 3, 4, 5], 2, true, false),
             (&[9], 0, false, false),
+            (&[[1].as_slice(), &[9; 200]].concat(), 0, false, false),
             (&[], 0, false, false),
         ] {
             assert_eq!(fits(tokens, &usable, least, exact), expected, "{tokens:?} {least} {exact}");

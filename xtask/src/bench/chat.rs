@@ -45,6 +45,11 @@ impl Call {
         Self { system: None, prompt, tokens_max: tokens, whole_length: true, app: None, leave_after: None }
     }
 
+    /// A prompt that shares not even the template's head with another: its number stands in the system message.
+    pub(super) fn apart(words: usize, number: u32) -> Self {
+        Self { system: Some(text(0, number)), ..Self::exact(" the".repeat(words), 1) }
+    }
+
     pub(super) fn of(mut self, app: &str) -> Self {
         self.app = Some(app.into());
         self
@@ -215,9 +220,14 @@ impl Client {
     /// # Errors
     /// When no number of words does.
     pub(super) fn fit(&self, tokens: u32) -> Result<usize> {
+        self.fit_as(tokens, |words| Call::exact(text(words, 0), 1))
+    }
+
+    /// The same of prompts of another form.
+    pub(super) fn fit_as(&self, tokens: u32, form: impl Fn(usize) -> Call) -> Result<usize> {
         let mut words = (tokens as usize).checked_sub(40).context("the template alone is longer than the prompt")?;
         for _ in 0..8 {
-            let got = self.ask(&Call::exact(text(words, 0), 1))?.answer()?.prompt_tokens;
+            let got = self.ask(&form(words))?.answer()?.prompt_tokens;
             if got == tokens {
                 return Ok(words);
             }

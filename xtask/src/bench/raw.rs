@@ -4,7 +4,7 @@
 //! (template, tokenizing, hops and the first token included), generation from the first text to the
 //! last. The peer times its decode calls alone. Both take turns in one run, in changing order.
 
-use super::chat::{Answer, Call, Client, Side, text};
+use super::chat::{Answer, Call, Client, Side};
 use super::daemon::{Daemon, Freehold, Profile};
 use super::peer::{self, Work};
 use super::report::{Bound, Goal, Report, Table, figure};
@@ -46,7 +46,7 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
     let starter = freehold.starter()?;
     let daemon = Daemon::start(&freehold, &starter)?;
     let asker = Asker { client: Client { side: Side::Ours, address: daemon.address.clone() } };
-    let filler = asker.client.fit(PROMPT_TOKENS)?;
+    let filler = asker.client.fit_as(PROMPT_TOKENS, |words| Call::apart(words, 0))?;
     let depth = asker.generate(0)?.prompt_tokens;
     let loaded = daemon.loaded(&starter.chat)?;
     let threads = loaded.number("threads")?;
@@ -171,8 +171,11 @@ impl Asker {
         let mut worker = Vec::new();
         // The first is a warm-up, as the peer has one.
         for repetition in 0..=repetitions {
-            let answer = self.client.exact(&Call::exact(text(filler, 100 + round * 20 + repetition), 1))?;
+            let answer = self.client.exact(&Call::apart(filler, 100 + round * 20 + repetition))?;
             let fresh = fresh_tokens(&answer, PROMPT_TOKENS)?;
+            if fresh != PROMPT_TOKENS {
+                bail!("{} tokens of the prompt were cached", answer.cached_tokens);
+            }
             if repetition > 0 {
                 ours.push(f64::from(fresh) / answer.first_s());
                 worker.push(answer.worker_prompt);

@@ -18,7 +18,7 @@ fn shelf(reach: Reach, kept: &[(u64, Vec<Token>)]) -> Shelf<usize> {
 }
 
 fn found(shelf: &Shelf<usize>, scope: u64, prompt: &[Token]) -> Option<(usize, u32)> {
-    shelf.find(&owner(scope), prompt).map(|found| (shelf.get(found.key).expect("it is there").state, found.tokens))
+    shelf.find(&owner(scope), prompt, |_| false).map(|found| (shelf.get(found.key).expect("it is there").state, found.tokens))
 }
 
 #[test]
@@ -49,9 +49,9 @@ fn other_adapters_or_scales_are_another_owner() {
     let mut shelf = Shelf::new(Reach::Any);
     shelf.insert(plain.clone(), run(0, 40), 1, ());
     for adapters in [&[(0, 1.0)][..], &[(0, 0.5)], &[(1, 1.0)]] {
-        assert!(shelf.find(&Owner::new(1, adapters).unwrap(), &run(0, 40)).is_none(), "{adapters:?}");
+        assert!(shelf.find(&Owner::new(1, adapters).unwrap(), &run(0, 40), |_| false).is_none(), "{adapters:?}");
     }
-    assert!(shelf.find(&plain, &run(0, 40)).is_some());
+    assert!(shelf.find(&plain, &run(0, 40), |_| false).is_some());
     assert!(Owner::new(0, &[]).is_none(), "nobody's is never kept");
 }
 
@@ -114,12 +114,32 @@ fn shared_fronts_are_counted_once() {
 }
 
 #[test]
-fn small_models_bear_few_bystanders_and_large_ones_many() {
+fn a_prompt_shares_the_longest_front_that_runs_with_its_own_owner_only() {
+    let (one, two) = (owner(1), owner(2));
+    let prompt: Vec<Token> = (0..100).collect();
+    let (short, long, other): (Vec<Token>, Vec<Token>, Vec<Token>) =
+        ((0..20).collect(), (0..60).chain(500..600).collect(), (0..100).collect());
+    let running: [(&Owner, &[Token]); 3] = [(&one, &short), (&one, &long), (&two, &other)];
+    assert_eq!(shared(&running, &one, &prompt), Some((1, 60)));
+    assert_eq!(shared(&running, &two, &prompt), Some((2, 99)), "the last token must be computed for its scores");
+    assert_eq!(shared(&running, &one, &prompt[..16]), None, "too few");
+    assert_eq!(shared(&running, &owner(3), &prompt), None);
+    assert_eq!(shared(&[], &one, &prompt), None);
+}
+
+#[test]
+fn small_models_bear_no_bystanders_and_large_ones_many() {
     let starter = bystanders_max(98 << 20, 30, 9);
     let large = bystanders_max(5 << 30, 32, 32);
-    assert!((300..1000).contains(&starter), "{starter}");
-    assert!(large > 5000, "{large}");
+    assert_eq!(starter, 0);
+    assert!((500..2000).contains(&large), "{large}");
     assert!(bystanders_max(0, 0, 0) == 0 && bystanders_max(u64::MAX, 1, 1) == u32::MAX);
+}
+
+#[test]
+fn a_short_front_of_a_long_state_is_not_worth_the_copy() {
+    assert!(pays(16, 16) && pays(16, 1000) && pays(100, 6400));
+    assert!(!pays(16, 6000) && !pays(0, 64) && pays(u32::MAX, u32::MAX));
 }
 
 #[test]
@@ -167,7 +187,7 @@ proptest! {
             let whole = front as usize == entry.tokens.len();
             (front >= LEAST_TOKENS && (reach == Reach::Any || whole)).then_some(front)
         });
-        let found = shelf.find(&owner(scope), &prompt);
+        let found = shelf.find(&owner(scope), &prompt, |_| false);
         prop_assert_eq!(found.map(|found| found.tokens), fronts.max());
         if let Some(found) = found {
             let (entry, length) = (shelf.get(found.key).expect("it is there"), found.tokens as usize);

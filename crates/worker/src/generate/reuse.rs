@@ -14,6 +14,7 @@ impl Generator<'_> {
         if let Some(saved) = job.saved.take() {
             let running = live(&self.slots);
             let spare = room.saturating_sub(saved.past());
+            self.keep.step_aside(&mut self.context, &self.lot, &running);
             self.keep.shrink(&mut self.context, &self.lot, &running, spare);
             let sequence = self.keep.take_id(&mut self.context, &self.lot)?;
             job.past = if saved.restore(&mut self.context, sequence) { saved.past() } else { 0 };
@@ -24,8 +25,12 @@ impl Generator<'_> {
             return Some(sequence);
         }
         let differs = self.differs(job);
-        let owner = job.owner.as_ref();
-        let start = owner.and_then(|owner| self.keep.start(&mut self.context, &self.lot, owner, &job.tokens, room));
+        let start = job.owner.as_ref().and_then(|owner| {
+            let (running, sequences) = (live(&self.slots), sequences(&self.slots));
+            let (context, lot, prompt) = (&mut self.context, &self.lot, (owner, job.tokens.as_slice()));
+            let beside = self.keep.start_beside(context, lot, prompt, (&running, &sequences));
+            beside.or_else(|| self.keep.start(context, lot, prompt, (room, &running)))
+        });
         job.past = start.map_or(0, |start| start.tokens);
         if !job.has_started() {
             let from = |tier| start.filter(|start| start.tier == tier).map_or(0, |start| start.tokens);
@@ -95,6 +100,17 @@ impl Generator<'_> {
 }
 
 fn live(slots: &[Option<Running>]) -> Vec<Live<'_>> {
-    let running = slots.iter().flatten().map(|running| &running.job);
-    running.filter_map(|job| Some((job.owner.as_ref()?, job.tokens.get(..job.past as usize)?))).collect()
+    of_owners(slots).map(|(live, _)| live).collect()
+}
+
+/// For each of those that are `live`.
+fn sequences(slots: &[Option<Running>]) -> Vec<i32> {
+    of_owners(slots).map(|(_, sequence)| sequence).collect()
+}
+
+fn of_owners(slots: &[Option<Running>]) -> impl Iterator<Item = (Live<'_>, i32)> {
+    slots.iter().flatten().filter_map(|Running { job, sequence, .. }| {
+        let tokens = job.tokens.get(..job.past as usize)?;
+        Some(((job.owner.as_ref()?, tokens), *sequence))
+    })
 }

@@ -86,6 +86,25 @@ fn many_questions_share_one_document_even_at_the_same_time() {
 }
 
 #[test]
+fn a_prompt_shares_what_a_running_job_of_its_owner_has_read() {
+    let mut worker = roomy();
+    let prompt = |n: u32| document("Lima", 200) + &counting(n);
+    let expected = cold(&[(prompt(1), 20)]).remove(0);
+    worker.begin(begin_of(1, 1, &prompt(50), 400));
+    worker.find(|report| matches!(report, Report::Text { job: 1, .. }).then_some(()));
+    worker.begin(begin_of(2, 3, &prompt(1), 20));
+    worker.begin(begin_of(1, 2, &prompt(1), 20));
+    let answers = [2, 3].map(|job| worker.finish(job).unwrap());
+    let cached = answers[0].spent.cached_tokens;
+    assert!(cached >= 200 && worker.reused(2).live == cached, "{cached}");
+    // Products of several rows add up in another order, so only the sure beginning is compared.
+    assert_eq!(answers[0].text[..12], expected[..12]);
+    assert_eq!((answers[1].spent.cached_tokens, worker.reused(3)), (0, Reuse::default()), "another's");
+    worker.send(&Directive::Cancel { job: 1 });
+    assert!(worker.finish(1).unwrap().spent.completion_tokens > 0, "it ran all the while");
+}
+
+#[test]
 fn what_had_to_leave_the_pool_comes_back_from_memory() {
     let mut worker = roomy();
     let own = document("Paris", 500) + &counting(1);
