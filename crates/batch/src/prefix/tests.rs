@@ -18,7 +18,9 @@ fn shelf(reach: Reach, kept: &[(u64, Vec<Token>)]) -> Shelf<usize> {
 }
 
 fn found(shelf: &Shelf<usize>, scope: u64, prompt: &[Token]) -> Option<(usize, u32)> {
-    shelf.find(&owner(scope), prompt, |_| false).map(|found| (shelf.get(found.key).expect("it is there").state, found.tokens))
+    shelf
+        .find(&owner(scope), prompt, |_| false)
+        .map(|found| (shelf.get(found.key).expect("it is there").state, found.tokens))
 }
 
 #[test]
