@@ -112,6 +112,39 @@ fn what_failed_is_told_listed_and_done_again() {
 }
 
 #[test]
+fn a_retry_that_can_not_go_on_keeps_what_was_done() {
+    let home = Home::new();
+    let script = Script::default().on("second", vec![Step::Fail("out of luck".into())]).on("first", text("One"));
+    home.chat_model("small", &script);
+    let (input, out) = (home.path("in.txt"), home.path("out.txt"));
+    std::fs::write(&input, "the first\nthe second\n").expect("write");
+    let (input, out_name) = (input.to_str().expect("utf-8"), out.to_str().expect("utf-8"));
+    let base = ["title", "--each", "line", "--jobs", "1", "-o", out_name, input];
+    home.run(&base).fails(15, "inputs_failed");
+    home.done(&["models", "remove", "small"]);
+    let again = [&base[..], &["--retry-failed"]].concat();
+    for _ in 0..2 {
+        home.run(&again).fails(4, "model_missing");
+        assert_eq!(std::fs::read_to_string(&out).expect("written"), "One\n\n");
+    }
+    home.chat_model("other", &Script::default().on("second", text("Two")));
+    home.done(&again);
+    assert_eq!(std::fs::read_to_string(&out).expect("written"), "One\nTwo\n");
+}
+
+#[test]
+fn a_row_longer_than_the_head_is_not_sent_and_the_others_are() {
+    let home = Home::new();
+    // A part of the long row, sent by itself, would get a title.
+    home.chat_model("small", &Script::default().on("hello", text("Greeting")).on("good", text("Good")));
+    let ran = piped(&home, &["title", "--each", "row"], "id,text\n1,hello, world\n2,good\n");
+    assert!(ran.fails(15, "inputs_failed").err.contains("stdin:2: "), "{ran:?}");
+    let lines: Vec<&str> = ran.out.lines().collect();
+    assert_eq!((lines[0], lines[2]), ("id,text,title,error", "2,good,Good,"));
+    assert!(lines[1].starts_with("1,hello,,") && lines[1].contains("3 cells"), "{lines:?}");
+}
+
+#[test]
 fn a_table_of_ten_thousand_rows_survives_two_kills() {
     let home = Home::new();
     home.chat_model("small", &Script::default());

@@ -1,6 +1,7 @@
 //! Which texts a task is done with: files, lines, rows of a table, objects of JSON Lines.
 
 use super::args::{Common, Each};
+use super::journal::companions;
 use base::{Bytes, Code, Fault};
 use serde_json::{Map, Value};
 use std::io::Read;
@@ -30,13 +31,20 @@ pub(crate) enum Carried {
     Object(Map<String, Value>),
 }
 
+/// A text that can't be had. It is told when its turn comes, and the others go on.
+#[derive(Debug, Clone)]
+pub(crate) struct Bad {
+    pub(crate) source: String,
+    pub(crate) carried: Carried,
+    pub(crate) fault: Fault,
+}
+
 /// A text that is read when its turn comes, or stands here already.
 #[derive(Debug, Clone)]
 enum Pending {
     File(PathBuf),
     Ready(Item),
-    /// It can't be had: told when its turn comes, and the others go on.
-    Bad(String, Fault),
+    Bad(Box<Bad>),
 }
 
 /// All texts of a run, in their order.
@@ -61,15 +69,15 @@ impl Inputs {
     }
 
     /// The text with this number, from 0.
-    pub(crate) fn get(&self, at: usize) -> Result<Item, (String, Fault)> {
+    pub(crate) fn get(&self, at: usize) -> Result<Item, Box<Bad>> {
         match &self.pending[at] {
             Pending::Ready(item) => Ok(item.clone()),
-            Pending::Bad(source, fault) => Err((source.clone(), fault.clone())),
+            Pending::Bad(bad) => Err(bad.clone()),
             Pending::File(path) => {
                 let source = path.display().to_string();
                 match read_text(path) {
                     Ok(text) => Ok(Item { source, text, carried: Carried::Nothing }),
-                    Err(fault) => Err((source, fault)),
+                    Err(fault) => Err(Box::new(Bad { source, carried: Carried::Nothing, fault })),
                 }
             }
         }
@@ -88,6 +96,7 @@ impl Inputs {
 pub(crate) fn read(common: &Common) -> Result<Inputs, Fault> {
     let mut inputs = Inputs { pending: Vec::new(), head: None, each: common.each.unwrap_or(Each::File) };
     let named: Vec<String> = if common.files.is_empty() { vec!["-".into()] } else { common.files.clone() };
+    let own = OwnFiles::of(common);
     let mut first = true;
     for name in &named {
         if name == "-" {
@@ -98,7 +107,7 @@ pub(crate) fn read(common: &Common) -> Result<Inputs, Fault> {
             first = false;
             continue;
         }
-        for path in matching(name)? {
+        for path in matching(name, &own)? {
             let each = common.each.unwrap_or_else(|| by_name(&path));
             inputs.each = if first { each } else { inputs.each };
             first = false;
@@ -127,14 +136,44 @@ fn by_name(path: &Path) -> Each {
     }
 }
 
-/// The file of this name, or those that it is a pattern of, in order.
-fn matching(name: &str) -> Result<Vec<PathBuf>, Fault> {
+/// Files that the run itself writes, or has written: no texts for it, though a pattern may match them.
+struct OwnFiles {
+    out: Option<PathBuf>,
+    companions: Vec<PathBuf>,
+    /// The output is what an earlier run made of the same inputs.
+    is_result: bool,
+}
+
+impl OwnFiles {
+    fn of(common: &Common) -> Self {
+        // What isn't there can't be matched.
+        let real = |path: &Path| path.canonicalize().ok();
+        let out = common.output.as_deref();
+        let companions = out.map(companions).unwrap_or_default();
+        Self {
+            out: out.and_then(real),
+            companions: companions.iter().filter_map(|path| real(path)).collect(),
+            is_result: common.retry_failed,
+        }
+    }
+
+    /// A shell may have made names of a pattern, so that companions are none even by name; an output may be an input
+    /// that is to be replaced.
+    fn holds(&self, path: &Path, by_pattern: bool) -> bool {
+        let Ok(path) = path.canonicalize() else { return false };
+        self.companions.contains(&path) || ((by_pattern || self.is_result) && self.out.as_ref() == Some(&path))
+    }
+}
+
+/// The file of this name, or those that it is a pattern of, in order; without the run's own.
+fn matching(name: &str, own: &OwnFiles) -> Result<Vec<PathBuf>, Fault> {
     let path = Path::new(name);
     // A file may have brackets in its name.
     if path.exists() || !name.contains(['*', '?', '[']) {
         return match std::fs::metadata(path) {
             Ok(found) if found.is_dir() => Err(Fault::new(Code::InvalidAsk, format!("`{name}` is a folder"))
                 .hint(format!("name its files: '{}/*'", name.trim_end_matches('/')))),
+            Ok(_) if own.holds(path, false) => Ok(Vec::new()),
             Ok(_) => Ok(vec![path.to_owned()]),
             Err(error) => Err(Fault::io("read", path, &error)),
         };
@@ -145,7 +184,7 @@ fn matching(name: &str) -> Result<Vec<PathBuf>, Fault> {
     let mut found = Vec::new();
     for entry in glob::glob(name).map_err(|error| wrong(&error))? {
         let path = entry.map_err(|error| Fault::io("read", error.path(), error.error()))?;
-        if path.is_file() {
+        if path.is_file() && !own.holds(&path, true) {
             found.push(path);
         }
     }
@@ -238,9 +277,17 @@ impl Inputs {
             let line = record.position().map_or(0, csv::Position::line);
             let source = format!("{name}:{line}");
             let mut cells: Vec<String> = record.iter().map(str::to_owned).collect();
-            let text = cells.get(at).cloned().unwrap_or_default();
-            cells.resize(cells.len().max(head.names.len()), String::new());
-            self.pending.push(Pending::Ready(Item { source, text, carried: Carried::Row(cells) }));
+            cells.resize(head.names.len(), String::new());
+            let (text, carried) = (cells[at].clone(), Carried::Row(cells));
+            self.pending.push(if record.len() > head.names.len() {
+                // Which of its cells are one is not to be guessed.
+                let words = format!("the row has {} cells, and the head has {}", record.len(), head.names.len());
+                let hint = format!("put quotes around a cell that has `{}` in it", char::from(mark));
+                let fault = Fault::new(Code::InvalidAsk, words).hint(hint);
+                Pending::Bad(Box::new(Bad { source, carried, fault }))
+            } else {
+                Pending::Ready(Item { source, text, carried })
+            });
         }
         Ok(())
     }
@@ -251,7 +298,8 @@ impl Inputs {
             let source = format!("{name}:{}", at + 1);
             let bad = |words: String| {
                 let hint = "each line is an object; `--column` names the field that holds the text";
-                Pending::Bad(source.clone(), Fault::new(Code::InvalidAsk, words).hint(hint))
+                let fault = Fault::new(Code::InvalidAsk, words).hint(hint);
+                Pending::Bad(Box::new(Bad { source: source.clone(), carried: Carried::Nothing, fault }))
             };
             self.pending.push(match serde_json::from_str::<Map<String, Value>>(line) {
                 Ok(object) => match object.get(field).and_then(Value::as_str).map(str::to_owned) {
@@ -309,27 +357,32 @@ fn mark(text: &str, name: &str) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use testkit::TempHome;
 
-    fn inputs(text: &str, each: Each, column: Option<&str>) -> Result<Inputs, Fault> {
-        let mut inputs = Inputs { pending: Vec::new(), head: None, each };
-        let common = Common {
-            files: Vec::new(),
-            each: Some(each),
-            column: column.map(str::to_owned),
-            output: None,
+    fn common(files: Vec<String>, output: Option<PathBuf>) -> Common {
+        Common {
+            files,
+            each: None,
+            column: None,
+            output,
             format: None,
             jobs: 1,
             fresh: false,
             retry_failed: false,
             model: None,
             json: false,
-        };
+        }
+    }
+
+    fn inputs(text: &str, each: Each, column: Option<&str>) -> Result<Inputs, Fault> {
+        let mut inputs = Inputs { pending: Vec::new(), head: None, each };
+        let common = Common { column: column.map(str::to_owned), ..common(Vec::new(), None) };
         inputs.add("in", text.to_owned(), each, &common)?;
         Ok(inputs)
     }
 
     fn texts(inputs: &Inputs) -> Vec<String> {
-        (0..inputs.len()).map(|at| inputs.get(at).map_or_else(|(_, fault)| fault.message, |item| item.text)).collect()
+        (0..inputs.len()).map(|at| inputs.get(at).map_or_else(|bad| bad.fault.message, |item| item.text)).collect()
     }
 
     #[test]
@@ -344,6 +397,40 @@ mod tests {
             assert!(inputs(table, Each::Row, bad).expect_err("no such").hints[0].contains("id, text"));
         }
         assert!(inputs("a,b\n1,2\n", Each::Row, None).is_err());
+    }
+
+    #[test]
+    fn a_row_longer_than_the_head_is_bad_and_the_others_are_not() {
+        let found = inputs("id,text\n1,hello, world\n2,good\n", Each::Row, None).expect("a table");
+        assert_eq!(texts(&found), ["the row has 3 cells, and the head has 2", "good"]);
+        let bad = found.get(0).expect_err("bad");
+        assert_eq!((bad.source.as_str(), bad.fault.code), ("in:2", Code::InvalidAsk));
+        assert_eq!(bad.carried, Carried::Row(vec!["1".into(), "hello".into()]));
+    }
+
+    #[test]
+    fn a_run_does_not_read_its_own_files() {
+        let home = TempHome::new();
+        let out = home.join("titles.csv");
+        let mut names = vec![home.join("a.txt"), out.clone()];
+        names.extend(companions(&out));
+        for name in &names {
+            std::fs::write(name, "x").expect("writes");
+        }
+        let written = |path: &Path| path.to_str().expect("utf-8").to_owned();
+        let sources = |common: &Common| -> Vec<String> {
+            let found = read(common).expect("inputs");
+            (0..found.len()).map(|at| found.get(at).expect("there").source).collect()
+        };
+        // By a pattern, and with the output written in another way.
+        let around = home.join("..").join(home.path().file_name().expect("a name")).join("titles.csv");
+        let pattern = common(vec![written(&home.join("*"))], Some(around));
+        assert_eq!(sources(&Common { each: Some(Each::File), ..pattern }), [written(&names[0])]);
+        // By a shell that made names of the pattern, which has the output of an earlier run only for a retry.
+        let by_name =
+            Common { each: Some(Each::File), ..common(names.iter().map(|it| written(it)).collect(), Some(out)) };
+        assert_eq!(sources(&by_name), [written(&names[0]), written(&names[1])]);
+        assert_eq!(sources(&Common { retry_failed: true, ..by_name }), [written(&names[0])]);
     }
 
     #[test]

@@ -91,10 +91,12 @@ impl Writer {
     pub(crate) fn record(&self, task: &str, outcome: &Outcome<'_>) -> Result<Vec<u8>, Fault> {
         match self.format {
             Format::Csv => {
-                let before: Vec<String> = match outcome.carried {
+                let mut before: Vec<String> = match outcome.carried {
                     Carried::Row(cells) => cells.clone(),
                     Carried::Nothing | Carried::Object(_) => vec![outcome.source.to_owned()],
                 };
+                // A text that came from no table stands among rows.
+                before.resize(self.head.as_ref().map_or(1, |head| head.names.len()), String::new());
                 let cells = cells(task, &self.columns, outcome);
                 self.row(before.iter().chain(&cells).map(String::as_str))
             }
@@ -230,16 +232,23 @@ fn object(outcome: &Outcome<'_>) -> Value {
     }
     match outcome.done {
         Ok((result, notices)) => {
-            object.insert("result".into(), result.clone());
+            insert(&mut object, "result", result.clone());
             if !notices.is_empty() {
-                object.insert("notices".into(), json!(notices));
+                insert(&mut object, "notices", json!(notices));
             }
         }
-        Err(fault) => {
-            object.insert("error".into(), json!({ "code": fault.code, "message": fault.to_string() }));
-        }
+        Err(fault) => insert(&mut object, "error", json!({ "code": fault.code, "message": fault.to_string() })),
     }
     Value::Object(object)
+}
+
+/// A field that came in keeps its name, and the new one gets another, as columns of a table do.
+fn insert(object: &mut Map<String, Value>, name: &str, value: Value) {
+    let mut name = name.to_owned();
+    while object.contains_key(&name) {
+        name.insert_str(0, "result_");
+    }
+    object.insert(name, value);
 }
 
 #[cfg(test)]
@@ -279,6 +288,33 @@ mod tests {
             pairs.contains(&("a", "1")) && pairs.contains(&("b", "")) && pairs.contains(&("source", "x")),
             "{pairs:?}"
         );
+    }
+
+    #[test]
+    fn a_text_from_no_table_does_not_shift_the_columns() {
+        let head = Head { names: vec!["id".into(), "text".into()], mark: b',' };
+        let writer = Writer::new(Format::Csv, "title", &Map::new(), Some(head), (Each::Row, 2)).expect("a writer");
+        let result = json!({"title": "T"});
+        let outcome = Outcome { source: "a.md", carried: &Carried::Nothing, done: Ok((&result, &[])) };
+        assert_eq!(text(writer.record("title", &outcome).expect("a row")), "a.md,,T,\n");
+    }
+
+    #[test]
+    fn an_object_keeps_its_fields() {
+        let writer = Writer::new(Format::Jsonl, "title", &Map::new(), None, (Each::Object, 1)).expect("a writer");
+        let fields = json!({"result": 1, "result_result": 2, "notices": 3, "error": 4});
+        let carried = Carried::Object(fields.as_object().expect("an object").clone());
+        let object = |done| -> Value {
+            let line = writer.record("title", &Outcome { source: "in:1", carried: &carried, done }).expect("a line");
+            serde_json::from_slice(&line).expect("json")
+        };
+        let (result, notices) = (json!({"title": "T"}), [json!("n")]);
+        let mut expected = fields.clone();
+        expected["result_result_result"] = result.clone();
+        expected["result_notices"] = json!(["n"]);
+        assert_eq!(object(Ok((&result, &notices))), expected);
+        let failed = object(Err(&Fault::new(Code::TaskFailed, "no")));
+        assert_eq!((&failed["error"], &failed["result_error"]["code"]), (&json!(4), &json!("task_failed")));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The calls of a run: several under way, results in the order of the inputs, faults told and counted.
 
 use super::args::Wanted;
-use super::input::{Carried, Inputs, Item, read};
-use super::journal::{Begun, Journal, Record, Sum, copy};
+use super::input::{Bad, Carried, Inputs, Item, read};
+use super::journal::{Begun, Journal, MAGIC, Record, Sum, copy};
 use super::output::{Format, Outcome as Written, Writer, as_text};
 use crate::Context;
 use crate::bar::{Bar, Unit};
@@ -46,7 +46,7 @@ pub(crate) async fn run(wanted: Wanted, context: Context) -> Outcome {
 
 /// One text to the screen, as it comes.
 async fn one(wanted: &Wanted, inputs: &Inputs, context: &Context) -> Outcome {
-    let item = inputs.get(0).map_err(|(_, fault)| fault)?;
+    let item = inputs.get(0).map_err(|bad| bad.fault)?;
     let link = Link::open(context).await?;
     let mut body = body(wanted, &item, false);
     body.insert("stream".into(), json!(true));
@@ -221,7 +221,7 @@ fn head(wanted: &Wanted, format: Format) -> Result<String, Fault> {
     for part in [&options[..], wanted.common.column.as_deref().unwrap_or_default().as_bytes()] {
         sum.add(part);
     }
-    Ok(format!("freehold-journal 1 {} {} {:016x}", wanted.task, format.as_str(), sum.0))
+    Ok(format!("{MAGIC} 1 {} {} {:016x}", wanted.task, format.as_str(), sum.0))
 }
 
 struct Run {
@@ -292,7 +292,7 @@ impl Run {
         (self.done, self.before) = (next, next);
         self.failed.extend(journal.record.entries.iter().enumerate().filter(|(_, entry)| !entry.done).map(
             |(at, _)| {
-                let source = inputs.get(at).map_or_else(|(source, _)| source, |item| item.source);
+                let source = inputs.get(at).map_or_else(|bad| bad.source, |item| item.source);
                 (source, Fault::new(Code::TaskFailed, "it failed before the run was interrupted"))
             },
         ));
@@ -308,7 +308,7 @@ impl Run {
         add(sum, &found);
         let sum = *sum;
         let (source, carried, turn) = match found {
-            Err((source, fault)) => (source, Carried::Nothing, Turn::Told(fault)),
+            Err(bad) => (bad.source, bad.carried, Turn::Told(bad.fault)),
             Ok(item) => {
                 let copied = self.copied(at, sum)?;
                 let turn = match copied {
@@ -339,6 +339,8 @@ impl Run {
 
     async fn take(&mut self, one: Waiting, total: usize) -> Result<(), Ending> {
         let Waiting { source, carried, sum, turn } = one;
+        // An input that is bad by itself says nothing of the others.
+        let was_asked = matches!(turn, Turn::Asked(_));
         let asked = match turn {
             Turn::Copied(bytes) => {
                 self.done += 1;
@@ -350,6 +352,7 @@ impl Run {
             }
         };
         if let Err(fault) = &asked
+            && was_asked
             && self.is_fatal(fault)
         {
             self.bar.clear();
@@ -472,7 +475,7 @@ fn is_ready(one: &Waiting) -> bool {
     }
 }
 
-fn add(sum: &mut Sum, found: &Result<Item, (String, Fault)>) {
+fn add(sum: &mut Sum, found: &Result<Item, Box<Bad>>) {
     match found {
         Ok(item) => {
             sum.add(item.text.as_bytes());
@@ -483,7 +486,7 @@ fn add(sum: &mut Sum, found: &Result<Item, (String, Fault)>) {
                 sum.add(Value::Object(object.clone()).to_string().as_bytes());
             }
         }
-        Err((source, _)) => sum.add(source.as_bytes()),
+        Err(bad) => sum.add(bad.source.as_bytes()),
     }
 }
 
