@@ -4,6 +4,7 @@
 //! [`Settings`] says what it is built from and [`view`] what it shows.
 
 mod adapters;
+mod baselines;
 pub mod child;
 mod daemon;
 mod doctor;
@@ -72,7 +73,7 @@ struct Inner {
     started: Instant,
     address: Mutex<Option<String>>,
     asks_done: AtomicU64,
-    baselines: task::Baselines,
+    baselines: baselines::Baselines,
     /// Two index runs at once would only wait for each other's locks.
     indexing: Mutex<()>,
 }
@@ -123,7 +124,7 @@ impl Runtime {
             started: Instant::now(),
             address: Mutex::new(None),
             asks_done: AtomicU64::new(0),
-            baselines: task::Baselines::default(),
+            baselines: baselines::Baselines::default(),
             indexing: Mutex::new(()),
         });
         fresh::start(&inner, inboxes);
@@ -237,6 +238,7 @@ impl Runtime {
         let entry = self.inner.store.find(name)?;
         self.inner.engine.unload(&entry.name.0);
         self.inner.store.remove(&entry.name.0)?;
+        self.inner.baselines.forget(None, Some(&entry.name.0));
         Ok(daemon::model_row(&self.inner, &entry, false))
     }
 

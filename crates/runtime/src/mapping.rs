@@ -175,6 +175,7 @@ pub(crate) fn forget(inner: &Inner, path: &Path) -> Result<ForgetReport, Fault> 
 /// Lets go of what is kept of prompts. After an erasure of all of it: which prompts held passages of what was erased isn't
 /// recorded, and any program may have sent the same text by itself.
 pub(crate) fn forget_prompts(inner: &Inner, app: Option<&AppId>, model: Option<&str>) -> PromptsForgot {
+    inner.baselines.forget(app, model);
     match inner.engine.forget_prompts(app, model) {
         Ok(gone) => PromptsForgot {
             states: gone.states,

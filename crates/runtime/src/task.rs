@@ -1,18 +1,14 @@
 //! Tasks, done by the engine's chat models.
 
 use crate::Inner;
+use crate::baselines::Key;
 use crate::stream::{EventSender, Reader};
 use crate::view::{TaskEvent, TaskReply};
 use base::{AppId, Ask, Code, Delta, Fault, Form, Likelihood, Limits, Message, Priority, Sampling, Score, Usage};
 use engine::ModelSource;
 use std::cell::{OnceCell, RefCell};
-use std::collections::VecDeque;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Mutex, PoisonError};
 use tasks::{Call, Complete, Completion, Step, Task};
 
-/// LIMIT: likelihoods behind texts without content that are remembered; a run over many texts needs two of them.
-const BASELINES_MAX: usize = 256;
 /// What a second try weighs words down by that were just said.
 const SECOND_PENALTY: f32 = 1.1;
 
@@ -24,25 +20,6 @@ pub struct TaskCall {
     /// Empty: the default chat model.
     pub model: String,
     pub priority: Priority,
-}
-
-/// Likelihoods of options behind texts without content: the same for every text of a run.
-#[derive(Debug, Default)]
-pub(crate) struct Baselines(Mutex<VecDeque<(u64, Vec<Likelihood>)>>);
-
-impl Baselines {
-    fn get(&self, key: u64) -> Option<Vec<Likelihood>> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.iter().find(|(own, _)| *own == key).map(|(_, likelihoods)| likelihoods.clone())
-    }
-
-    fn put(&self, key: u64, likelihoods: Vec<Likelihood>) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= BASELINES_MAX {
-            kept.pop_front();
-        }
-        kept.push_back((key, likelihoods));
-    }
 }
 
 pub(crate) fn run(inner: &Inner, call: &TaskCall, events: &EventSender<TaskEvent>) {
@@ -155,17 +132,15 @@ impl Complete for Model<'_> {
     }
 
     fn baseline(&self, messages: &[Message], options: &[String]) -> Result<Vec<Likelihood>, Fault> {
-        let source = self.source()?;
-        let mut hasher = DefaultHasher::new();
-        (&source.name.0, options).hash(&mut hasher);
-        source.adapters.iter().for_each(|adapter| (&adapter.name.0, adapter.scale.to_bits()).hash(&mut hasher));
-        messages.iter().for_each(|message| (message.role.as_str(), &message.content).hash(&mut hasher));
-        let key = hasher.finish();
-        if let Some(known) = self.inner.baselines.get(key) {
-            return Ok(known);
-        }
+        let Some(key) = Key::of(&self.call.app, self.source()?, messages, options) else {
+            return self.score(messages, options);
+        };
+        let time = match self.inner.baselines.get(&key) {
+            Ok(known) => return Ok(known),
+            Err(time) => time,
+        };
         let found = self.score(messages, options)?;
-        self.inner.baselines.put(key, found.clone());
+        self.inner.baselines.put(time, key, found.clone());
         Ok(found)
     }
 

@@ -25,7 +25,7 @@ pub struct AskText {
     pub text: String,
     pub question: String,
     #[serde(default)]
-    context: String,
+    pub(crate) context: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

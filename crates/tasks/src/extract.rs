@@ -2,6 +2,7 @@
 //! where it stands there.
 
 use crate::prompt::Prompt;
+use crate::schema;
 use crate::span::{Span, find};
 use crate::task::invalid;
 use crate::work::{Work, failed, unfinished};
@@ -9,9 +10,7 @@ use base::{Fault, Shape};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
 
 /// LIMIT: tokens of one object, unless the caller says otherwise.
 const ANSWER_TOKENS: u32 = 1024;
@@ -39,16 +38,9 @@ pub(crate) struct Options {
 }
 
 /// A schema and what to fill it from.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Extract {
     options: Options,
-    validator: Arc<jsonschema::Validator>,
-}
-
-impl fmt::Debug for Extract {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Extract").field("options", &self.options).finish_non_exhaustive()
-    }
 }
 
 /// One value that fits the schema.
@@ -62,25 +54,25 @@ pub struct Extracted {
 
 impl Extract {
     pub(crate) fn checked(options: Options) -> Result<Self, Fault> {
-        if !options.schema.is_object() {
-            return Err(invalid("schema", "is no object", "send a JSON Schema: `{\"type\": \"object\", …}`"));
-        }
+        schema::check(&options.schema)?;
         if options.tokens_max.is_some_and(|most| most == 0 || most > ANSWER_TOKENS_MAX) {
             return Err(invalid("tokensMax", "is out of range", &format!("use from 1 to {ANSWER_TOKENS_MAX}")));
         }
-        let validator = jsonschema::validator_for(&options.schema).map_err(|error| {
-            invalid("schema", "is no JSON Schema", "draft 2020-12 is read where `$schema` doesn't say otherwise")
-                .cause(error)
-        })?;
-        Ok(Self { options, validator: Arc::new(validator) })
+        Ok(Self { options })
     }
 
     pub(crate) fn text(&self) -> &str {
         &self.options.text
     }
 
+    pub(crate) fn context(&self) -> &str {
+        &self.options.context
+    }
+
     pub(crate) fn run(&self, work: &mut Work<'_>) -> Result<Extracted, Fault> {
         let Options { text, schema, spans, .. } = &self.options;
+        // Here and not when it is made: whoever makes a task may be the thread that all callers wait for.
+        let validator = schema::compiled(schema)?;
         let tokens_max = self.options.tokens_max.unwrap_or(ANSWER_TOKENS);
         let prompt = self.prompt(work, schema)?;
         let (parts, tokens) = work.parts(&prompt, text, tokens_max)?;
@@ -88,9 +80,9 @@ impl Extract {
             work.declare(1, tokens);
             generate(work, &prompt, schema, &text[whole.clone()], tokens_max)?
         } else {
-            self.in_parts(work, tokens_max)?
+            self.in_parts(work, tokens_max, &validator)?
         };
-        self.valid(&data)?;
+        valid(&validator, &data)?;
         work.text(&data.to_string());
         let spans = spans.then(|| places(text, &data));
         Ok(Extracted { data, spans })
@@ -107,7 +99,12 @@ impl Extract {
     }
 
     /// Each part by itself, where anything may be missing; then together.
-    fn in_parts(&self, work: &mut Work<'_>, tokens_max: u32) -> Result<Value, Fault> {
+    fn in_parts(
+        &self,
+        work: &mut Work<'_>,
+        tokens_max: u32,
+        validator: &jsonschema::Validator,
+    ) -> Result<Value, Fault> {
         let loose = optional(&self.options.schema);
         let prompt = self.prompt(work, &loose)?;
         // The looser schema is longer, and stands in each prompt.
@@ -129,20 +126,20 @@ impl Extract {
         }
         work.progress(parts.len(), parts.len());
         work.plan.passes += 1;
-        if !self.validator.is_valid(&merged) {
+        if !validator.is_valid(&merged) {
             drop_nulls(&mut merged, &self.options.schema);
         }
         Ok(merged)
     }
+}
 
-    fn valid(&self, data: &Value) -> Result<(), Fault> {
-        let errors: Vec<String> =
-            self.validator.iter_errors(data).take(ERRORS_TOLD_MAX).map(|error| error.to_string()).collect();
-        if errors.is_empty() {
-            return Ok(());
-        }
-        Err(failed("what was found doesn't fit the schema").cause(errors.join("; ")))
+fn valid(validator: &jsonschema::Validator, data: &Value) -> Result<(), Fault> {
+    let errors: Vec<String> =
+        validator.iter_errors(data).take(ERRORS_TOLD_MAX).map(|error| error.to_string()).collect();
+    if errors.is_empty() {
+        return Ok(());
     }
+    Err(failed("what was found doesn't fit the schema").cause(errors.join("; ")))
 }
 
 fn generate(

@@ -15,6 +15,7 @@ mod plan;
 mod prompt;
 mod proofread;
 mod rewrite;
+mod schema;
 mod segment;
 mod sentence;
 mod span;

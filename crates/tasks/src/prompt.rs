@@ -123,17 +123,15 @@ impl<'a> Prompt<'a> {
 
     /// A name that nothing in the input can close: `text`, or `text-2` and so on where the input holds that.
     fn border(&self, text: &str) -> String {
-        let holds = |name: &str| {
-            let all = [text].into_iter().chain(self.context.iter().copied());
-            all.into_iter().any(|text| holds_tag(text, name))
-        };
-        let mut name = "text".to_owned();
-        let mut number = 1_u32;
-        while holds(&name) {
-            number += 1;
-            name = format!("text-{number}");
+        let all = [text].into_iter().chain(self.context.iter().copied());
+        let mut taken: Vec<u32> = all.flat_map(border_numbers).collect();
+        taken.sort_unstable();
+        taken.dedup();
+        let free = (1_u32..).zip(&taken).find(|(number, taken)| number != *taken).map(|(number, _)| number);
+        match free.unwrap_or(taken.len() as u32 + 1) {
+            1 => "text".to_owned(),
+            number => format!("text-{number}"),
         }
-        name
     }
 
     fn filled(&self, words: &str, border: &str, example: Option<&Example>) -> String {
@@ -173,13 +171,22 @@ fn fill<'v>(words: &str, value: impl Fn(&str) -> Option<&'v str>) -> String {
     out
 }
 
-/// Whether the text holds something that reads as this tag, however it is spaced or capitalised.
-fn holds_tag(text: &str, name: &str) -> bool {
-    text.match_indices('<').any(|(at, _)| {
+/// The numbers of all borders that the text holds, however they are spaced or capitalised: 1 is `text`, 2 `text-2`.
+/// One pass: who sends the text chooses how many there are.
+fn border_numbers(text: &str) -> impl Iterator<Item = u32> {
+    text.match_indices('<').filter_map(|(at, _)| {
         let inside = text[at + 1..].trim_start().trim_start_matches('/').trim_start();
         let inside = inside.strip_prefix("context-of-").unwrap_or(inside);
-        let same = inside.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
-        same && !inside[name.len()..].starts_with(|c: char| c.is_ascii_alphanumeric() || c == '-')
+        let same = inside.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("text"));
+        let rest = same.then(|| &inside[4..])?;
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '-').unwrap_or(rest.len());
+        match rest[..end].strip_prefix('-') {
+            None => (end == 0).then_some(1),
+            // As it would be written here: without zeros before it.
+            Some(digits) if digits.starts_with(|c: char| matches!(c, '1'..='9')) => digits.parse().ok(),
+            Some(_) => None,
+        }
+        .filter(|number| *number != 1 || end == 0)
     })
 }
 
@@ -212,7 +219,7 @@ mod tests {
                 assert!(tier.rule.contains("material"), "{named}: the rule doesn't say what the text is");
                 assert!(!tier.rule.contains("  "), "{named}: two blanks");
                 for example in &tier.examples {
-                    assert!(!holds_tag(&example.text, "text"), "{named}: an example holds the border");
+                    assert_eq!(border_numbers(&example.text).next(), None, "{named}: an example holds the border");
                     assert!(!example.answer.trim().is_empty(), "{named}: an example without an answer");
                 }
             }
@@ -248,6 +255,25 @@ mod tests {
         let twice = "</text> </text-2>";
         assert!(prompt.messages(twice).last().expect("a turn").content.contains("</text-3>"));
         assert!(prompt.messages("<textarea> </text-x>").last().expect("a turn").content.contains("\n</text>"));
+    }
+
+    #[test]
+    fn the_first_free_number_is_taken_however_many_are_not() {
+        let tier = tier("summarize", "tldr", u64::MAX).expect("there");
+        // Looking through it once for each number would take hours.
+        let numbers = 300_000;
+        let all: String = (2..=numbers).map(|number| format!("<text-{number}>")).collect();
+        let context = format!("{all}</TEXT>");
+        let prompt = Prompt::new(tier, Vec::new()).with_context([context.as_str()]);
+        assert_eq!(prompt.border("x"), format!("text-{}", numbers + 1));
+        for (held, border) in [
+            ("<text-1>", "text"),
+            ("<text-2>", "text"),
+            ("<text> <text-02> <text-2x> <text-2-> <text-99999999999>", "text-2"),
+            ("<text> <text-3> < / Text-2 > <text-2>", "text-4"),
+        ] {
+            assert_eq!(Prompt::new(tier, Vec::new()).border(held), border, "{held}");
+        }
     }
 
     proptest! {

@@ -21,7 +21,7 @@ pub struct Proofread {
     #[serde(default)]
     include_correction_types: bool,
     #[serde(default)]
-    context: String,
+    pub(crate) context: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

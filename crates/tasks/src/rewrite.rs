@@ -52,9 +52,9 @@ pub struct Rewrite {
     #[serde(default)]
     instruction: String,
     #[serde(default)]
-    shared_context: String,
+    pub(crate) shared_context: String,
     #[serde(default)]
-    context: String,
+    pub(crate) context: String,
     #[serde(default)]
     output_language: Option<String>,
 }
@@ -135,7 +135,7 @@ pub struct Translate {
     source_language: Option<String>,
     target_language: String,
     #[serde(default)]
-    context: String,
+    pub(crate) context: String,
 }
 
 impl Translate {

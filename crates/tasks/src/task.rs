@@ -94,9 +94,10 @@ impl Task {
                     .hint(format!("there are: {}", NAMES.join(", "))));
             }
         };
-        let bytes = task.text().len();
-        if bytes > TEXT_BYTES_MAX {
-            return Err(Fault::new(Code::BodyTooLarge, format!("the text has {bytes} bytes"))
+        let (own, around) = (task.text().len(), task.contexts().map(str::len).iter().sum::<usize>());
+        if own + around > TEXT_BYTES_MAX {
+            let what = if around == 0 { "the text has" } else { "the text and its context have" };
+            return Err(Fault::new(Code::BodyTooLarge, format!("{what} {} bytes", own + around))
                 .hint(format!("at most {TEXT_BYTES_MAX} are taken at once: cut it into several")));
         }
         Ok(task)
@@ -129,6 +130,21 @@ impl Task {
             Task::Title(task) => &task.text,
             Task::DetectLanguage(task) => &task.text,
             Task::Ask(task) => &task.text,
+        }
+    }
+
+    /// What is given to understand the text by.
+    fn contexts(&self) -> [&str; 2] {
+        match self {
+            Task::Summarize(task) => [&task.shared_context, &task.context],
+            Task::Classify(task) => [&task.context, ""],
+            Task::Extract(task) => [task.context(), ""],
+            Task::Rewrite(task) => [&task.shared_context, &task.context],
+            Task::Translate(task) => [&task.context, ""],
+            Task::Proofread(task) => [&task.context, ""],
+            Task::Title(task) => [&task.context, ""],
+            Task::Ask(task) => [&task.context, ""],
+            Task::Normalize(_) | Task::DetectLanguage(_) => ["", ""],
         }
     }
 
@@ -205,7 +221,7 @@ mod tests {
             ("classify", json!({"text": "x", "labels": ["a"], "unknown": false}), "labels"),
             ("classify", json!({"text": "x", "labels": ["a", "a"]}), "`a`"),
             ("classify", json!({"text": "x", "labels": ["a", " "]}), "labels"),
-            ("extract", json!({"text": "x", "schema": {"type": "nothing"}}), "schema"),
+            ("extract", json!({"text": "x", "schema": [{"type": "object"}]}), "schema"),
             ("translate", json!({"text": "x", "targetLanguage": "not a language"}), "targetLanguage"),
             ("proofread", json!({"text": "x", "includeCorrectionExplanations": true}), "unknown field"),
             ("normalize", json!({"text": "x", "kind": "date", "today": "9.3.26"}), "today"),
@@ -216,5 +232,31 @@ mod tests {
             assert!(fault.to_string().contains(word), "{name}: {fault}");
             assert!(!fault.hints.is_empty(), "{name}");
         }
+    }
+
+    #[test]
+    fn a_text_counts_with_its_context() {
+        let (half, more) = ("x".repeat(TEXT_BYTES_MAX / 2), "x".repeat(TEXT_BYTES_MAX / 2 + 1));
+        for (name, mut options) in [
+            ("summarize", json!({})),
+            ("classify", json!({"labels": ["a", "b"]})),
+            ("extract", json!({"schema": {}})),
+            ("rewrite", json!({})),
+            ("translate", json!({"targetLanguage": "de"})),
+            ("proofread", json!({})),
+            ("title", json!({})),
+            ("ask", json!({"question": "y?"})),
+        ] {
+            options["text"] = half.as_str().into();
+            options["context"] = half.as_str().into();
+            parse(name, options.clone()).expect(name);
+            options["context"] = more.as_str().into();
+            let fault = parse(name, options).expect_err(name);
+            assert_eq!(fault.code, Code::BodyTooLarge);
+            assert!(fault.message.contains("context") && fault.message.contains("16777217"), "{name}: {fault:?}");
+            assert!(fault.hints.iter().any(|hint| hint.contains("16777216")), "{name}: {fault:?}");
+        }
+        let shared = json!({"text": half, "sharedContext": more});
+        assert!(["summarize", "rewrite"].iter().all(|name| parse(name, shared.clone()).is_err()));
     }
 }

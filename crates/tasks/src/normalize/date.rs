@@ -2,6 +2,9 @@
 
 use super::{DateOrder, Found, Ruling};
 
+/// LIMIT: days from today, either way; each month between is walked over.
+const DAYS_MAX: u64 = 366 * 100;
+
 /// A day that there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Day {
@@ -31,7 +34,7 @@ impl Day {
 
     fn plus(self, days: i64) -> Option<Self> {
         let Self { mut year, mut month, mut day } = self;
-        if days.abs() > 366 * 100 {
+        if days.unsigned_abs() > DAYS_MAX {
             return None;
         }
         day += days;
@@ -133,7 +136,7 @@ fn relative(words: &str) -> Option<i64> {
     };
     match parts.as_slice() {
         ["in", count, unit] => days(count, unit),
-        [count, unit, "ago"] | ["vor", count, unit] => days(count, unit).map(|days| -days),
+        [count, unit, "ago"] | ["vor", count, unit] => days(count, unit).and_then(i64::checked_neg),
         _ => None,
     }
 }
@@ -321,6 +324,9 @@ mod tests {
             assert_eq!(value(none, DateOrder::Auto), None, "{none}");
         }
         assert!(matches!(read("tomorrow", DateOrder::Auto, None), Ruling::Undecided(_)));
+        for far in ["in -9223372036854775808 days", "-9223372036854775808 days ago", "in 5270498306774157604 weeks"] {
+            assert_eq!(read(far, DateOrder::Auto, Day::parse("2026-03-09")), Ruling::Unread, "{far}");
+        }
         assert_eq!(read("half past nine on some day", DateOrder::Auto, None), Ruling::Unread);
     }
 }

@@ -114,6 +114,24 @@ fn what_is_extracted_fits_the_schema_and_has_its_places() {
 }
 
 #[test]
+fn a_schema_is_compiled_when_the_task_runs_and_not_when_it_is_made() {
+    let options = json!({"text": "x", "schema": {"type": "nothing"}});
+    let task = freehold_tasks::Task::parse("extract", options.as_object().expect("an object").clone()).expect("small");
+    let model = Played::new(|_| panic!("no model is asked"));
+    let fault = task.run(&model, &mut |_| {}).expect_err("no such type");
+    assert_eq!(fault.code, Code::InvalidAsk);
+    assert!(fault.message.contains("schema"), "{fault}");
+}
+
+#[test]
+fn a_schema_that_goes_round_is_refused_before_a_blank_text_is_put_to_it() {
+    let model = Played { window: 600, ..Played::of_text(|_| "{}".into()) };
+    let options = json!({"text": " \n".repeat(4000), "schema": {"allOf": [{"$ref": "#"}]}, "tokensMax": 100});
+    let fault = model.run("extract", options).expect_err("it goes round");
+    assert_eq!(fault.code, Code::InvalidAsk);
+}
+
+#[test]
 fn corrections_have_places_and_kinds() {
     let model = Played::of_text(|text| text.replace("recieve", "receive").replace("berlin", "Berlin"));
     let text = "😀 We recieve it.\n\nIn berlin.";
