@@ -1,7 +1,10 @@
 //! Tools that a model may call, the calls it made, and how it may think. Plain data; [`crate::Ask`] checks it.
 
+mod forced;
+
 use crate::ask::{Message, Role};
 use crate::fault::{Code, Fault};
+use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -92,12 +95,21 @@ impl Toolbox {
             ToolChoice::Auto | ToolChoice::None | ToolChoice::Required => &[],
         };
         match wanted.iter().chain(&self.allowed).find(|name| !names.contains(name.as_str())) {
-            None => Ok(()),
+            None => self.check_call_schema(),
             Some(name) => {
                 Err(Fault::new(Code::InvalidAsk, format!("`tool_choice` names `{name}`, which isn't in `tools`"))
                     .hint("name one of the tools that are sent along"))
             }
         }
+    }
+
+    /// A call that must be made is bounded as every other shape of an answer is.
+    fn check_call_schema(&self) -> Result<(), Fault> {
+        let Some(schema) = self.call_schema(forced::LONGEST_KEY) else { return Ok(()) };
+        Shape::json_schema(schema).map(drop).map_err(|fault| Fault {
+            message: format!("`tool_choice` wants a call of `tools`: {}", fault.message),
+            ..fault
+        })
     }
 }
 
@@ -201,6 +213,7 @@ pub(crate) fn match_results(messages: &mut [Message]) -> Result<(), Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shape::SHAPE_BYTES_MAX;
 
     fn tool(name: &str) -> Tool {
         Tool { name: name.into(), description: String::new(), parameters: String::new() }
@@ -235,6 +248,32 @@ mod tests {
         }
         let fine = Toolbox { tools: two(), allowed: vec!["b".into()], ..Toolbox::default() };
         assert_eq!(fine.check(), Ok(()));
+    }
+
+    #[test]
+    fn the_schema_of_a_call_that_must_be_made_is_bounded() {
+        let big = |name: &str, bytes: usize| {
+            let parameters = format!(r#"{{"description": "{}"}}"#, "x".repeat(bytes));
+            Tool { parameters, ..tool(name) }
+        };
+        let halves = || vec![big("a", SHAPE_BYTES_MAX / 2), big("b", SHAPE_BYTES_MAX / 2)];
+        let named = |name: &str| ToolChoice::Named(name.into());
+        for (tools, choice) in [
+            (vec![big("a", SHAPE_BYTES_MAX)], ToolChoice::Required),
+            (vec![big("a", SHAPE_BYTES_MAX), tool("b")], named("a")),
+            (halves(), ToolChoice::Required),
+        ] {
+            let fault = Toolbox { tools, choice, ..Toolbox::default() }.check().expect_err("too large");
+            assert_eq!(fault.code, Code::InvalidAsk);
+            assert!(fault.message.contains("bytes") && !fault.hints.is_empty(), "{fault:?}");
+        }
+        // What the answer isn't held to is only text in the prompt.
+        for (tools, choice) in [(vec![big("a", SHAPE_BYTES_MAX)], ToolChoice::Auto), (halves(), named("b"))] {
+            assert_eq!(Toolbox { tools, choice, ..Toolbox::default() }.check(), Ok(()));
+        }
+        let more = Toolbox { tools: vec![tool("a"), tool("b")], choice: ToolChoice::Required, ..Toolbox::default() };
+        let schemas = ["arguments", forced::LONGEST_KEY].map(|key| more.call_schema(key).map_or(0, |text| text.len()));
+        assert!(schemas[0] <= schemas[1]);
     }
 
     #[test]

@@ -4,13 +4,20 @@
 //! The dialect is 2020-12. What is handed on holds kept keywords alone, with every reference resolved and named
 //! anew, so that what compiles it finds nothing that it could read in another way.
 
+mod reach;
+
+use reach::{Scope, Unit};
 use serde_json::{Map, Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// LIMIT: schemas within a schema.
 pub const SCHEMAS_MAX: usize = 20_000;
 /// LIMIT: how deep schemas, and values of `enum` and `const`, may lie in each other.
 pub const DEPTH_MAX: usize = 64;
+/// LIMIT: the same along references, which what compiles them follows with up to 9 KiB of its stack for each schema.
+pub const CHAIN_MAX: usize = 512;
+/// LIMIT: patterns of one object's keys: each is compared with each, at a cost that grows with their fourth power.
+pub const PATTERNS_MAX: usize = 32;
 /// LIMIT: items, properties and characters that can be asked for at least; more than any answer has.
 pub const COUNT_MIN_MAX: u64 = 100_000;
 /// LIMIT: beyond this an upper bound on a count forbids nothing that could be said.
@@ -68,20 +75,22 @@ pub struct Prepared {
 /// # Errors
 /// The first keyword that can't be kept to, with its place.
 pub fn prepare(schema: &Value) -> Result<Prepared, Refusal> {
-    let mut work = Work { root: schema, names: BTreeMap::new(), open: Vec::new(), schemas: 0, suspects: Vec::new() };
+    let mut work = Work::new(schema);
     let mut direct = BTreeMap::new();
-    let (mut prepared, edges) = work.whole(schema, "#")?;
-    direct.insert("#".to_owned(), edges);
+    let (mut prepared, scope) = work.whole(schema, "#")?;
+    direct.insert("#".to_owned(), scope);
     let mut defs = Map::new();
     while let Some((pointer, name)) = work.open.pop() {
         let target = work.resolve(&pointer)?;
-        let (made, edges) = work.whole(target, &pointer)?;
-        direct.insert(pointer, edges);
+        let (made, scope) = work.whole(target, &pointer)?;
+        direct.insert(pointer, scope);
         defs.insert(name, made);
     }
-    if let Some(pointer) = circle(&direct) {
-        return Err(refusal(&pointer, "refers to itself with nothing in between"));
+    if let Some(pointer) = reach::itself(&direct) {
+        return Err(refusal(pointer, "refers to itself with nothing in between"));
     }
+    reach::check_depth(&work.units)?;
+    reach::check_patterns(&direct, &work.scopes)?;
     if let (Some(object), false) = (prepared.as_object_mut(), defs.is_empty()) {
         object.insert("$defs".into(), Value::Object(defs));
     }
@@ -96,25 +105,45 @@ struct Work<'a> {
     open: Vec<(String, String)>,
     schemas: usize,
     suspects: Vec<Suspect>,
+    /// By their pointer.
+    units: BTreeMap<String, Unit>,
+    /// The unit that is being prepared.
+    unit: Unit,
+    /// Within units, with their places.
+    scopes: Vec<(String, Scope)>,
 }
 
-/// References that a schema makes about the very value that it is applied to.
-type Edges = BTreeSet<String>;
-
 impl<'a> Work<'a> {
-    fn whole(&mut self, schema: &'a Value, path: &str) -> Result<(Value, Edges), Refusal> {
-        let mut edges = Edges::new();
-        let made = self.schema(schema, path, 0, &mut edges)?;
+    fn new(root: &'a Value) -> Self {
+        let (names, units) = (BTreeMap::new(), BTreeMap::new());
+        let (open, suspects, scopes) = (Vec::new(), Vec::new(), Vec::new());
+        Self { root, names, open, schemas: 0, suspects, units, unit: Unit::default(), scopes }
+    }
+
+    fn whole(&mut self, schema: &'a Value, path: &str) -> Result<(Value, Scope), Refusal> {
+        let mut scope = Scope::default();
+        let made = self.schema(schema, path, 0, &mut scope)?;
+        self.units.insert(path.to_owned(), std::mem::take(&mut self.unit));
         // What compiles it reads a truth value at the top in its own way.
         let made = match made {
             Value::Bool(true) => json!({}),
             Value::Bool(false) => return Err(refusal(path, "is `false`: nothing can be valid")),
             made => made,
         };
-        Ok((made, edges))
+        Ok((made, scope))
     }
 
-    fn schema(&mut self, schema: &'a Value, path: &str, depth: usize, edges: &mut Edges) -> Result<Value, Refusal> {
+    /// A schema about another value than the one that it lies in.
+    fn inner(&mut self, schema: &'a Value, path: &str, depth: usize) -> Result<Value, Refusal> {
+        let mut scope = Scope::default();
+        let made = self.schema(schema, path, depth, &mut scope)?;
+        if !scope.refs.is_empty() || !scope.patterns.is_empty() {
+            self.scopes.push((path.to_owned(), scope));
+        }
+        Ok(made)
+    }
+
+    fn schema(&mut self, schema: &'a Value, path: &str, depth: usize, scope: &mut Scope) -> Result<Value, Refusal> {
         self.schemas += 1;
         if self.schemas > SCHEMAS_MAX {
             return Err(refusal(path, &format!("is one of more than {SCHEMAS_MAX} schemas")));
@@ -122,6 +151,7 @@ impl<'a> Work<'a> {
         if depth > DEPTH_MAX {
             return Err(refusal(path, &format!("lies more than {DEPTH_MAX} schemas deep")));
         }
+        self.unit.depth = self.unit.depth.max(depth);
         let object = match schema {
             Value::Bool(_) => return Ok(schema.clone()),
             Value::Object(object) => object,
@@ -130,7 +160,7 @@ impl<'a> Work<'a> {
         let mut made = Map::new();
         for (keyword, value) in object {
             let at = join(path, keyword);
-            self.keyword(object, keyword, value, &at, depth, edges, &mut made)?;
+            self.keyword(object, keyword, value, &at, depth, scope, &mut made)?;
         }
         check_property_count(object, path)?;
         Ok(Value::Object(made))
@@ -144,11 +174,11 @@ impl<'a> Work<'a> {
         value: &'a Value,
         at: &str,
         depth: usize,
-        edges: &mut Edges,
+        scope: &mut Scope,
         made: &mut Map<String, Value>,
     ) -> Result<(), Refusal> {
         let (keyword, value) = match keyword {
-            "$ref" => (keyword, Value::String(self.reference(value, at, edges)?)),
+            "$ref" => (keyword, Value::String(self.reference(value, at, depth, scope)?)),
             "type" => (keyword, types(value, at)?),
             "enum" => {
                 let items = list(value, at)?;
@@ -164,7 +194,7 @@ impl<'a> Work<'a> {
             "anyOf" | "oneOf" | "allOf" => {
                 let items = list(value, at)?;
                 let item =
-                    |(n, item): (usize, &'a Value)| self.schema(item, &join(at, &n.to_string()), depth + 1, edges);
+                    |(n, item): (usize, &'a Value)| self.schema(item, &join(at, &n.to_string()), depth + 1, scope);
                 let made = Value::Array(items.iter().enumerate().map(item).collect::<Result<_, _>>()?);
                 if keyword == "oneOf" {
                     // Alone it has no types from beside it, which only make it easier.
@@ -175,6 +205,8 @@ impl<'a> Work<'a> {
             "properties" | "patternProperties" => {
                 let made = self.schemas_by_name(value, at, depth)?;
                 if keyword == "patternProperties" {
+                    check_patterns(value, at)?;
+                    scope.patterns.extend(made.as_object().into_iter().flat_map(Map::keys).cloned());
                     let names = made.as_object().into_iter().flat_map(Map::keys);
                     let any: Map<String, Value> = names.map(|name| (name.clone(), Value::Bool(true))).collect();
                     let alone = json!({ "type": "object", "patternProperties": any });
@@ -189,9 +221,9 @@ impl<'a> Work<'a> {
             // How 2019-09 and before wrote `prefixItems` and, beside it, `items`.
             "items" if value.is_array() => ("prefixItems", self.schemas_in_order(value, at, depth)?),
             "additionalItems" if object.get("items").is_some_and(Value::is_array) => {
-                ("items", self.schema(value, at, depth + 1, &mut Edges::new())?)
+                ("items", self.inner(value, at, depth + 1)?)
             }
-            "items" | "additionalProperties" => (keyword, self.schema(value, at, depth + 1, &mut Edges::new())?),
+            "items" | "additionalProperties" => (keyword, self.inner(value, at, depth + 1)?),
             "required" => {
                 let names = value.as_array().is_some_and(|names| names.iter().all(Value::is_string));
                 if !names {
@@ -230,7 +262,7 @@ impl<'a> Work<'a> {
         let object = value.as_object().ok_or_else(|| refusal(at, "isn't an object of schemas"))?;
         let mut made = Map::new();
         for (name, schema) in object {
-            let schema = self.schema(schema, &join(at, name), depth + 1, &mut Edges::new())?;
+            let schema = self.inner(schema, &join(at, name), depth + 1)?;
             made.insert(name.clone(), schema);
         }
         Ok(Value::Object(made))
@@ -238,19 +270,20 @@ impl<'a> Work<'a> {
 
     fn schemas_in_order(&mut self, value: &'a Value, at: &str, depth: usize) -> Result<Value, Refusal> {
         let items = list(value, at)?;
-        let item =
-            |(n, item): (usize, &'a Value)| self.schema(item, &join(at, &n.to_string()), depth + 1, &mut Edges::new());
+        let item = |(n, item): (usize, &'a Value)| self.inner(item, &join(at, &n.to_string()), depth + 1);
         Ok(Value::Array(items.iter().enumerate().map(item).collect::<Result<_, _>>()?))
     }
 
-    fn reference(&mut self, value: &Value, at: &str, edges: &mut Edges) -> Result<String, Refusal> {
+    fn reference(&mut self, value: &Value, at: &str, depth: usize, scope: &mut Scope) -> Result<String, Refusal> {
         let text = value.as_str().ok_or_else(|| refusal(at, "isn't a string"))?;
         let pointer = if matches!(text, "#" | "#/") { "#" } else { text };
         if pointer != "#" && !pointer.starts_with("#/") {
             let what = format!("is `{text}`: only places in this very schema can be referred to, as `#/…`");
             return Err(refusal(at, &what));
         }
-        edges.insert(pointer.to_owned());
+        scope.refs.insert(pointer.to_owned());
+        let deepest = self.unit.refs.entry(pointer.to_owned()).or_default();
+        *deepest = depth.max(*deepest);
         if pointer == "#" {
             return Ok(pointer.to_owned());
         }
@@ -307,6 +340,14 @@ fn check_property_count(object: &Map<String, Value>, path: &str) -> Result<(), R
     if least > f64::from(required) + 1.0 {
         let what = "can be at most one more than `required` has names: name the others";
         return Err(refusal(&join(path, "minProperties"), what));
+    }
+    Ok(())
+}
+
+fn check_patterns(value: &Value, at: &str) -> Result<(), Refusal> {
+    let patterns = value.as_object().map_or(0, Map::len);
+    if patterns > PATTERNS_MAX {
+        return Err(refusal(at, &format!("has {patterns} patterns; at most {PATTERNS_MAX} can be told apart")));
     }
     Ok(())
 }
@@ -380,25 +421,6 @@ fn least(value: &Value, at: &str) -> Result<Value, Refusal> {
 fn most(value: &Value, at: &str) -> Result<Option<Value>, Refusal> {
     let most = count(value, at)?;
     Ok((most <= COUNT_REACHED).then(|| most.into()))
-}
-
-/// A schema that leads back to itself by references about one and the same value.
-fn circle(direct: &BTreeMap<String, Edges>) -> Option<String> {
-    let mut done: BTreeSet<&str> = BTreeSet::new();
-    for start in direct.keys() {
-        let mut seen: BTreeSet<&str> = BTreeSet::new();
-        let mut open: Vec<&str> = direct[start].iter().map(String::as_str).collect();
-        while let Some(next) = open.pop() {
-            if next == start {
-                return Some(start.clone());
-            }
-            if !done.contains(next) && seen.insert(next) {
-                open.extend(direct.get(next).into_iter().flatten().map(String::as_str));
-            }
-        }
-        done.insert(start);
-    }
-    None
 }
 
 fn join(path: &str, name: &str) -> String {

@@ -2,15 +2,15 @@
 
 use crate::parse::Style;
 use crate::template::Lead;
-use base::{Tool, ToolChoice, Toolbox};
-use serde_json::{Map, Value, json};
+use base::{Tool, Toolbox};
+use serde_json::Value;
 
 /// A call that must be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Forced {
     /// The only tool that it can be: then the answer is nothing but its arguments.
     pub(crate) named: Option<String>,
-    /// JSON schema of the answer.
+    /// JSON schema of the answer, bounded in size where the ask was checked.
     pub(crate) schema: String,
     /// What of the call stands there already.
     pub(crate) lead: Vec<Lead>,
@@ -18,10 +18,7 @@ pub(crate) struct Forced {
 
 /// `None` when no call must be made.
 pub(crate) fn forced(style: &Style, toolbox: &Toolbox) -> Option<Forced> {
-    match toolbox.choice {
-        ToolChoice::Auto | ToolChoice::None => return None,
-        ToolChoice::Required | ToolChoice::Named(_) => {}
-    }
+    let schema = toolbox.call_schema(style.arguments_key())?;
     let callable: Vec<&Tool> = toolbox.callable().collect();
     let mut lead = Vec::new();
     if let Some((_, close)) = style.think {
@@ -36,63 +33,14 @@ pub(crate) fn forced(style: &Style, toolbox: &Toolbox) -> Option<Forced> {
         }
         _ => None,
     };
-    let schema = match callable.as_slice() {
-        [tool] => parameters(tool),
-        tools => one_of(tools, style.arguments_key()),
-    };
-    Some(Forced { named, schema: schema.to_string(), lead })
-}
-
-/// The schema of a tool's arguments: an object in any case.
-fn parameters(tool: &Tool) -> Value {
-    let nothing = || json!({"type": "object", "properties": {}, "additionalProperties": false});
-    match serde_json::from_str(&tool.parameters) {
-        Ok(Value::Object(schema)) if !schema.is_empty() => {
-            let mut schema = schema;
-            schema.entry("type").or_insert_with(|| Value::from("object"));
-            Value::Object(schema)
-        }
-        Ok(_) | Err(_) => nothing(),
-    }
-}
-
-/// An envelope around the arguments of one of several tools.
-fn one_of(tools: &[&Tool], key: &str) -> Value {
-    let branch = |(n, tool): (usize, &&Tool)| {
-        let mut arguments = parameters(tool);
-        move_references(&mut arguments, &format!("#/anyOf/{n}/properties/{key}"));
-        let properties = json!({"name": {"const": tool.name}, key: arguments});
-        json!({"type": "object", "properties": properties, "required": ["name", key], "additionalProperties": false})
-    };
-    json!({"anyOf": tools.iter().enumerate().map(branch).collect::<Vec<_>>()})
-}
-
-/// References within a schema begin at its root, which lies deeper now.
-fn move_references(schema: &mut Value, root: &str) {
-    match schema {
-        Value::Object(object) => {
-            let within = |object: &Map<String, Value>| match object.get("$ref") {
-                Some(Value::String(place)) => place.strip_prefix('#').map(|place| format!("{root}{place}")),
-                _ => None,
-            };
-            if let Some(place) = within(object) {
-                object.insert("$ref".to_owned(), Value::from(place));
-            }
-            for (key, value) in object.iter_mut() {
-                // Values that are no schemas hold no references.
-                if !matches!(key.as_str(), "const" | "enum" | "default" | "examples") {
-                    move_references(value, root);
-                }
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(|item| move_references(item, root)),
-        _ => {}
-    }
+    Some(Forced { named, schema, lead })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base::ToolChoice;
+    use serde_json::json;
 
     fn tool(name: &str, parameters: &str) -> Tool {
         Tool { name: name.into(), description: String::new(), parameters: parameters.into() }

@@ -14,8 +14,9 @@ use wire::{Begin, JobId, WireFault};
 const SHORT_BYTES_MAX: usize = 16 << 10;
 /// LIMIT: long prompts that wait.
 const WAITING_MAX: usize = 64;
-/// Only used as far as it is needed: some vocabularies are cut by expressions that recurse.
-const THREAD_BYTES: usize = 8 << 20;
+/// Only used as far as it is needed: some vocabularies are cut by expressions that recurse, and what compiles a
+/// schema recurses [`batch::schema::CHAIN_MAX`] deep, which takes some 5 MiB, and five times that in a debug build.
+const THREAD_BYTES: usize = 32 << 20;
 
 /// What a job begins with.
 #[derive(Debug)]

@@ -147,6 +147,76 @@ fn size_and_depth_are_bounded() {
     assert!(refused(json!({ "anyOf": wide })).1.contains("20000 schemas"));
 }
 
+/// Definitions that each refer to the one behind it, in the way that `link` makes.
+fn chain(count: usize, last: &Value, link: impl Fn(Value) -> Value) -> Value {
+    let next = |n: usize| link(json!({ "$ref": format!("#/$defs/d{}", n + 1) }));
+    let mut defs: Map<String, Value> = (0..count).map(|n| (format!("d{n}"), next(n))).collect();
+    defs.insert(format!("d{count}"), last.clone());
+    json!({ "$ref": "#/$defs/d0", "$defs": defs })
+}
+
+#[test]
+fn depth_is_bounded_over_references() {
+    let last = json!({ "type": "null" });
+    for link in [
+        |next| json!({ "items": next }),
+        |next| json!({ "properties": { "a": next } }),
+        |next| json!({ "anyOf": [true, next] }),
+        |next| json!({ "prefixItems": [next, { "$ref": "#/$defs/d0" }] }),
+    ] {
+        let (path, reason) = refused(chain(4000, &last, link));
+        assert!(path.starts_with('#') && reason.contains("512 schemas deep"), "{path}: {reason}");
+        assert!(prepare(&chain(200, &last, link)).is_ok());
+    }
+    assert!(refused(chain(4000, &last, |next| next)).1.contains("512 schemas deep"));
+    // 64 deep in each of a few: as deep as many that hold little.
+    let deep = |next| (0..60).fold(next, |inner, _| json!({ "items": inner }));
+    assert!(prepare(&chain(6, &last, deep)).is_ok());
+    assert!(refused(chain(10, &last, deep)).1.contains("512 schemas deep"));
+}
+
+#[test]
+fn wide_and_recursive_schemas_are_not_deep() {
+    // Each of a thousand refers to one that refers to itself, and to a common one.
+    let leaf = json!({ "items": { "$ref": "#/$defs/tree" } });
+    let mut defs: Map<String, Value> = (0..1000).map(|n| (format!("d{n}"), leaf.clone())).collect();
+    defs.insert("tree".into(), json!({ "items": { "anyOf": [{ "$ref": "#/$defs/tree" }, { "$ref": "#" }] } }));
+    let all: Map<String, Value> =
+        defs.keys().map(|name| (name.clone(), json!({ "$ref": format!("#/$defs/{name}") }))).collect();
+    // The whole is one of a circle, and as each of the thousand refers to it through the tree, so are they.
+    let circle = json!({ "properties": all, "$defs": defs });
+    assert!(refused(circle.clone()).1.contains("512 schemas deep"));
+    let mut wide = circle;
+    wide["$defs"]["tree"] = json!({ "items": { "$ref": "#/$defs/tree" } });
+    assert!(prepare(&wide).is_ok());
+    // Paths that part and meet again at each of many places: more of them than could be walked.
+    let last = json!(true);
+    assert!(prepare(&chain(200, &last, |next| json!({ "properties": { "a": next, "b": next } }))).is_ok());
+}
+
+#[test]
+fn patterns_of_one_object_are_bounded_wherever_they_come_from() {
+    let patterns = |from: usize, count: usize| -> Value {
+        let all: Map<String, Value> = (from..from + count).map(|n| (format!("^k{n}$"), json!(true))).collect();
+        json!({ "type": "object", "patternProperties": all })
+    };
+    assert!(prepare(&patterns(0, PATTERNS_MAX)).is_ok());
+    let (path, reason) = refused(json!({ "items": patterns(0, 3000) }));
+    assert_eq!(path, "#/items/patternProperties");
+    assert!(reason.contains("3000 patterns; at most 32"), "{reason}");
+    let together = |second: usize| json!({ "allOf": [patterns(0, 20), patterns(second, 20)] });
+    assert!(prepare(&together(5)).is_ok(), "the same pattern counts once");
+    assert_eq!(refused(json!({ "properties": { "a": together(20) } })).0, "#/properties/a");
+    let referred = json!({
+        "$defs": { "a": patterns(0, 20), "b": { "anyOf": [{ "$ref": "#/$defs/a" }, patterns(20, 20)] } },
+        "items": { "$ref": "#/$defs/b" }
+    });
+    assert_eq!(refused(referred).0, "#/$defs/b");
+    // In different objects they never meet.
+    let apart: Map<String, Value> = (0..20).map(|n| (format!("p{n}"), patterns(32 * n, 32))).collect();
+    assert!(prepare(&json!({ "properties": apart })).is_ok());
+}
+
 proptest! {
     /// Whatever is sent: an answer, and no keyword in it that isn't kept.
     #[test]

@@ -143,21 +143,38 @@ pub(super) fn json(text: &str) -> Option<Value> {
     serde_json::from_str(text).ok()
 }
 
+/// Words that templates compare with their own: what `role` can be.
+const ROLES: [&str; 6] = ["system", "user", "assistant", "tool", "developer", "function"];
+/// What `type` can be, of a tool and of a JSON Schema.
+const TYPES: [&str; 8] = ["function", "string", "number", "integer", "boolean", "array", "object", "null"];
+
 /// The same value with `change` made to every text in it but the words that name roles and types, which templates
-/// compare with their own.
+/// compare with their own. Only these very words are left alone: anybody can write anything under such a key.
 pub(super) fn with_texts(value: &Value, change: &mut dyn FnMut(&str) -> String) -> Value {
+    with_texts_but(&[], value, change)
+}
+
+/// `known`: words that are left alone where they are this value, or an item of it.
+fn with_texts_but(known: &[&str], value: &Value, change: &mut dyn FnMut(&str) -> String) -> Value {
     match value.kind() {
-        ValueKind::String => Value::from(change(value.as_str().unwrap_or_default())),
+        ValueKind::String => match value.as_str().unwrap_or_default() {
+            word if known.contains(&word) => value.clone(),
+            text => Value::from(change(text)),
+        },
         ValueKind::Seq | ValueKind::Iterable => {
             let items: Vec<Value> = value.try_iter().into_iter().flatten().collect();
-            items.iter().map(|item| with_texts(item, change)).collect()
+            items.iter().map(|item| with_texts_but(known, item, change)).collect()
         }
         ValueKind::Map => {
             let keys: Vec<Value> = value.try_iter().into_iter().flatten().collect();
             let pair = |key: &Value| {
                 let item = value.get_item(key).unwrap_or_default();
-                let is_word = matches!(key.as_str(), Some("role" | "type")) && item.kind() == ValueKind::String;
-                let item = if is_word { item } else { with_texts(&item, change) };
+                let known: &[&str] = match key.as_str() {
+                    Some("role") => &ROLES,
+                    Some("type") => &TYPES,
+                    _ => &[],
+                };
+                let item = with_texts_but(known, &item, change);
                 let key = key.as_str().map_or_else(|| key.clone(), |text| Value::from(change(text)));
                 (key, item)
             };
