@@ -432,6 +432,10 @@ impl Engine {
     pub fn forget_prompts(&self, app: Option<&AppId>, model: Option<&str>) -> Result<PromptsForgotten, Fault> {
         let (done, heard) = sync_channel(1);
         let request = Request { app: app.cloned(), model: model.map(str::to_owned), done };
+        // On disk first, so that no worker that has let go reads it from there, and again afterwards, for what one
+        // wrote until it was told.
+        let which = Which { app: app.map(|app| app.0.clone()), model: model.map(str::to_owned) };
+        let first = self.shared.stored.erase(&which)?;
         if !self.shared.door.tell(Message::Forget(request)) {
             return Err(stopped());
         }
@@ -439,13 +443,12 @@ impl Engine {
             let words = format!("a worker hasn't said within {} s that it let go of kept prompts", FORGET.as_secs());
             Fault::new(Code::Busy, words).hint("try again; `freehold stop` ends all workers, and what they keep")
         })?;
-        let which = Which { app: app.map(|app| app.0.clone()), model: model.map(str::to_owned) };
         let erased = self.shared.stored.erase(&which)?;
         Ok(PromptsForgotten {
             states: let_go.states,
             states_bytes: Bytes(let_go.bytes),
-            files: erased.files,
-            files_bytes: erased.bytes,
+            files: first.files + erased.files,
+            files_bytes: Bytes(first.bytes.0.saturating_add(erased.bytes.0)),
             left: erased.left,
         })
     }

@@ -16,6 +16,8 @@ const APPS_MAX: usize = 1024;
 pub(crate) struct Scopes {
     known: HashMap<AppId, u64>,
     last: u64,
+    /// Numbers of apps were given up, and workers may still keep something under them.
+    dropped: bool,
 }
 
 /// What the threads of workers look up as well.
@@ -29,10 +31,16 @@ impl Scopes {
         }
         if self.known.len() >= APPS_MAX {
             self.known.clear();
+            self.dropped = true;
         }
         self.last += 1;
         self.known.insert(app.clone(), self.last);
         self.last
+    }
+
+    /// What a worker is told to forget for an app: its number, or 0 for all when it may have had another one.
+    pub(crate) fn for_forgetting(&mut self, app: &AppId) -> u64 {
+        if self.dropped && !self.known.contains_key(app) { 0 } else { self.of(app) }
     }
 
     /// The app of a number that is still known.
@@ -51,6 +59,17 @@ pub(crate) fn reuse(of_worker: &wire::Reuse) -> Reuse {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_an_app_had_under_a_number_that_was_given_up_goes_with_all() {
+        let mut scopes = Scopes::default();
+        let app = |name: usize| AppId(format!("app {name}"));
+        let first = scopes.of(&app(0));
+        assert_eq!(scopes.for_forgetting(&app(0)), first);
+        assert_ne!(scopes.for_forgetting(&app(1)), 0, "it never had another one");
+        (0..=APPS_MAX).for_each(|name| assert_ne!(scopes.of(&app(name + 2)), first));
+        assert_eq!(scopes.for_forgetting(&app(0)), 0);
+    }
 
     #[test]
     fn an_app_keeps_its_number_and_shares_it_with_nobody() {

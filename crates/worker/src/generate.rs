@@ -56,6 +56,10 @@ pub(crate) struct Generator<'a> {
     reading: Vec<JobId>,
     /// Jobs for which a state is looked for on disk.
     seeking: Vec<Job>,
+    /// Jobs whose prompt was being cut when what is kept was forgotten: nothing is kept of them either.
+    unkept: Vec<JobId>,
+    /// The daemon was offered a state, and that isn't over: one at a time, as its bytes are held so long.
+    offering: bool,
     /// Jobs that the daemon has told to step back, until it lets them go on.
     held: Vec<Job>,
     /// Those of them whose prompt is still being cut.
@@ -137,6 +141,8 @@ impl<'a> Generator<'a> {
             waiting: VecDeque::new(),
             reading: Vec::new(),
             seeking: Vec::new(),
+            unkept: Vec::new(),
+            offering: false,
             held: Vec::new(),
             holds: Vec::new(),
             lot: Lot::new(park_bytes),
@@ -277,8 +283,12 @@ impl<'a> Generator<'a> {
     fn receive(&mut self, begin: &Begin, received: Instant, read: Result<Read, WireFault>) {
         let Some(place) = self.reading.iter().position(|id| *id == begin.job) else { return };
         self.reading.remove(place);
+        let is_unkept = self.unkept.contains(&begin.job);
         match read.and_then(|read| self.accept(begin, received, read)) {
-            Ok(job) => self.seek_or_queue(job, begin.stored),
+            Ok(mut job) => {
+                job.owner = job.owner.filter(|_| !is_unkept);
+                self.seek_or_queue(job, begin.stored && !is_unkept);
+            }
             Err(fault) => {
                 self.holds.retain(|id| *id != begin.job);
                 self.outbox.send(Report::Failed { job: Some(begin.job), fault });
@@ -345,13 +355,14 @@ impl<'a> Generator<'a> {
     /// Starts waiting jobs in their order, as long as there is a sequence and room.
     fn admit(&mut self) {
         while let (Some(slot), Some(next)) = (self.slots.iter().position(Option::is_none), self.waiting.front()) {
-            let needed = next.pending().saturating_add(next.option_cells()).saturating_add(1);
-            if !self.has_cells(needed) {
+            if !self.has_cells(next.needed()) {
                 return;
             }
             let Some(next) = self.waiting.front() else { return };
-            let used: u32 = self.slots.iter().flatten().map(|running| running.job.past + running.job.pending()).sum();
-            if !self.pool.admits(used, next.pending(), next.tokens_max.saturating_sub(next.generated())) {
+            let cells = |job: &Job| job.past.saturating_add(job.pending()).saturating_add(job.option_cells());
+            let used = self.slots.iter().flatten().fold(0, |sum: u32, one| sum.saturating_add(cells(&one.job)));
+            let wanted = next.pending().saturating_add(next.option_cells());
+            if !self.pool.admits(used, wanted, next.tokens_max.saturating_sub(next.generated())) {
                 return;
             }
             let Some(job) = self.waiting.pop_front() else { return };
@@ -408,8 +419,10 @@ impl<'a> Generator<'a> {
                     self.undo(part.slot);
                 }
             }
-            // This cache has rules of its own: the answers go on without drafts.
-            Decoded::Full if parts.iter().any(Part::is_drafted) => self.drafts = false,
+            // Nothing is kept that could go: this cache has rules of its own, and the answers go on without drafts.
+            Decoded::Full if parts.iter().any(Part::is_drafted) => {
+                self.drafts = self.keep.shed_one(&mut self.context, &self.lot);
+            }
             Decoded::Full => self.make_room(),
             Decoded::Failed(reason) => {
                 for part in parts {
@@ -472,7 +485,8 @@ impl<'a> Generator<'a> {
             self.let_kept_go(used.iter().sum::<u32>().saturating_add(wanted));
             let victims = self.pool.evict(&used, wanted);
             if victims.is_empty() {
-                let free = cells.saturating_sub(used.iter().sum::<u32>()).saturating_sub(wanted);
+                let taken = used.iter().sum::<u32>().saturating_add(wanted).saturating_add(self.keep.cells());
+                let free = cells.saturating_sub(taken);
                 let drafts = self.draft(&shares, &work, free);
                 let reads = work.iter().any(|work| matches!(work, Work::Prefill { .. }));
                 return Some(Next { shares, drafts, beside: reads && work.contains(&Work::Decode) });

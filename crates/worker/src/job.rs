@@ -243,6 +243,11 @@ impl Job {
         self.options.is_some() && self.pending() == 0
     }
 
+    /// Cells that it needs beside those that it has, to begin.
+    pub(crate) fn needed(&self) -> u32 {
+        self.pending().saturating_add(self.option_cells()).saturating_add(1)
+    }
+
     /// Cells that it takes beside those of its tokens.
     pub(crate) fn option_cells(&self) -> u32 {
         self.options.as_ref().map_or(0, |options| u32::try_from(options.cells()).unwrap_or(u32::MAX))

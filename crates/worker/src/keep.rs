@@ -174,8 +174,7 @@ impl Keep {
                 state.sequence = None;
             }
             self.shelf.take(|entry| entry.key == key && entry.state.saved.is_none());
-            let whole = rest == 0 || context.cut().is_some_and(|leave| context.forget_rest(leave, kept, tokens));
-            if !whole {
+            if !ends_at(context, kept, tokens, rest == 0) {
                 self.free_id(context, kept);
                 return None;
             }
@@ -207,10 +206,7 @@ impl Keep {
             self.drop_live(context, least);
         }
         let sequence = self.free.pop()?;
-        let is_right = |context: &mut Context| {
-            whole == tokens || context.cut().is_some_and(|leave| context.forget_rest(leave, sequence, tokens))
-        };
-        if context.restore_state(sequence, state) && is_right(context) {
+        if context.restore_state(sequence, state) && ends_at(context, sequence, tokens, whole == tokens) {
             let read = self.shelf.state_mut(key).is_some_and(|state| std::mem::take(&mut state.read));
             return Some(Start { sequence, tokens, tier: if read { Tier::Disk } else { Tier::Ram } });
         }
@@ -429,6 +425,12 @@ impl Keep {
             self.shelf.evict(key);
         }
     }
+}
+
+/// Makes a sequence end after its first `tokens`. `false`: it can't, and the sequence must be forgotten. What cuts does so
+/// even where nothing should come after them.
+fn ends_at(context: &mut Context, sequence: i32, tokens: u32, is_whole: bool) -> bool {
+    context.cut().map_or(is_whole, |leave| context.forget_rest(leave, sequence, tokens))
 }
 
 fn is_live(entry: &Entry<Kept>) -> bool {

@@ -1,5 +1,5 @@
-//! Writes states to descriptors that the daemon passes, and reads them back, in a thread of its own: no running answer
-//! waits for a disk.
+//! Writes states to descriptors that the daemon passes, and reads them back, in threads of their own: no running answer
+//! waits for a disk, and who waits for a state doesn't wait for another one's writing.
 //!
 //! Whatever was damaged or torn is found while it is read and never used: every piece has its checksum, and the tokens
 //! are compared with the prompt before anything else.
@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 use wire::JobId;
@@ -20,7 +20,7 @@ use wire::JobId;
 const WAITING_MAX: usize = 64;
 const THREAD_BYTES: usize = 1 << 20;
 /// The first bytes; the digit is the layout's version.
-const MAGIC: [u8; 8] = *b"FHSTATE1";
+const MAGIC: [u8; 8] = *b"FHSTATE2";
 /// The last bytes: without them the rest is missing.
 const END: [u8; 4] = *b"DONE";
 /// A checksum stands behind each piece of so many bytes.
@@ -65,64 +65,89 @@ pub(crate) struct Found {
     pub(crate) state: Vec<u8>,
 }
 
-/// The thread, which starts with the first errand.
+/// The threads.
 #[derive(Debug)]
 pub(crate) struct States {
     results: SyncSender<Event>,
-    queue: Option<SyncSender<Errand>>,
+    reader: Lane,
+    writer: Lane,
+    told: Arc<Told>,
+}
+
+/// A thread, which starts with the first errand.
+#[derive(Debug, Default)]
+struct Lane {
+    queue: Option<SyncSender<(u64, Errand)>>,
     thread: Option<std::thread::JoinHandle<()>>,
+}
+
+/// What the writing goes by.
+#[derive(Debug, Default)]
+struct Told {
     /// Jobs run.
-    busy: Arc<AtomicBool>,
+    busy: AtomicBool,
+    /// How often it was told to stop: what was begun before is given up.
+    stops: AtomicU64,
 }
 
 impl States {
     pub(crate) fn new(results: SyncSender<Event>) -> Self {
-        Self { results, queue: None, thread: None, busy: Arc::default() }
+        Self { results, reader: Lane::default(), writer: Lane::default(), told: Arc::default() }
     }
 
     /// While jobs run, what is written takes its time.
     pub(crate) fn tell(&self, busy: bool) {
-        self.busy.store(busy, Relaxed);
+        self.told.busy.store(busy, Relaxed);
+    }
+
+    /// Gives up what is being written, and what waits for it: it may be of somebody who wants it forgotten.
+    pub(crate) fn stop_writing(&self) {
+        self.told.stops.fetch_add(1, Relaxed);
     }
 
     /// `false`: too many wait, or the system gives no thread. Then nothing follows.
     pub(crate) fn take(&mut self, errand: Errand) -> bool {
-        if self.queue.is_none() {
+        let stops = self.told.stops.load(Relaxed);
+        let (lane, name) = match errand {
+            Errand::Read { .. } => (&mut self.reader, "states in"),
+            Errand::Write { .. } => (&mut self.writer, "states out"),
+        };
+        if lane.queue.is_none() {
             let (queue, errands) = sync_channel(WAITING_MAX);
-            let results = self.results.clone();
-            let thread = std::thread::Builder::new().name("states".into()).stack_size(THREAD_BYTES);
-            let busy = Arc::clone(&self.busy);
-            let Ok(thread) = thread.spawn(move || work(&errands, &results, &busy)) else { return false };
-            (self.queue, self.thread) = (Some(queue), Some(thread));
+            let (results, told) = (self.results.clone(), Arc::clone(&self.told));
+            let thread = std::thread::Builder::new().name(name.into()).stack_size(THREAD_BYTES);
+            let Ok(thread) = thread.spawn(move || work(&errands, &results, &told)) else { return false };
+            (lane.queue, lane.thread) = (Some(queue), Some(thread));
         }
-        let sent = self.queue.as_ref().map(|queue| queue.try_send(errand));
+        let sent = lane.queue.as_ref().map(|queue| queue.try_send((stops, errand)));
         !matches!(sent, None | Some(Err(TrySendError::Full(_) | TrySendError::Disconnected(_))))
     }
 
     /// Lets what is being written come to its end, for a bounded time.
     pub(crate) fn finish(&mut self, most: Duration) {
         const LOOK: Duration = Duration::from_millis(5);
-        self.queue = None;
+        self.writer.queue = None;
         self.tell(false);
         let start = Instant::now();
-        while self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) && start.elapsed() < most {
+        while self.writer.thread.as_ref().is_some_and(|thread| !thread.is_finished()) && start.elapsed() < most {
             std::thread::sleep(LOOK);
         }
     }
 }
 
-fn work(errands: &Receiver<Errand>, results: &SyncSender<Event>, busy: &AtomicBool) {
-    let rest = || {
-        if busy.load(Relaxed) {
-            std::thread::sleep(REST);
-        }
-    };
-    for errand in errands {
+fn work(errands: &Receiver<(u64, Errand)>, results: &SyncSender<Event>, told: &Told) {
+    for (stops, errand) in errands {
         let start = Instant::now();
         let took = || micros(start.elapsed());
         let outcome = match errand {
             Errand::Write { state, file, tokens, bytes } => {
-                let written = write(&mut BufWriter::new(File::from(file)), &tokens, &bytes, rest).unwrap_or(0);
+                let goes_on = || {
+                    if told.busy.load(Relaxed) {
+                        std::thread::sleep(REST);
+                    }
+                    told.stops.load(Relaxed) == stops
+                };
+                let written = write(&mut BufWriter::new(File::from(file)), &tokens, &bytes, goes_on).unwrap_or(0);
                 Outcome::Written { state, bytes: written, took_us: took() }
             }
             Errand::Read { job, file, usable, least, exact, bytes_max } => {
@@ -148,8 +173,8 @@ fn fits(tokens: &[Token], usable: &[Token], least: u32, exact: bool) -> bool {
     u32::try_from(common).is_ok_and(|common| common > least && pays(common, length)) && (whole || !exact)
 }
 
-/// The bytes that were written. After each piece it may `rest`.
-fn write(file: &mut impl Write, tokens: &[Token], state: &[u8], rest: impl Fn()) -> io::Result<u64> {
+/// The bytes that were written. Before each piece it asks whether it `goes_on`.
+fn write(file: &mut impl Write, tokens: &[Token], state: &[u8], goes_on: impl Fn() -> bool) -> io::Result<u64> {
     let too_many = |_| io::Error::other("too many tokens");
     let mut head = MAGIC.to_vec();
     head.extend(u32::try_from(tokens.len()).map_err(too_many)?.to_le_bytes());
@@ -165,11 +190,13 @@ fn write(file: &mut impl Write, tokens: &[Token], state: &[u8], rest: impl Fn())
     put(&sum)?;
     let mut sums = sum.to_vec();
     for piece in state.chunks(PIECE_BYTES) {
+        if !goes_on() {
+            return Err(io::Error::from(io::ErrorKind::Interrupted));
+        }
         let sum = checksum(piece);
         put(piece)?;
         put(&sum)?;
         sums.extend(sum);
-        rest();
     }
     put(&checksum(&sums))?;
     put(&END)?;
@@ -226,7 +253,7 @@ mod tests {
 
     fn file(tokens: &[Token], state: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
-        assert_eq!(write(&mut bytes, tokens, state, || ()).unwrap(), bytes.len() as u64);
+        assert_eq!(write(&mut bytes, tokens, state, || true).unwrap(), bytes.len() as u64);
         bytes
     }
 
@@ -242,6 +269,15 @@ mod tests {
         assert_eq!((found.tokens, found.state), (tokens.clone(), state()));
         assert!(read(&mut &bytes[..], |read| read != tokens, u64::MAX).is_err(), "of another prompt");
         assert!(read(&mut &bytes[..], |_| true, 1000).is_err(), "larger than there is room for");
+    }
+
+    #[test]
+    fn what_is_told_to_stop_is_never_taken_for_whole() {
+        let asked = std::cell::Cell::new(0);
+        let goes_on = || asked.replace(asked.get() + 1) < 1;
+        let mut bytes = Vec::new();
+        assert!(write(&mut bytes, &[1, 2, 3], &state(), goes_on).is_err());
+        assert!(bytes.len() > PIECE_BYTES && read(&mut &bytes[..], |_| true, u64::MAX).is_err());
     }
 
     #[test]

@@ -249,15 +249,17 @@ impl Stored {
         let Some(folder) = &self.folder else { return Ok(Erased::default()) };
         let mut erased = Erased::default();
         let mut state = locked(&self.state);
-        for coming in state.coming.values_mut() {
-            coming.take_if(|head| which.holds(&head.owner));
-        }
+        let meant = |coming: &mut Option<Head>| coming.take_if(|head| which.holds(&head.owner)).is_some();
+        let torn: Vec<u64> =
+            state.coming.iter_mut().filter_map(|(number, coming)| meant(coming).then_some(*number)).collect();
         let being_written: BTreeSet<u64> = state.writing.values().copied().collect();
         let ending: Vec<u64> = state.coming.keys().filter(|number| !being_written.contains(number)).copied().collect();
         let gone = state.index.take(|owner| which.holds(owner));
         let apps = state.apps();
         drop(state);
         *locked(&self.apps) = apps;
+        // What is still being written has no name from now on, and its end is nobody's.
+        torn.into_iter().for_each(|number| folder.remove(number));
         for (number, entry) in gone {
             erased.files += 1;
             erased.bytes.0 += entry.bytes;

@@ -36,7 +36,11 @@ pub(super) struct Forgetting {
 impl Owner {
     pub(super) fn forget(&mut self, request: Request) {
         let Request { app, model, done } = request;
-        let scope = app.map_or(0, |app| locked(&self.scopes).of(&app));
+        let scope = app.map_or(0, |app| locked(&self.scopes).for_forgetting(&app));
+        // Asks that wait, or will be begun again, keep nothing either.
+        for pending in self.asks.values_mut().filter(|pending| scope == 0 || pending.scope == scope) {
+            (pending.scope, pending.stored) = (0, false);
+        }
         let is_meant = |key: &WorkerKey| {
             let worker = self.workers.get(key).filter(|worker| worker.ready.is_some());
             let name = worker.and_then(|worker| self.models.get(worker.model.0 as usize)).map(|source| &source.name.0);

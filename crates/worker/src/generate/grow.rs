@@ -99,7 +99,7 @@ impl Generator<'_> {
         let cells = self.pool.cells;
         let Some(least) = asked.filter(|least| *least > cells) else { return };
         let is_refused = |needed: u32| needed > cells && blocks(needed) >= least;
-        let waiting = self.waiting.iter().filter(|job| is_refused(job.pending().saturating_add(1)));
+        let waiting = self.waiting.iter().filter(|job| is_refused(job.needed()));
         for id in waiting.map(|job| job.id).collect::<Vec<JobId>>() {
             let Some(place) = self.waiting.iter().position(|job| job.id == id) else { continue };
             let Some(job) = self.waiting.remove(place) else { continue };
@@ -107,7 +107,7 @@ impl Generator<'_> {
                 // It had stepped back; what it has said stands.
                 self.end_waiting(job, WireFinish::Length);
             } else {
-                let requested = job.pending().saturating_add(1);
+                let requested = job.needed();
                 let overflow = WireFault::ContextOverflow { requested, available: cells };
                 let fault = fault.cloned().unwrap_or(overflow);
                 self.outbox.send(Report::Failed { job: Some(id), fault });

@@ -75,8 +75,13 @@ impl Generator<'_> {
     /// A finished job's sequence is kept for what may come.
     pub(super) fn keep_sequence(&mut self, running: Running) {
         let Running { job, sequence, .. } = running;
-        let Job { owner, mut tokens, past, .. } = job;
+        let Job { owner, mut tokens, past, drafted: job_drafted, .. } = job;
         tokens.truncate(past as usize);
+        // An answer that ended within a draft has left what came after its end in the cache.
+        if past > 0 && job_drafted > 0 && !self.context.forget(sequence, past) {
+            self.keep.free_id(&mut self.context, sequence);
+            return self.recount();
+        }
         self.keep.keep(&mut self.context, owner, tokens, sequence);
         self.recount();
     }

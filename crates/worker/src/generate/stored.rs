@@ -55,7 +55,10 @@ impl Generator<'_> {
 
     pub(super) fn hear_of_state(&mut self, outcome: Outcome) {
         match outcome {
-            Outcome::Written { state, bytes, took_us } => self.outbox.send(Report::Stored { state, bytes, took_us }),
+            Outcome::Written { state, bytes, took_us } => {
+                self.offering = false;
+                self.outbox.send(Report::Stored { state, bytes, took_us });
+            }
             Outcome::Read { job, found, bytes, took_us } => {
                 self.outbox.send(Report::Tried { job, sound: found.is_some(), bytes, took_us });
                 let owner = self.seeking.iter().find(|seeking| seeking.id == job).and_then(|job| job.owner.clone());
@@ -69,7 +72,11 @@ impl Generator<'_> {
 
     /// Offers what is saved to the daemon, one state at a time.
     pub(super) fn offer(&mut self) {
+        if self.offering {
+            return;
+        }
         let Some((key, chain, bytes)) = self.keep.next_offer() else { return };
+        self.offering = true;
         let tokens = u32::try_from(chain.tokens.len()).unwrap_or(u32::MAX);
         let cost_us = self.pace.cost_us(tokens);
         self.outbox.send(Report::Offer { state: key.0, chain: Box::new(chain), bytes, cost_us });
@@ -77,12 +84,12 @@ impl Generator<'_> {
 
     /// The daemon's answer: a descriptor where the state is wanted.
     pub(super) fn store(&mut self, state: u64, file: Option<OwnedFd>) {
+        self.offering = false;
         let Some(file) = file else { return };
-        let written = self
-            .keep
-            .saved(Key(state))
-            .is_some_and(|(tokens, bytes)| self.states.take(Errand::Write { state, file, tokens, bytes }));
-        if !written {
+        let saved = self.keep.saved(Key(state));
+        self.offering =
+            saved.is_some_and(|(tokens, bytes)| self.states.take(Errand::Write { state, file, tokens, bytes }));
+        if !self.offering {
             self.outbox.send(Report::Stored { state, bytes: 0, took_us: 0 });
         }
     }
@@ -98,6 +105,10 @@ impl Generator<'_> {
                 job.checkpoints.clear();
             }
         }
+        // Whose they are isn't known before they are cut: none of them.
+        self.unkept = self.reading.iter().filter(|id| self.seeking.iter().all(|job| job.id != **id)).copied().collect();
+        // What is being written may be of it.
+        self.states.stop_writing();
         let (states, bytes) = self.keep.forget(&mut self.context, only);
         self.recount();
         self.outbox.send(Report::Forgotten { states, bytes });

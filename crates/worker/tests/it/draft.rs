@@ -78,3 +78,26 @@ fn an_answer_ends_in_the_middle_of_a_draft_as_it_would_without() {
     // Nothing of a draft is left in the cache: the next answer is as it was.
     assert_eq!(worker.generate(copied(1, 80, 4)).unwrap().text, whole.text);
 }
+
+/// What came after the end of an answer is not kept with it: the conversation goes on from there.
+#[test]
+fn an_answer_that_ended_in_the_middle_of_a_draft_is_gone_on_from() {
+    let mut worker = worker(true);
+    let kept = |begin: Begin| Begin { scope: 1, ..begin };
+    let whole = worker.generate(copied(1, 100, 1)).unwrap().text;
+    let end = whole.len() * 7 / 8;
+    let mut cached = 0;
+    // How much is drafted goes by what was measured: most of these end within a draft, where drafts pay.
+    for (job, at) in (2..).step_by(2).zip((whole.len() / 3..end - 5).step_by(11)) {
+        let stop = whole[at..at + 5].to_owned();
+        let first = worker.generate(kept(Begin { stop: vec![stop], ..copied(1, 100, job) })).unwrap();
+        assert_eq!(first.finish, WireFinish::StopString);
+        let mut on = copied(1, 8, job + 1);
+        on.prompt.push(whole[..end].to_owned());
+        let second = worker.generate(kept(on)).unwrap();
+        assert!(whole[end..].starts_with(second.text.trim_end()), "{second:?}");
+        cached = cached.max(second.spent.cached_tokens.saturating_sub(first.spent.prompt_tokens));
+        worker.send(&wire::Directive::Forget { scope: 0 });
+    }
+    assert!(cached > 0, "something of an answer was gone on from");
+}

@@ -1,7 +1,7 @@
 //! The pool grows when a job needs more, with running answers unbroken, and is given back at rest.
 
 use crate::harness::{Worker, begin, chat, embedder, load, long_prompt, model};
-use wire::{Directive, Load, Report, Room, WireFault, WireFinish};
+use wire::{Begin, Directive, Load, Report, Room, WireFault, WireFinish, WireScore};
 
 fn growing() -> Worker {
     let (worker, ready) = Worker::with(&Load { context_tokens: 512, context_max: 4096, ..load() }, &model());
@@ -93,6 +93,16 @@ fn without_more_memory_a_prompt_is_refused_with_both_numbers_and_an_answer_ends_
     let count = worker.count(&[&counting()]);
     assert_eq!(answer.spent.completion_tokens + count, 513, "the last token needs no cell");
     assert!(!first.is_empty());
+    // Options count too, and nobody behind waits for what can't be had.
+    let (prompt, option) = (long_prompt(400), long_prompt(150));
+    let options = vec![option.clone(), "short".into()];
+    worker.begin(Begin { score: Some(WireScore { options, whole: false }), ..begin(4, &prompt, 1) });
+    worker.begin(begin(5, &counting(), 4));
+    wants(&mut worker);
+    worker.send(&Directive::Resize { context_tokens: 512 });
+    let refused = worker.finish(4);
+    assert!(matches!(refused, Err(WireFault::ContextOverflow { requested: 513.., available: 512 })), "{refused:?}");
+    assert_eq!(worker.finish(5).unwrap().spent.completion_tokens, 4);
     // Beyond what was trained or allowed nobody is asked.
     let far = long_prompt(4500);
     let fault = worker.generate(begin(3, &far, 4));

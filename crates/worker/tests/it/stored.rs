@@ -4,7 +4,7 @@ use crate::harness::{Answer, Worker, begin, begin_of, load, long_prompt, model};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use wire::{Begin, Chain, Directive, JobId, Load, Report, Reuse, WireFinish};
+use wire::{Begin, Chain, Directive, JobId, Load, Report, Reuse, WireFinish, WireShape};
 
 fn roomy() -> Worker {
     Worker::with(&Load { context_tokens: 1024, ..load() }, &model()).0
@@ -190,4 +190,10 @@ fn a_worker_lets_go_of_what_it_keeps_when_told_and_keeps_nothing_of_what_is_unde
     assert_eq!(states, 2);
     worker.finish(5).unwrap();
     assert_eq!(forget(&mut worker, 0), (0, 0), "what was under way isn't kept");
+    // Nor one whose prompt is being cut in another thread, as every prompt with a schema is.
+    let shape = WireShape::JsonSchema(r#"{"type":"integer"}"#.into());
+    worker.begin(Begin { shape, ..begin_of(5, 6, &prompt(), 8) });
+    forget(&mut worker, 0);
+    worker.finish(6).unwrap();
+    assert_eq!(forget(&mut worker, 0), (0, 0), "nor what was being cut");
 }
