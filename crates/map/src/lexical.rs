@@ -27,6 +27,8 @@ const FOLDER: &str = "lexical";
 /// The writer's buffer; below 15 MB the library refuses.
 const WRITER_BYTES: usize = 32 << 20;
 const FILES_PER_STEP: u32 = 64;
+/// An id that the record never gives.
+const NO_FILE: i64 = -1;
 /// Commit after this many passages, so that a long first run becomes searchable on the way.
 const PASSAGES_PER_COMMIT: usize = 50_000;
 /// Folders above a file whose names count as words of its path.
@@ -158,6 +160,9 @@ impl Lexical {
         let delete = |writer: &IndexWriter, file: i64| {
             writer.delete_term(tantivy::Term::from_field_u64(self.fields.file, file.cast_unsigned()));
         };
+        // The first operation of a writer has the stamp of the commit before it, and a merge that begins before the next
+        // commit takes it for done in segments that have deletions of that commit (tantivy 0.27): this one may get lost.
+        delete(&writer, NO_FILE);
         for file in record.gone(has)? {
             delete(&writer, file);
         }
