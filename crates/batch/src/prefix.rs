@@ -230,18 +230,31 @@ pub fn shared(running: &[(&Owner, &[Token])], owner: &Owner, prompt: &[Token]) -
     shared.filter(|(_, tokens)| *tokens >= LEAST_TOKENS).max_by_key(|(_, tokens)| *tokens)
 }
 
-/// How many kept cells may lie beside sequences that don't use them: each is looked at and passed over by every
-/// head of every layer, for every row of every step, in about a nanosecond on a processor. That may take a 330th of the
-/// time in which the weights are read, at 20 bytes in a nanosecond; the rows of a prompt share that reading, so it is more of
-/// theirs. None where it would be less than the block by which a cache is looked at: one cell costs as much as a block.
-/// Measured with the starter model, 40 cells in a block of their own cost 3 % of a prompt's time.
-pub fn bystanders_max(weights_bytes: u64, layers: u32, heads: u32) -> u32 {
-    const PART: u64 = 330;
-    const BYTES_PER_NS: u64 = 20;
-    const BLOCK: u32 = 256;
-    let looks = u64::from(layers).saturating_mul(u64::from(heads)).max(1);
-    let cells = u32::try_from(weights_bytes / BYTES_PER_NS / PART / looks).unwrap_or(u32::MAX);
-    if cells < BLOCK { 0 } else { cells }
+/// How many kept cells may lie beside sequences that don't use them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bystanders {
+    /// While there is memory to save them in.
+    pub saved_max: u32,
+    /// When they would be lost.
+    pub unsaved_max: u32,
+}
+
+impl Bystanders {
+    /// Each is looked at and passed over by every head of every layer, for every row of every step, in about a
+    /// nanosecond on a processor. That may take a 330th of the time in which the weights are read, at 20 bytes in a
+    /// nanosecond; the rows of a prompt share that reading, so it is more of theirs. None where it would be less than the
+    /// block by which a cache is looked at: one cell costs as much as a block. Measured with the starter model, 40 cells in
+    /// a block of their own cost 3 % of a prompt's time. What would be lost may take a fiftieth.
+    pub fn of(weights_bytes: u64, layers: u32, heads: u32) -> Self {
+        const SAVED_PART: u64 = 330;
+        const UNSAVED_PART: u64 = 50;
+        const BYTES_PER_NS: u64 = 20;
+        const BLOCK: u32 = 256;
+        let looks = u64::from(layers).saturating_mul(u64::from(heads)).max(1);
+        let cells = |part: u64| u32::try_from(weights_bytes / BYTES_PER_NS / part / looks).unwrap_or(u32::MAX);
+        let saved = cells(SAVED_PART);
+        Self { saved_max: if saved < BLOCK { 0 } else { saved }, unsaved_max: cells(UNSAVED_PART) }
+    }
 }
 
 /// Whether copying a state of `whole` tokens back is worth it for `tokens` of them. A copy moves what a token takes in

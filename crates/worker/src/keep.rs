@@ -6,7 +6,7 @@
 
 use crate::ffi::{Context, Token};
 use crate::park::{Lot, Saved};
-use batch::prefix::{self, Entry, Found, Key, Owner, Reach, Shelf};
+use batch::prefix::{self, Bystanders, Entry, Found, Key, Owner, Reach, Shelf};
 use std::sync::Arc;
 use wire::Chain;
 
@@ -52,7 +52,7 @@ pub(crate) struct Keep {
     /// Ids that nobody has.
     free: Vec<i32>,
     ids: i32,
-    bystanders_max: u32,
+    bystanders: Bystanders,
     /// Cells of kept sequences beyond those of running ones, as last counted.
     cells: u32,
 }
@@ -67,7 +67,7 @@ impl Keep {
             shelf: Shelf::new(reach),
             free: (0..ids).rev().collect(),
             ids,
-            bystanders_max: prefix::bystanders_max(model.weights_bytes(), model.layers(), model.heads()),
+            bystanders: Bystanders::of(model.weights_bytes(), model.layers(), model.heads()),
             cells: 0,
         }
     }
@@ -276,9 +276,19 @@ impl Keep {
         }
     }
 
-    /// So that those who run aren't held up by looking at what is kept beside them.
+    /// So that those who run aren't held up by looking at what is kept beside them. What finds no room in memory stays
+    /// for longer.
     pub(crate) fn step_aside(&mut self, context: &mut Context, lot: &Lot, running: &[Live<'_>]) {
-        self.shrink(context, lot, running, self.bystanders_max);
+        self.recount(running);
+        while self.cells > self.bystanders.saved_max {
+            let Some(key) = self.shelf.least(|entry| is_live(entry) && !entry.state.refused) else { break };
+            self.save_entry(context, lot, key);
+            if self.shelf.get(key).is_some_and(|entry| entry.state.saved.is_some()) {
+                self.drop_live(context, key);
+                self.recount(running);
+            }
+        }
+        self.shrink(context, lot, running, self.bystanders.unsaved_max);
     }
 
     /// Lets the one go that is least worth it. `false`: nothing is kept in the pool.

@@ -131,11 +131,12 @@ fn a_prompt_shares_the_longest_front_that_runs_with_its_own_owner_only() {
 
 #[test]
 fn small_models_bear_no_bystanders_and_large_ones_many() {
-    let starter = bystanders_max(98 << 20, 30, 9);
-    let large = bystanders_max(5 << 30, 32, 32);
-    assert_eq!(starter, 0);
-    assert!((500..2000).contains(&large), "{large}");
-    assert!(bystanders_max(0, 0, 0) == 0 && bystanders_max(u64::MAX, 1, 1) == u32::MAX);
+    let starter = Bystanders::of(98 << 20, 30, 9);
+    assert!(starter.saved_max == 0 && (300..1000).contains(&starter.unsaved_max), "{starter:?}");
+    let large = Bystanders::of(5 << 30, 32, 32);
+    assert!((500..2000).contains(&large.saved_max) && large.unsaved_max > 5000, "{large:?}");
+    assert_eq!(Bystanders::of(0, 0, 0), Bystanders { saved_max: 0, unsaved_max: 0 });
+    assert_eq!(Bystanders::of(u64::MAX, 1, 1), Bystanders { saved_max: u32::MAX, unsaved_max: u32::MAX });
 }
 
 #[test]

@@ -79,15 +79,15 @@ fn an_answer_ends_in_the_middle_of_a_draft_as_it_would_without() {
     assert_eq!(worker.generate(copied(1, 80, 4)).unwrap().text, whole.text);
 }
 
-/// What came after the end of an answer is not kept with it: the conversation goes on from there.
+/// A kept answer holds what was said and no more: the conversation goes on from there.
 #[test]
-fn an_answer_that_ended_in_the_middle_of_a_draft_is_gone_on_from() {
+fn an_answer_that_ended_at_a_stop_string_is_gone_on_from() {
     let mut worker = worker(true);
     let kept = |begin: Begin| Begin { scope: 1, ..begin };
     let whole = worker.generate(copied(1, 100, 1)).unwrap().text;
     let end = whole.len() * 7 / 8;
     let mut cached = 0;
-    // How much is drafted goes by what was measured: most of these end within a draft, where drafts pay.
+    // How much is drafted goes by what was measured: whether one of these ends within a draft isn't sure.
     for (job, at) in (2..).step_by(2).zip((whole.len() / 3..end - 5).step_by(11)) {
         let stop = whole[at..at + 5].to_owned();
         let first = worker.generate(kept(Begin { stop: vec![stop], ..copied(1, 100, job) })).unwrap();

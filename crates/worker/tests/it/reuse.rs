@@ -221,7 +221,7 @@ fn hundreds_of_jobs_with_shared_fronts_end_with_the_right_words() {
         let mut worker = roomy();
         (1..).zip(&texts).map(|(job, text)| worker.generate(begin(job, text, 8)).unwrap().text).collect()
     };
-    let small = Load { context_tokens: 1024, park_bytes: 12 << 20, ..load() };
+    let small = Load { context_tokens: 1024, park_bytes: 6 << 20, ..load() };
     let (mut worker, _) = Worker::with(&small, &model());
     let which = |job: JobId| usize::try_from(job * 7 % 6).unwrap();
     let scope = |job: JobId| job % 3 + 1;
