@@ -215,19 +215,14 @@ impl Client {
         margin(&serde_json::from_str(&reply.text()).context("a whole reply is JSON")?)
     }
 
-    /// How many filler words make a prompt of exactly `tokens`.
+    /// How many filler words make a prompt of [`Call::apart`] of exactly `tokens`.
     ///
     /// # Errors
     /// When no number of words does.
     pub(super) fn fit(&self, tokens: u32) -> Result<usize> {
-        self.fit_as(tokens, |words| Call::exact(text(words, 0), 1))
-    }
-
-    /// The same of prompts of another form.
-    pub(super) fn fit_as(&self, tokens: u32, form: impl Fn(usize) -> Call) -> Result<usize> {
         let mut words = (tokens as usize).checked_sub(40).context("the template alone is longer than the prompt")?;
         for _ in 0..8 {
-            let got = self.ask(&form(words))?.answer()?.prompt_tokens;
+            let got = self.ask(&Call::apart(words, 0))?.answer()?.prompt_tokens;
             if got == tokens {
                 return Ok(words);
             }

@@ -163,7 +163,7 @@ fn speeds(
 fn ours_once(client: &Client, filler: usize, round: u32, measured: &mut Measured) -> Result<()> {
     // The first is a warm-up, as the peer has one.
     client.exact(&Call::exact(text(0, 300 + round), 4))?;
-    let answer = client.exact(&Call::exact(text(filler, 100 + round), 1))?;
+    let answer = client.exact(&Call::apart(filler, 100 + round))?;
     measured.prompt.ours.push(f64::from(fresh_tokens(&answer, PROMPT_TOKENS)?) / answer.first_s());
     let answer = client.exact(&Call::exact(text(0, 200 + round), GENERATED_TOKENS + 1))?;
     measured.generate.ours.push(f64::from(GENERATED_TOKENS) / answer.rest_s());

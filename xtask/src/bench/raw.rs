@@ -46,7 +46,7 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
     let starter = freehold.starter()?;
     let daemon = Daemon::start(&freehold, &starter)?;
     let asker = Asker { client: Client { side: Side::Ours, address: daemon.address.clone() } };
-    let filler = asker.client.fit_as(PROMPT_TOKENS, |words| Call::apart(words, 0))?;
+    let filler = asker.client.fit(PROMPT_TOKENS)?;
     let depth = asker.generate(0)?.prompt_tokens;
     let loaded = daemon.loaded(&starter.chat)?;
     let threads = loaded.number("threads")?;

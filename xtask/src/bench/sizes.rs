@@ -193,7 +193,7 @@ fn ours_once(
     let client = Client { side: Side::Ours, address: daemon.address.clone() };
     // This loads the model and is the warm-up that the peer has too.
     let filler = client.fit(PROMPT_TOKENS)?;
-    let answer = client.exact(&Call::exact(text(filler, 100 + round), 1))?;
+    let answer = client.exact(&Call::apart(filler, 100 + round))?;
     measured.prompt[OURS].push(f64::from(fresh_tokens(&answer, PROMPT_TOKENS)?) / answer.first_s());
     let answer = client.exact(&Call::exact(text(0, 200 + round), GENERATED_TOKENS + 1))?;
     measured.generate[OURS].push(f64::from(GENERATED_TOKENS) / answer.rest_s());

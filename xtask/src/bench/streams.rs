@@ -53,9 +53,9 @@ impl Kind {
         let numbers = (0..streams).map(|stream| number + stream);
         numbers
             .map(|number| match self {
-                Kind::Prompt => Call::exact(text(filler, number), 1),
+                Kind::Prompt => Call::apart(filler, number),
                 Kind::Generate => Call::exact(text(0, number), answer),
-                Kind::Both => Call::exact(text(filler, number), answer),
+                Kind::Both => Call { tokens_max: answer, ..Call::apart(filler, number) },
             })
             .collect()
     }
@@ -149,7 +149,7 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
     report.setting("ours", format!("{}, {STREAMS_MAX} sequences, window {}", ours(&freehold)?, flags.context_tokens));
     report.setting("threads", threads.to_string());
     report.setting("rounds", format!("{rounds}, both sides of a pair one after the other, order changing"));
-    report.setting("prompt", format!("{} tokens, never the same twice, nothing cached", lengths.prompt));
+    report.setting("prompt", format!("{} tokens, no two with the same front, nothing cached", lengths.prompt));
     report.setting("generation", format!("{} tokens, temperature 0, end tokens barred", lengths.answer));
     report.tables.push(table(&rates));
     report.goals.extend(goals(&rates));
@@ -227,7 +227,8 @@ mod tests {
     #[test]
     fn no_two_clients_ask_the_same() {
         let calls = Kind::Both.calls(8, 3, 40, LENGTHS.answer);
-        let prompts: std::collections::BTreeSet<&str> = calls.iter().map(|call| call.prompt.as_str()).collect();
+        let prompts: std::collections::BTreeSet<&str> =
+            calls.iter().filter_map(|call| call.system.as_deref()).collect();
         assert_eq!(prompts.len(), 8);
         assert!(calls.iter().all(|call| call.tokens_max == LENGTHS.answer && call.whole_length));
     }
