@@ -256,7 +256,7 @@ impl<'a> Embedder<'a> {
             let begun = self.threads.begin(context, Phase::Prompt).ok();
             match context.encode(&mut self.batch) {
                 Decoded::Done => {
-                    begun.into_iter().for_each(|begun| self.threads.end(begun, 0));
+                    begun.into_iter().for_each(|begun| self.threads.end(begun));
                     break;
                 }
                 // This job isn't wanted any more, or nothing is: the next look finds which.

@@ -130,7 +130,7 @@ impl<'a> Generator<'a> {
         let interrupt = inbox.interrupt();
         context.set_abort(Arc::new(move || interrupt.is_due()));
         let pool = Pool { cells: context.cells() };
-        let tokenizer = Tokenizer::new(context.shared_model(), inbox.sender());
+        let tokenizer = Tokenizer::new(context.shared_model(), inbox.sender(), threads.aside());
         let keep = Keep::new(&context, rooms.sequences());
         Self {
             context,
@@ -147,7 +147,7 @@ impl<'a> Generator<'a> {
             holds: Vec::new(),
             lot: Lot::new(park_bytes),
             keep,
-            states: States::new(inbox.sender()),
+            states: States::new(inbox.sender(), threads.aside()),
             tokenizer,
             pool,
             composer: Composer::default(),
@@ -404,9 +404,7 @@ impl<'a> Generator<'a> {
                 self.observe_step(&parts, took_us);
                 let answers = self.answer_tokens(&parts);
                 self.blend.observe(beside, tokens.saturating_sub(answers), answers, took_us);
-                // One thread at most cuts prompts into tokens beside the step.
-                let helpers = u32::from(!self.reading.is_empty());
-                begun.into_iter().for_each(|begun| self.threads.end(begun, helpers));
+                begun.into_iter().for_each(|begun| self.threads.end(begun));
                 self.outbox.gather();
                 let answers = u32::try_from(parts.len()).unwrap_or(u32::MAX);
                 for part in parts {
@@ -476,6 +474,10 @@ impl<'a> Generator<'a> {
             if shares.is_empty() {
                 return None;
             }
+            let reads = work.iter().any(|work| matches!(work, Work::Prefill { .. }));
+            if self.keep.is_in_the_way(reads) {
+                self.make_kept_step_aside();
+            }
             let wanted = shares.iter().map(|share| share.tokens).sum();
             let oldest_first = self.oldest_first();
             let used: Vec<u32> = oldest_first
@@ -488,7 +490,6 @@ impl<'a> Generator<'a> {
                 let taken = used.iter().sum::<u32>().saturating_add(wanted).saturating_add(self.keep.cells());
                 let free = cells.saturating_sub(taken);
                 let drafts = self.draft(&shares, &work, free);
-                let reads = work.iter().any(|work| matches!(work, Work::Prefill { .. }));
                 return Some(Next { shares, drafts, beside: reads && work.contains(&Work::Decode) });
             }
             for victim in victims {

@@ -55,7 +55,13 @@ pub(crate) struct Keep {
     bystanders: Bystanders,
     /// Cells of kept sequences beyond those of running ones, as last counted.
     cells: u32,
+    /// Steps since a sequence was kept that nobody has made step aside.
+    stayed: Option<u32>,
 }
+
+/// A copy takes about as long as a step of answers, and who ended often hasn't ended much before the others; so those that write
+/// bear it for so many steps. Who reads a prompt pays for it with each of its rows.
+const BORNE_STEPS: u32 = 32;
 
 impl Keep {
     /// With so many ids for running and kept sequences together.
@@ -69,6 +75,7 @@ impl Keep {
             ids,
             bystanders: Bystanders::of(model.weights_bytes(), model.layers(), model.heads()),
             cells: 0,
+            stayed: None,
         }
     }
 
@@ -226,7 +233,10 @@ impl Keep {
     /// A finished job's sequence is kept, or forgotten. `tokens`: what it has in the cache.
     pub(crate) fn keep(&mut self, context: &mut Context, owner: Option<Owner>, tokens: Vec<Token>, sequence: i32) {
         match owner.filter(|owner| self.shelf.wants(owner, &tokens)) {
-            Some(owner) => self.insert(context, owner, tokens, Kept { sequence: Some(sequence), ..Kept::default() }),
+            Some(owner) => {
+                self.stayed.get_or_insert(0);
+                self.insert(context, owner, tokens, Kept { sequence: Some(sequence), ..Kept::default() });
+            }
             None => self.free_id(context, sequence),
         }
     }
@@ -276,9 +286,17 @@ impl Keep {
         }
     }
 
+    /// Asked before each step: whether something lies beside those who run, and has for long enough.
+    pub(crate) fn is_in_the_way(&mut self, reads: bool) -> bool {
+        let Some(steps) = &mut self.stayed else { return false };
+        *steps += 1;
+        reads || *steps > BORNE_STEPS
+    }
+
     /// So that those who run aren't held up by looking at what is kept beside them. What finds no room in memory stays
     /// for longer.
     pub(crate) fn step_aside(&mut self, context: &mut Context, lot: &Lot, running: &[Live<'_>]) {
+        self.stayed = None;
         self.recount(running);
         while self.cells > self.bystanders.saved_max {
             let Some(key) = self.shelf.least(|entry| is_live(entry) && !entry.state.refused) else { break };

@@ -5,6 +5,7 @@
 //! decides by itself which tokens go into each step. Start reading at `serve`; unsafe code is in
 //! `ffi` alone. `freehold-worker selftest FILE` multiplies a few matrices and says how it went.
 
+mod aside;
 mod embed;
 mod ffi;
 mod generate;

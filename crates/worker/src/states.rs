@@ -4,6 +4,7 @@
 //! Whatever was damaged or torn is found while it is read and never used: every piece has its checksum, and the tokens
 //! are compared with the prompt before anything else.
 
+use crate::aside::Aside;
 use crate::ffi::Token;
 use crate::link::{Event, micros};
 use batch::prefix::pays;
@@ -72,6 +73,7 @@ pub(crate) struct States {
     reader: Lane,
     writer: Lane,
     told: Arc<Told>,
+    aside: Aside,
 }
 
 /// A thread, which starts with the first errand.
@@ -91,8 +93,8 @@ struct Told {
 }
 
 impl States {
-    pub(crate) fn new(results: SyncSender<Event>) -> Self {
-        Self { results, reader: Lane::default(), writer: Lane::default(), told: Arc::default() }
+    pub(crate) fn new(results: SyncSender<Event>, aside: Aside) -> Self {
+        Self { results, reader: Lane::default(), writer: Lane::default(), told: Arc::default(), aside }
     }
 
     /// While jobs run, what is written takes its time.
@@ -114,9 +116,9 @@ impl States {
         };
         if lane.queue.is_none() {
             let (queue, errands) = sync_channel(WAITING_MAX);
-            let (results, told) = (self.results.clone(), Arc::clone(&self.told));
+            let (results, told, aside) = (self.results.clone(), Arc::clone(&self.told), self.aside.clone());
             let thread = std::thread::Builder::new().name(name.into()).stack_size(THREAD_BYTES);
-            let Ok(thread) = thread.spawn(move || work(&errands, &results, &told)) else { return false };
+            let Ok(thread) = thread.spawn(move || work(&errands, &results, &told, &aside)) else { return false };
             (lane.queue, lane.thread) = (Some(queue), Some(thread));
         }
         let sent = lane.queue.as_ref().map(|queue| queue.try_send((stops, errand)));
@@ -135,7 +137,7 @@ impl States {
     }
 }
 
-fn work(errands: &Receiver<(u64, Errand)>, results: &SyncSender<Event>, told: &Told) {
+fn work(errands: &Receiver<(u64, Errand)>, results: &SyncSender<Event>, told: &Told, aside: &Aside) {
     for (stops, errand) in errands {
         let start = Instant::now();
         let took = || micros(start.elapsed());
@@ -153,7 +155,7 @@ fn work(errands: &Receiver<(u64, Errand)>, results: &SyncSender<Event>, told: &T
             Errand::Read { job, file, usable, least, exact, bytes_max } => {
                 let mut file = BufReader::with_capacity(PIECE_BYTES, File::from(file));
                 let fits = |tokens: &[Token]| fits(tokens, &usable, least, exact);
-                let found = read(&mut file, fits, bytes_max).ok();
+                let found = aside.count(|| read(&mut file, fits, bytes_max).ok());
                 let bytes = found.as_ref().map_or(0, |found| found.state.len());
                 Outcome::Read { job, found, bytes: u64::try_from(bytes).unwrap_or(u64::MAX), took_us: took() }
             }

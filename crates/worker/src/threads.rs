@@ -3,6 +3,7 @@
 //! The machine's idle time stands in a file that is opened before the confinement and read again through its
 //! descriptor; processor time is asked of the system, without a file.
 
+use crate::aside::Aside;
 use crate::ffi::{Backend, Context, processor_time_us};
 use crate::link::micros;
 use batch::crew::{Bounds, Crew, Phase, Step};
@@ -17,6 +18,9 @@ use wire::Load;
 const POLL: u32 = 1;
 /// What was seen of the machine before a pause of this length is old.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How often it is looked who runs at this moment, and what lies between.
+const GLANCES: u32 = 4;
+const GLANCE: Duration = Duration::from_micros(500);
 /// The system counts idle time in hundredths of a second: a shorter look is too coarse.
 const LOOK_MIN: Duration = Duration::from_millis(80);
 /// LIMIT: bytes of the system's statistics that are looked at; a line for each processor comes first.
@@ -35,6 +39,7 @@ pub(crate) struct Threads {
     cpu: Backend,
     /// With layers on a GPU the threads wait for it, and what they don't use isn't missing.
     learns: bool,
+    aside: Aside,
     last_step: Option<Instant>,
 }
 
@@ -45,6 +50,7 @@ pub(crate) struct Begun {
     threads: u32,
     at: Instant,
     cpu_us: Option<u64>,
+    aside_us: u64,
 }
 
 impl Threads {
@@ -56,7 +62,7 @@ impl Threads {
             quota: (load.quota_milli > 0).then(|| f64::from(load.quota_milli) / 1000.0),
             sees_free: meter.sees(),
         };
-        Self { crew: Crew::new(bounds), meter, cpu, learns, last_step: None }
+        Self { crew: Crew::new(bounds), meter, cpu, learns, aside: Aside::default(), last_step: None }
     }
 
     /// Makes the context compute its next step with as many threads as are of use.
@@ -72,15 +78,22 @@ impl Threads {
             threads,
             at: Instant::now(),
             cpu_us: self.learns.then(processor_time_us).flatten(),
+            aside_us: self.aside.total_us(),
         })
     }
 
-    /// Takes note of the step that ends now. `helpers`: threads of ours that were busy beside it.
-    pub(crate) fn end(&mut self, begun: Begun, helpers: u32) {
+    /// Where other threads of ours count what they take.
+    pub(crate) fn aside(&self) -> Aside {
+        self.aside.clone()
+    }
+
+    /// Takes note of the step that ends now.
+    pub(crate) fn end(&mut self, begun: Begun) {
         let (Some(before), Some(now)) = (begun.cpu_us, processor_time_us()) else { return };
         let wall_us = micros(begun.at.elapsed());
         self.last_step = Some(Instant::now());
-        let cpu_us = now.saturating_sub(before).saturating_sub(wall_us.saturating_mul(helpers.into()));
+        let aside_us = self.aside.total_us().saturating_sub(begun.aside_us);
+        let cpu_us = now.saturating_sub(before).saturating_sub(aside_us);
         self.crew.observe(Step { phase: begun.phase, threads: begun.threads, wall_us, cpu_us });
         if self.crew.is_reduced() {
             if let Some(free) = self.meter.look(LOOK_MIN) {
@@ -153,13 +166,23 @@ impl Meter {
         Some(((now.idle_us - last.idle_us).max(0.0) + used_us) / (passed.as_secs_f64() * 1e6))
     }
 
-    /// Free processors since the last look or at this very moment, whichever is more: one alone can be wrong, as
-    /// who woke us may still run, and who ran may have gone.
+    /// Free processors since the last look or at this very moment, whichever is more: who ran since then may have gone.
+    /// And who woke us may still run for a moment, so a processor that is taken now is looked at again.
     fn glance(&mut self) -> Option<f64> {
         let past = self.look(LOOK_MIN)?;
-        let others = self.last?.running.saturating_sub(1);
-        let now = self.last?.processors.saturating_sub(others);
-        Some(past.max(f64::from(now)))
+        let Sight { processors, .. } = self.last?;
+        let mut free = past;
+        for again in 0..GLANCES {
+            if again > 0 {
+                std::thread::sleep(GLANCE);
+            }
+            let others = self.sight()?.running.saturating_sub(1);
+            free = free.max(f64::from(processors.saturating_sub(others)));
+            if free >= f64::from(processors) {
+                break;
+            }
+        }
+        Some(free)
     }
 
     fn sight(&self) -> Option<Sight> {

@@ -1,6 +1,7 @@
 //! Long prompts become tokens in a thread of their own, and shapes are compiled there: a megabyte takes up to
 //! seconds, in which no running answer may stand still.
 
+use crate::aside::Aside;
 use crate::ffi::{Model, Token};
 use crate::guide::{Compiler, Guide};
 use crate::link::Event;
@@ -62,11 +63,12 @@ pub(crate) struct Tokenizer {
     /// Where results go: to where directives arrive.
     results: SyncSender<Event>,
     queue: Option<SyncSender<Errand>>,
+    aside: Aside,
 }
 
 impl Tokenizer {
-    pub(crate) fn new(model: Arc<Model>, results: SyncSender<Event>) -> Self {
-        Self { model, results, queue: None }
+    pub(crate) fn new(model: Arc<Model>, results: SyncSender<Event>, aside: Aside) -> Self {
+        Self { model, results, queue: None, aside }
     }
 
     /// Takes a prompt; its event follows.
@@ -91,9 +93,10 @@ impl Tokenizer {
         let (queue, prompts) = sync_channel::<Errand>(WAITING_MAX);
         let (model, results) = (Arc::clone(&self.model), self.results.clone());
         let mut compiler = Compiler::new(Arc::clone(&self.model));
+        let aside = self.aside.clone();
         std::thread::Builder::new().name("tokens".into()).stack_size(THREAD_BYTES).spawn(move || {
             for errand in prompts {
-                let event = match errand {
+                let event = aside.count(|| match errand {
                     Errand::Begin(begin, received) => {
                         let guide = compiler.guide(&begin.shape, begin.reasoning.as_ref());
                         let read = guide.and_then(|guide| read(&model, &begin, guide));
@@ -103,7 +106,7 @@ impl Tokenizer {
                         let tokens = serve::prompt_tokens(&model, &prompt, add_bos);
                         Event::Counted(serve::counted(job, tokens))
                     }
-                };
+                });
                 if results.send(event).is_err() {
                     return;
                 }

@@ -140,7 +140,7 @@ impl Generator<'_> {
                 Decoded::Full => return Fed::Full,
                 Decoded::Failed(reason) => return Fed::Failed(reason),
             }
-            begun.into_iter().for_each(|begun| self.threads.end(begun, u32::from(!self.reading.is_empty())));
+            begun.into_iter().for_each(|begun| self.threads.end(begun));
             for row in &rows {
                 let options = self.slots[slot].as_ref().and_then(|running| running.job.options.as_ref());
                 let (Some(options), Some(scores)) = (options, self.context.logits(row.index)) else {
