@@ -11,6 +11,7 @@ pub(crate) mod soak;
 
 mod batch;
 mod chat;
+mod comeback;
 mod constrained;
 mod context;
 mod contract;
@@ -20,6 +21,7 @@ pub(crate) mod dice;
 mod fresh;
 mod gguf;
 mod group;
+mod isolation;
 mod limit;
 mod machine;
 mod map;
@@ -42,7 +44,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// Names that a guard may cite as `bench: NAME`.
-pub(crate) const NAMES: [&str; 15] = [
+pub(crate) const NAMES: [&str; 17] = [
     "raw",
     "streams",
     "mixed",
@@ -58,10 +60,12 @@ pub(crate) const NAMES: [&str; 15] = [
     "crash",
     "batch",
     "speculate",
+    "return",
+    "isolation",
 ];
 
 /// Those that make large files.
-const KEEP: [&str; 2] = ["sizes", "constrained"];
+const KEEP: [&str; 3] = ["sizes", "constrained", "return"];
 
 /// How a benchmark or an evaluation was called.
 #[derive(Debug, Clone, Copy, Default)]
@@ -100,6 +104,8 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
         "batch" => batch::run(options),
         "speculate" => speculate::run(options),
         "map" => map::run(options),
+        "return" => comeback::run(options),
+        "isolation" => isolation::run(options),
         _ => cpu::run(options),
     }
 }

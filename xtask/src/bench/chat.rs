@@ -28,6 +28,8 @@ impl Side {
 /// One request for text.
 #[derive(Debug, Clone)]
 pub(super) struct Call {
+    /// Empty: the only chat model of a benchmark's home.
+    pub(super) model: String,
     pub(super) system: Option<String>,
     pub(super) prompt: String,
     pub(super) tokens_max: u32,
@@ -37,12 +39,23 @@ pub(super) struct Call {
     pub(super) app: Option<String>,
     /// Go away after so many pieces of text.
     pub(super) leave_after: Option<u32>,
+    /// The peer may use what it has kept of prompts; ours always does.
+    pub(super) may_be_kept: bool,
 }
 
 impl Call {
     /// A prompt whose answer has exactly so many tokens.
     pub(super) fn exact(prompt: String, tokens: u32) -> Self {
-        Self { system: None, prompt, tokens_max: tokens, whole_length: true, app: None, leave_after: None }
+        Self {
+            model: String::new(),
+            system: None,
+            prompt,
+            tokens_max: tokens,
+            whole_length: true,
+            app: None,
+            leave_after: None,
+            may_be_kept: false,
+        }
     }
 
     /// A prompt that shares not even the template's head with another: its number stands in the system message.
@@ -69,6 +82,10 @@ pub(super) struct Answer {
     pub(super) prompt_tokens: u32,
     pub(super) completion_tokens: u32,
     pub(super) cached_tokens: u32,
+    /// Of these, from the pool, from memory and from disk; ours only.
+    pub(super) tiers: [u32; 3],
+    /// How long the model's load took, 0 where it was loaded; ours only.
+    pub(super) load_s: f64,
     /// Tokens that were drafted and were right, and those that were wrong.
     pub(super) drafted: (u32, u32),
     /// The worker's own figures, tokens per second; ours only.
@@ -88,6 +105,8 @@ impl Answer {
             prompt_tokens: 0,
             completion_tokens: 0,
             cached_tokens: 0,
+            tiers: [0; 3],
+            load_s: 0.0,
             drafted: (0, 0),
             worker_prompt: f64::NAN,
             worker_generate: f64::NAN,
@@ -247,9 +266,8 @@ fn body(side: Side, call: &Call) -> Value {
         messages.push(json!({ "role": "system", "content": system }));
     }
     messages.push(json!({ "role": "user", "content": call.prompt }));
-    // No model named: the only chat model of a benchmark's home.
     let mut body = json!({
-        "model": "", "messages": messages, "max_tokens": call.tokens_max, "temperature": 0,
+        "model": call.model, "messages": messages, "max_tokens": call.tokens_max, "temperature": 0,
         "stream": true, "stream_options": { "include_usage": true },
     });
     if call.whole_length {
@@ -261,7 +279,7 @@ fn body(side: Side, call: &Call) -> Value {
         // What its own documents offer for the least work: no other samplers than the greedy one's.
         body["samplers"] = json!(["top_k"]);
         body["top_k"] = json!(1);
-        body["cache_prompt"] = json!(false);
+        body["cache_prompt"] = json!(call.may_be_kept);
     }
     body
 }
@@ -337,6 +355,8 @@ fn outcome(reply: &http::Reply, may_leave: bool) -> Result<Outcome> {
         prompt_tokens: needed("prompt_tokens")?,
         completion_tokens: needed("completion_tokens")?,
         cached_tokens: count(&usage["prompt_tokens_details"]["cached_tokens"]).unwrap_or(0),
+        tiers: ["live_tokens", "memory_tokens", "disk_tokens"].map(|tier| count(&extra["cache"][tier]).unwrap_or(0)),
+        load_s: extra["load_ms"].as_f64().unwrap_or(0.0) / 1e3,
         drafted: (drafted("accepted_prediction_tokens"), drafted("rejected_prediction_tokens")),
         worker_prompt: extra["prefill_tokens_per_sec"].as_f64().unwrap_or(f64::NAN),
         worker_generate: extra["decode_tokens_per_sec"].as_f64().unwrap_or(f64::NAN),

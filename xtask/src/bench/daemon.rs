@@ -135,6 +135,24 @@ fn json(command: &mut Command, args: &[&str]) -> Result<Value> {
     serde_json::from_str(&text).with_context(|| format!("`freehold {} --json` printed no JSON", args.join(" ")))
 }
 
+/// Where daemons of benchmarks write what they say.
+fn log() -> Result<PathBuf> {
+    Ok(place::cache()?.join("logs/bench-daemon.log"))
+}
+
+/// A daemon in this home, in a control group or in none.
+fn serve(freehold: &Freehold, home: &Path, settings: &[(String, String)], group: Option<&Group>) -> Result<Child> {
+    std::fs::create_dir_all(place::cache()?.join("logs"))?;
+    let out = File::create(log()?)?;
+    let mut serve = freehold.command(home);
+    serve.arg("serve").envs(settings.iter().cloned());
+    let mut serve = match group {
+        Some(group) => group.enter(&serve),
+        None => serve,
+    };
+    Ok(serve.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).spawn()?)
+}
+
 /// A running daemon; dropping it stops it.
 #[derive(Debug)]
 pub(crate) struct Daemon<'a> {
@@ -174,43 +192,53 @@ impl<'a> Daemon<'a> {
         settings: &[(&str, String)],
         group: Option<&Group>,
     ) -> Result<Self> {
-        let cache = place::cache()?;
         // Others may be at it too: a check runs while a benchmark waits.
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
-        let home = cache.join("bench-home").join(format!("{}-{number}", std::process::id()));
+        let home = place::cache()?.join("bench-home").join(format!("{}-{number}", std::process::id()));
         let _ = std::fs::remove_dir_all(&home);
         std::fs::create_dir_all(&home)?;
-        std::fs::create_dir_all(cache.join("logs"))?;
-        let log = cache.join("logs/bench-daemon.log");
-        let out = File::create(&log)?;
         let mut settings: Vec<_> = settings.iter().map(|(name, value)| ((*name).to_string(), value.clone())).collect();
         if settings.iter().all(|(name, _)| name != DRAFTS) {
             settings.push((DRAFTS.to_string(), "0".to_string()));
         }
-        let mut serve = freehold.command(&home);
-        serve.arg("serve").envs(settings.clone());
-        let mut serve = match group {
-            Some(group) => group.enter(&serve),
-            None => serve,
-        };
-        let child = serve.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).spawn()?;
+        let child = serve(freehold, &home, &settings, group)?;
         let mut daemon = Self { freehold, home, settings, child, address: String::new() };
-        let start = Instant::now();
-        daemon.address = loop {
-            if let Some(address) = daemon.status().ok().and_then(|status| Some(status["address"].as_str()?.to_string()))
-            {
-                break address;
-            }
-            if start.elapsed() > Duration::from_secs(START_SECONDS_MAX) || daemon.child.try_wait()?.is_some() {
-                bail!("the daemon doesn't serve; its log: {}", log.display());
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        };
+        daemon.wait()?;
         for model in models {
             let model = model.to_str().context("a model's path isn't UTF-8")?;
             daemon.json(&["models", "add", model])?;
         }
         Ok(daemon)
+    }
+
+    /// Until it tells its address.
+    fn wait(&mut self) -> Result<()> {
+        let start = Instant::now();
+        self.address = loop {
+            if let Some(address) = self.status().ok().and_then(|status| Some(status["address"].as_str()?.to_string())) {
+                break address;
+            }
+            if start.elapsed() > Duration::from_secs(START_SECONDS_MAX) || self.child.try_wait()?.is_some() {
+                bail!("the daemon doesn't serve; its log: {}", log()?.display());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        };
+        Ok(())
+    }
+
+    /// Ends it with `kill -9`, and starts another one in its home, with these settings in place of those of the same name.
+    ///
+    /// # Errors
+    /// As [`Self::start_with`].
+    pub(super) fn kill_and_start(&mut self, changed: &[(&str, String)]) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        for (name, value) in changed {
+            self.settings.retain(|(known, _)| known != name);
+            self.settings.push(((*name).to_string(), value.clone()));
+        }
+        self.child = serve(self.freehold, &self.home, &self.settings, None)?;
+        self.wait()
     }
 
     pub(crate) fn home(&self) -> &Path {
@@ -233,18 +261,27 @@ impl<'a> Daemon<'a> {
         json(&mut self.command(), args)
     }
 
+    /// What the model in this file is called.
+    ///
+    /// # Errors
+    /// When it isn't listed.
+    pub(super) fn model_name(&self, model: &Path) -> Result<String> {
+        let models = self.json(&["models"])?;
+        let rows = models["models"].as_array().or(models.as_array()).context("`freehold models` lists nothing")?;
+        let path = model.to_str().context("a model's path isn't UTF-8")?;
+        let row = rows.iter().find(|row| row["path"] == path).context("the model isn't listed")?;
+        Ok(row["name"].as_str().context("a model has a name")?.to_string())
+    }
+
     /// What `status` says of the loaded model in this file.
     ///
     /// # Errors
     /// When it isn't loaded.
     pub(crate) fn loaded(&self, model: &Path) -> Result<Loaded> {
-        let models = self.json(&["models"])?;
-        let rows = models["models"].as_array().or(models.as_array()).context("`freehold models` lists nothing")?;
-        let path = model.to_str().context("a model's path isn't UTF-8")?;
-        let row = rows.iter().find(|row| row["path"] == path).context("the model isn't listed")?;
+        let name = self.model_name(model)?;
         let status = self.status()?;
         let mut loaded = status["models"].as_array().into_iter().flatten();
-        let facts = loaded.find(|one| one["name"] == row["name"]);
+        let facts = loaded.find(|one| one["name"] == name.as_str());
         let facts = facts.with_context(|| format!("`{}` isn't loaded", model.display()))?;
         Ok(Loaded { facts: facts.clone() })
     }

@@ -8,7 +8,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-const READ_SECONDS_MAX: u64 = 300;
+/// A large model works for minutes on a long prompt before its first word.
+const READ_SECONDS_MAX: u64 = 1200;
 
 /// One line of a streamed reply.
 #[derive(Debug)]

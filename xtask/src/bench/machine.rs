@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 const QUIET_BUSY_MAX: f64 = 0.05;
 const SAMPLE: Duration = Duration::from_millis(1000);
 const GAP_SAMPLE: Duration = Duration::from_millis(250);
+/// LIMIT: who is still at it then is what the figure tells of.
+const SETTLE: Duration = Duration::from_secs(5);
 
 /// What is printed with every result.
 #[derive(Debug, Clone, Serialize)]
@@ -125,9 +127,17 @@ impl Watch {
         Ok(Self { _lock: lock, quiet, gaps: Vec::new(), start: times() })
     }
 
-    /// Called between measurements, when nothing of ours runs: how busy is the machine then?
+    /// Called between measurements, when nothing is asked of anybody: how busy is the machine then? What was measured last
+    /// may be at it for a moment (llama.cpp's threads spin on, ours write down what they keep), and would take that from
+    /// whoever comes next; so that is waited for.
     pub(crate) fn gap(&mut self) {
-        self.gaps.extend(busy_during(GAP_SAMPLE));
+        let start = Instant::now();
+        while let Some(busy) = busy_during(GAP_SAMPLE) {
+            if busy <= QUIET_BUSY_MAX || start.elapsed() >= SETTLE {
+                self.gaps.push(busy);
+                break;
+            }
+        }
     }
 
     /// The lock is held on; what was seen is told.

@@ -128,11 +128,11 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
         let round = rounds;
         rounds += 1;
         eprint!("\rround {rounds} of {least} to {most} ");
-        watch.gap();
         for load @ (kind, streams) in loads() {
             let calls = kind.calls(streams, filler, number, lengths.answer);
             number += streams;
             for side in Side::order(round) {
+                watch.gap();
                 let client = if side == Side::Ours { &us } else { &them };
                 let rate = kind.rate(&client.together(&calls)?, lengths.prompt)?;
                 rates.entry(load).or_default().entry(side).or_default().push(rate);
