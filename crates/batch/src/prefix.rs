@@ -257,6 +257,32 @@ impl Bystanders {
     }
 }
 
+/// How long a finished sequence has lain beside running ones.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stay(Option<u32>);
+
+impl Stay {
+    /// A sequence has ended, and is kept where it was.
+    pub fn begin(&mut self) {
+        self.0.get_or_insert(0);
+    }
+
+    /// It has been looked after.
+    pub fn end(&mut self) {
+        self.0 = None;
+    }
+
+    /// Asked before each step: whether it is time to look after it. A copy takes about as long as a step of answers, and who ended
+    /// has often ended not much before the others; so those that write bear it for some steps. Who reads a prompt pays with
+    /// each of its rows.
+    pub fn is_over(&mut self, reads: bool) -> bool {
+        const STEPS: u32 = 32;
+        let Some(steps) = &mut self.0 else { return false };
+        *steps += 1;
+        reads || *steps > STEPS
+    }
+}
+
 /// Whether copying a state of `whole` tokens back is worth it for `tokens` of them. A copy moves what a token takes in
 /// the cache, at tens of bytes in a nanosecond; computing it reads all weights, or multiplies by them.
 pub fn pays(tokens: u32, whole: u32) -> bool {

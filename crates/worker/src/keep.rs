@@ -6,7 +6,7 @@
 
 use crate::ffi::{Context, Token};
 use crate::park::{Lot, Saved};
-use batch::prefix::{self, Bystanders, Entry, Found, Key, Owner, Reach, Shelf};
+use batch::prefix::{self, Bystanders, Entry, Found, Key, Owner, Reach, Shelf, Stay};
 use std::sync::Arc;
 use wire::Chain;
 
@@ -55,13 +55,9 @@ pub(crate) struct Keep {
     bystanders: Bystanders,
     /// Cells of kept sequences beyond those of running ones, as last counted.
     cells: u32,
-    /// Steps since a sequence was kept that nobody has made step aside.
-    stayed: Option<u32>,
+    /// Since a sequence was kept that nobody has made step aside.
+    stay: Stay,
 }
-
-/// A copy takes about as long as a step of answers, and who ended often hasn't ended much before the others; so those that write
-/// bear it for so many steps. Who reads a prompt pays for it with each of its rows.
-const BORNE_STEPS: u32 = 32;
 
 impl Keep {
     /// With so many ids for running and kept sequences together.
@@ -75,7 +71,7 @@ impl Keep {
             ids,
             bystanders: Bystanders::of(model.weights_bytes(), model.layers(), model.heads()),
             cells: 0,
-            stayed: None,
+            stay: Stay::default(),
         }
     }
 
@@ -234,7 +230,7 @@ impl Keep {
     pub(crate) fn keep(&mut self, context: &mut Context, owner: Option<Owner>, tokens: Vec<Token>, sequence: i32) {
         match owner.filter(|owner| self.shelf.wants(owner, &tokens)) {
             Some(owner) => {
-                self.stayed.get_or_insert(0);
+                self.stay.begin();
                 self.insert(context, owner, tokens, Kept { sequence: Some(sequence), ..Kept::default() });
             }
             None => self.free_id(context, sequence),
@@ -286,17 +282,15 @@ impl Keep {
         }
     }
 
-    /// Asked before each step: whether something lies beside those who run, and has for long enough.
+    /// Asked before each step: whether something has lain beside those who run for long enough.
     pub(crate) fn is_in_the_way(&mut self, reads: bool) -> bool {
-        let Some(steps) = &mut self.stayed else { return false };
-        *steps += 1;
-        reads || *steps > BORNE_STEPS
+        self.stay.is_over(reads)
     }
 
     /// So that those who run aren't held up by looking at what is kept beside them. What finds no room in memory stays
     /// for longer.
     pub(crate) fn step_aside(&mut self, context: &mut Context, lot: &Lot, running: &[Live<'_>]) {
-        self.stayed = None;
+        self.stay.end();
         self.recount(running);
         while self.cells > self.bystanders.saved_max {
             let Some(key) = self.shelf.least(|entry| is_live(entry) && !entry.state.refused) else { break };

@@ -169,6 +169,20 @@ fn reach() -> impl Strategy<Value = Reach> {
     prop_oneof![Just(Reach::Any), Just(Reach::ExactEnd)]
 }
 
+#[test]
+fn who_ended_is_borne_by_answers_for_some_steps_and_by_prompts_for_none() {
+    let mut stay = Stay::default();
+    assert!((0..100).all(|_| !stay.is_over(true)), "nobody has ended");
+    stay.begin();
+    assert!((0..32).all(|_| !stay.is_over(false)) && stay.is_over(false));
+    stay.begin();
+    assert!(stay.is_over(false), "another one doesn't begin it anew");
+    stay.end();
+    assert!(!stay.is_over(false) && !stay.is_over(true));
+    stay.begin();
+    assert!(stay.is_over(true));
+}
+
 proptest! {
     #[test]
     fn nothing_is_found_that_is_not_the_owner_s_very_tokens(
