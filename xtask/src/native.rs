@@ -8,6 +8,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "a chore of the build: it runs compilers and reads their variables")]
 
+mod amend;
 mod backend;
 mod compiler;
 mod cpu;

@@ -1,7 +1,7 @@
 //! Builds one backend of ggml as a file of its own, in a cmake folder of its own.
 
 use super::layout::BackendFile;
-use super::{Compiler, Workspace, cpu::Variant, gpu::Toolkit, say, tools, worker};
+use super::{Compiler, Workspace, amend, cpu::Variant, gpu::Toolkit, say, tools, worker};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -15,6 +15,8 @@ struct Module<'a> {
     defines: Vec<(String, String)>,
     /// The processor that it is tuned for, if one.
     tuned_for: Option<String>,
+    /// Built from the tree with our changes.
+    amended: bool,
 }
 
 /// `tuned`: the order of instructions and the unrolling of loops are made for this processor. Which
@@ -32,8 +34,8 @@ pub fn cpu(
     if tuned_for.is_some() {
         defines.extend(["CMAKE_C_FLAGS", "CMAKE_CXX_FLAGS"].map(|name| (name.into(), "-mtune=native".into())));
     }
-    let module =
-        Module { name: format!("cpu-{}", variant.name), target: "ggml-cpu", defines: defines.clone(), tuned_for };
+    let name = format!("cpu-{}", variant.name);
+    let module = Module { name, target: "ggml-cpu", defines: defines.clone(), tuned_for, amended: true };
     let built = build(workspace, compiler, scratch, &module)
         .with_context(|| format!("the CPU backend {variant} doesn't build"))?;
     Ok(BackendFile {
@@ -50,7 +52,8 @@ pub fn gpu(workspace: &Workspace, compiler: &Compiler, scratch: &Path, kit: &Too
     say(&format!("{}: {}; building its backend (this can take many minutes once)", kit.name, kit.why));
     let mut defines = kit.defines.clone();
     defines.push(("GGML_NATIVE".into(), "OFF".into()));
-    let module = Module { name: kit.kind.into(), target: kit.target, defines: defines.clone(), tuned_for: None };
+    let (name, target) = (kit.kind.into(), kit.target);
+    let module = Module { name, target, defines: defines.clone(), tuned_for: None, amended: false };
     let built = build(workspace, compiler, scratch, &module)?;
     Ok(BackendFile {
         file: file_name(&module, &built),
@@ -70,7 +73,13 @@ fn build(workspace: &Workspace, compiler: &Compiler, scratch: &Path, module: &Mo
     let defines = all_defines(compiler, module);
     let flat: Vec<String> = defines.iter().map(|(name, value)| format!("-D{name}={value}")).collect();
     let tuned_for = module.tuned_for.as_deref().unwrap_or_default();
-    let key = tools::hash(&[&workspace.llama_version, &compiler.version, &flat.join(" "), module.target, tuned_for]);
+    let (amends, tree) = if module.amended {
+        (amend::key(), amend::tree(workspace, scratch)?)
+    } else {
+        (String::new(), workspace.llama.clone())
+    };
+    let parts = [&workspace.llama_version, &compiler.version, &flat.join(" "), module.target, tuned_for, &amends];
+    let key = tools::hash(&parts);
     let folder = scratch.join(format!("{}-{key}", module.name));
     let done = folder.join("freehold-done");
     if done.is_file()
@@ -84,7 +93,7 @@ fn build(workspace: &Workspace, compiler: &Compiler, scratch: &Path, module: &Mo
     let start = Instant::now();
     let log = folder.join("freehold-build.log");
     let mut configure = tools::command("cmake");
-    configure.arg("-S").arg(&workspace.llama).arg("-B").arg(&folder).args(&flat);
+    configure.arg("-S").arg(&tree).arg("-B").arg(&folder).args(&flat);
     logged(configure, &log)?;
     let mut make = tools::command("cmake");
     make.arg("--build").arg(&folder).args(["--config", "Release", "--target", module.target]);

@@ -1,0 +1,106 @@
+//! What is changed in ggml's sources before a CPU backend is built from them: its attention looks at masked cells one by
+//! one, and several sequences in one cache mask each other's (docs/decisions/0002-native-build.md).
+//!
+//! Each change stands beside a line that must be there exactly once, so that another version of ggml can't be built with half of it.
+
+use super::{Workspace, tools};
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+
+/// Within llama.cpp's tree.
+const FILE: &str = "ggml/src/ggml-cpu/ops.cpp";
+
+/// A line of the file, and what comes before or after it.
+struct Change {
+    line: &'static str,
+    before: &'static str,
+    after: &'static str,
+}
+
+const CHANGES: [Change; 3] = [
+    Change {
+        line: "static void ggml_compute_forward_flash_attn_ext_f16_one_chunk(\n        const ggml_compute_params * params,\n",
+        before: include_str!("amend/helpers.inc"),
+        after: "",
+    },
+    Change {
+        line: "        for (int64_t ic = ic_start; ic < ic_end; ++ic) {\n",
+        before: "",
+        after: include_str!("amend/row.inc"),
+    },
+    Change {
+        line: "            // skip the tile entirely if all the masks are -inf\n",
+        before: include_str!("amend/tile.inc"),
+        after: "",
+    },
+];
+
+/// A name for the changes: a backend that was built with others is built anew.
+pub fn key() -> String {
+    let parts: Vec<&str> = CHANGES.iter().flat_map(|change| [change.line, change.before, change.after]).collect();
+    tools::hash(&parts)
+}
+
+/// llama.cpp's tree with the changes, copied into this folder once.
+///
+/// # Errors
+/// When it can't be copied, or its sources aren't those that the changes were made for.
+pub fn tree(workspace: &Workspace, scratch: &Path) -> Result<PathBuf> {
+    let tree = scratch.join(format!("llama-{}", tools::hash(&[&workspace.llama_version, &key()])));
+    if tree.is_dir() {
+        return Ok(tree);
+    }
+    // Named at last, so that half a copy is none.
+    let part = tree.with_extension("part");
+    if part.exists() {
+        std::fs::remove_dir_all(&part).with_context(|| format!("can't remove {}", part.display()))?;
+    }
+    copy(&workspace.llama, &part)?;
+    let file = part.join(FILE);
+    let source = std::fs::read_to_string(&file).with_context(|| format!("can't read {}", file.display()))?;
+    std::fs::write(&file, amended(&source)?).with_context(|| format!("can't write {}", file.display()))?;
+    std::fs::rename(&part, &tree).with_context(|| format!("can't name {}", tree.display()))?;
+    Ok(tree)
+}
+
+fn amended(source: &str) -> Result<String> {
+    let mut text = source.to_owned();
+    for Change { line, before, after } in &CHANGES {
+        match text.matches(line).count() {
+            1 => text = text.replace(line, &format!("{before}{line}{after}")),
+            count => bail!(
+                "{FILE} holds the line `{}` {count} times; the change to ggml's attention was made for another version",
+                line.trim()
+            ),
+        }
+    }
+    Ok(text)
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to).with_context(|| format!("can't create {}", to.display()))?;
+    for entry in std::fs::read_dir(from).with_context(|| format!("can't list {}", from.display()))? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), &target).with_context(|| format!("can't copy {}", target.display()))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_must_be_there_once() {
+        let source: String = CHANGES.iter().map(|change| format!("{}…\n", change.line)).collect();
+        let text = amended(&source).expect("made for it");
+        assert!(CHANGES.iter().all(|change| text.contains(change.before) && text.contains(change.after)));
+        assert!(text.contains(CHANGES[1].line.trim_end()), "what was there stays");
+        assert!(amended(&source.repeat(2)).is_err() && amended("int main;").is_err());
+    }
+}
