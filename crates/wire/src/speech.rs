@@ -73,6 +73,8 @@ pub struct Load {
     pub offload: Offload,
     /// How keys and values are kept while text is generated.
     pub kv_cache: KvCache,
+    /// Weights may be copied in another order, for faster products by a processor.
+    pub rearrange: bool,
     /// Names of adapters, whose descriptors come after the model's, one for each.
     pub adapters: Vec<String>,
     /// Bytes for saved states: of jobs that step back, and, as long as these don't need them, of sequences that

@@ -251,7 +251,7 @@ fn load_model(
     let cpu = cpu.devices().first().copied();
     let cpu = cpu.ok_or_else(|| WireFault::BackendFailed("the CPU backend has no device".into()))?;
     let cpu_experts = &load.offload.cpu_experts;
-    let options = ModelOptions { split, cpu_experts, cpu, rearrange: true, progress: &mut progress };
+    let options = ModelOptions { split, cpu_experts, cpu, rearrange: load.rearrange, progress: &mut progress };
     let model = Model::load(parts, options);
     if let Some(error) = broken {
         return Err(Stop::Link(error));
@@ -426,6 +426,7 @@ mod tests {
                 quota_milli: 0,
                 offload: wire::Offload::default(),
                 kv_cache: KvCache::F16,
+                rearrange: true,
                 adapters: Vec::new(),
                 park_bytes: 0,
                 confine: true,

@@ -322,8 +322,12 @@ impl<T> Admission<T> {
             // Those before it come first; what is there for it shows then.
             Verdict::Short { .. } if !promised.is_empty() => {}
             Verdict::Short { available, .. } => {
-                if !self.ask_for_turn(now, request) {
-                    self.refuse(now, request, available);
+                if self.ask_for_turn(now, request) {
+                    return;
+                }
+                match self.make_lean(request.key).filter(|_| errand == Errand::Start) {
+                    Some(leaner) => self.decide(now, &leaner, errand, promised),
+                    None => self.refuse(now, request, available),
                 }
             }
         }
@@ -400,6 +404,20 @@ impl<T> Admission<T> {
             self.let_go(now, &rest, &end);
         }
         true
+    }
+
+    /// Its request without the weights' rearranged copies, which it won't have from now on. `None`: it has none.
+    fn make_lean(&mut self, key: ModelKey) -> Option<Request<ModelKey>> {
+        let model = self.models.get_mut(&key)?;
+        let needs = model.share.needs.as_mut()?;
+        needs.plan = needs.plan.made_lean()?;
+        model.request(key).map(|(request, _)| request)
+    }
+
+    /// Whether its weights are to be used as they lie in the file.
+    pub(crate) fn is_lean(&self, key: ModelKey) -> bool {
+        let needs = self.models.get(&key).and_then(|model| model.share.needs.as_ref());
+        needs.is_some_and(|needs| needs.plan.lean)
     }
 
     fn refuse(&mut self, now: u64, request: &Request<ModelKey>, available: Bytes) {

@@ -311,6 +311,7 @@ impl Life {
             quota_milli: share.quota_milli,
             offload: share.offload,
             kv_cache: self.config.kv_cache,
+            rearrange: !plan.lean,
             adapters: opened.iter().map(|adapter| adapter.name.0.clone()).collect(),
             park_bytes: self.park_bytes,
             confine: self.config.confine_required,
