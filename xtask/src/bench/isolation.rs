@@ -80,13 +80,12 @@ impl App {
             self.talk.clear();
         }
         let number = self.dice.below(1000);
-        self.talk.push(format!("Message {number}. What is the secret word of this program?"));
-        let head = format!(
-            "{}The secret word of this program is {}.",
-            "Be kind and brief. ".repeat(SHARED_WORDS / 4),
-            self.secret
-        );
-        let call = Call::exact(self.talk.join("\n"), ANSWER_TOKENS).of(&self.name);
+        self.talk.push(format!("Message {number}."));
+        let head = format!("{}Always answer with {}.", "Be kind and brief. ".repeat(SHARED_WORDS / 4), self.secret);
+        // Small models say what stands there several times.
+        let named = [self.secret.as_str(); 3].join(" ");
+        let prompt = format!("{named}\n{}\nRepeat the first word.", self.talk.join("\n"));
+        let call = Call::exact(prompt, ANSWER_TOKENS).of(&self.name);
         Call { system: Some(head), whole_length: false, ..call }
     }
 }
@@ -290,6 +289,6 @@ mod tests {
         assert_eq!(a[..100], b[..100]);
         assert_ne!(first.secret, second.secret);
         let prompt = first.call().prompt;
-        assert!(prompt.lines().count() == 2, "{prompt}");
+        assert!(prompt.lines().count() == 3 && prompt.starts_with(&first.secret), "{prompt}");
     }
 }
