@@ -289,6 +289,6 @@ mod tests {
         assert_eq!(a[..100], b[..100]);
         assert_ne!(first.secret, second.secret);
         let prompt = first.call().prompt;
-        assert!(prompt.lines().count() == 3 && prompt.starts_with(&first.secret), "{prompt}");
+        assert!(prompt.lines().count() == 4 && prompt.starts_with(&first.secret), "{prompt}");
     }
 }

@@ -7,7 +7,7 @@ use wire::{JobId, Report};
 
 impl Generator<'_> {
     /// Takes a job whose prompt fits.
-    pub(super) fn queue(&mut self, job: Job) {
+    pub(super) fn queue(&mut self, mut job: Job) {
         self.outbox.send(Report::Accepted {
             job: job.id,
             prompt_tokens: job.prompt_tokens,
@@ -15,6 +15,8 @@ impl Generator<'_> {
         });
         if let Some(place) = self.holds.iter().position(|id| *id == job.id) {
             self.holds.swap_remove(place);
+            // It was told of when it was held.
+            job.pause(Instant::now());
             self.held.push(job);
         } else {
             self.waiting.push_back(job);

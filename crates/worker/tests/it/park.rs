@@ -128,6 +128,17 @@ fn a_job_is_parked_wherever_it_stands() {
 }
 
 #[test]
+fn a_job_whose_prompt_was_cut_while_it_was_held_says_that_it_goes_on() {
+    let mut worker = Worker::ready();
+    worker.begin(begin(1, &"international ".repeat(1200), 2));
+    hold(&mut worker, 1);
+    worker.find(|report| matches!(report, Report::Accepted { job: 1, .. }).then_some(()));
+    worker.send(&Directive::Resume { job: 1 });
+    until_resumed(&mut worker, 1);
+    assert_eq!(worker.finish(1).unwrap().spent.completion_tokens, 2);
+}
+
+#[test]
 fn a_parked_job_ends_by_its_cancel_and_its_deadline() {
     let mut worker = Worker::ready();
     worker.begin(begin(1, "Once upon a time", 2000));
