@@ -232,13 +232,13 @@ fn table(seen: &Seen, sent: &[f64], new: &[f64]) -> Table {
 
 fn goals(seen: &Seen, cached: u32, ratio: Estimate, means: (f64, f64)) -> Vec<Goal> {
     let none = Bound::Below(1.0);
-    let has_power = if seen.own > 0 { 0.0 } else { 1.0 };
     vec![
         Goal::plain("answers with another's secret", seen.leaked as f64, "answers", none),
         Goal::plain("first requests that found something", seen.found_first as f64, "requests", none),
         Goal::plain("tokens kept of prompts that another has sent", f64::from(cached), "tokens", none),
         Goal::plain("requests that failed", seen.failed.len() as f64, "requests", none),
-        Goal::plain("no program was told its own secret", has_power, "(0: some were)", none),
+        // Else nothing could leak, and nothing is shown.
+        Goal::plain("answers with the program's own secret", seen.own as f64, "answers", Bound::AtLeast(1.0)),
         Goal::beside(
             "time of what another has sent, beside what nobody has",
             means,

@@ -3,7 +3,7 @@
 //!
 //! Each change stands beside a line that must be there exactly once, so that another version of ggml can't be built with half of it.
 
-use super::{Workspace, tools};
+use super::{Workspace, backend, tools};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 
@@ -60,6 +60,7 @@ pub fn tree(workspace: &Workspace, scratch: &Path) -> Result<PathBuf> {
     let source = std::fs::read_to_string(&file).with_context(|| format!("can't read {}", file.display()))?;
     std::fs::write(&file, amended(&source)?).with_context(|| format!("can't write {}", file.display()))?;
     std::fs::rename(&part, &tree).with_context(|| format!("can't name {}", tree.display()))?;
+    backend::remove_older(scratch, "llama", &tree);
     Ok(tree)
 }
 

@@ -153,7 +153,7 @@ fn logged(mut command: std::process::Command, log: &Path) -> Result<()> {
 }
 
 /// Folders of the same backend with other flags, or a build that was cut off, only fill the disk.
-fn remove_older(scratch: &Path, name: &str, keep: &Path) {
+pub(super) fn remove_older(scratch: &Path, name: &str, keep: &Path) {
     let Ok(entries) = std::fs::read_dir(scratch) else { return };
     for entry in entries.flatten() {
         let same = entry.file_name().to_string_lossy().rsplit_once('-').is_some_and(|(before, _)| before == name);
