@@ -73,7 +73,8 @@ pub fn fuse(fusion: Fusion, lexical: &[(i64, f32)], dense: &[(i64, f32)]) -> Vec
     }
     let whole = |(id, (lexical, dense))| Fused { id, score: lexical + dense, lexical, dense };
     let mut fused: Vec<Fused> = parts.into_iter().map(whole).collect();
-    fused.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.id.cmp(&b.id)));
+    // Ids tell in which order files were read, which is no reason, and differs with what else was read: words decide first.
+    fused.sort_by(|a, b| b.score.total_cmp(&a.score).then(b.lexical.total_cmp(&a.lexical)).then(a.id.cmp(&b.id)));
     fused
 }
 
@@ -91,6 +92,15 @@ mod tests {
 
     fn ids(fusion: Fusion, lexical: &[(i64, f32)], dense: &[(i64, f32)]) -> Vec<i64> {
         fuse(fusion, lexical, dense).into_iter().map(|fused| fused.id).collect()
+    }
+
+    #[test]
+    fn of_two_with_one_score_the_better_by_words_comes_first_whatever_their_ids() {
+        for (first, second) in [(1, 2), (2, 1)] {
+            let ranks = Fusion::Ranks { k: 60.0 };
+            let fused = fuse(ranks, &[(first, 2.0), (second, 1.0)], &[(second, 0.9), (first, 0.1)]);
+            assert_eq!(fused.iter().map(|one| one.id).collect::<Vec<_>>(), [first, second]);
+        }
     }
 
     #[test]
