@@ -18,6 +18,7 @@ mod contract;
 mod cpu;
 mod crash;
 pub(crate) mod dice;
+mod first;
 mod fresh;
 mod gguf;
 mod group;
@@ -44,7 +45,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// Names that a guard may cite as `bench: NAME`.
-pub(crate) const NAMES: [&str; 17] = [
+pub(crate) const NAMES: [&str; 18] = [
     "raw",
     "streams",
     "mixed",
@@ -61,6 +62,7 @@ pub(crate) const NAMES: [&str; 17] = [
     "batch",
     "speculate",
     "return",
+    "first",
     "isolation",
 ];
 
@@ -105,6 +107,7 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
         "speculate" => speculate::run(options),
         "map" => map::run(options),
         "return" => comeback::run(options),
+        "first" => first::run(options),
         "isolation" => isolation::run(options),
         _ => cpu::run(options),
     }

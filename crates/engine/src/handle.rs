@@ -88,7 +88,7 @@ impl Default for Tuning {
             quantum_ms: 2_000,
             batch_patience_ms: 10_000,
             unread_ms: 600_000,
-            stop_ms: 3_000,
+            stop_ms: 6_000,
             self_test_ms: 60_000,
         }
     }

@@ -315,6 +315,7 @@ impl Owner {
                 break;
             }
         }
+        self.stored.settle();
     }
 
     fn now(&self) -> u64 {

@@ -7,6 +7,8 @@
 
 mod aside;
 mod embed;
+#[cfg(test)]
+mod exact;
 mod ffi;
 mod generate;
 mod guide;

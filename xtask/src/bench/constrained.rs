@@ -1,7 +1,7 @@
 //! `bench constrained`: one core of quota, a memory limit, and a neighbour that never rests.
 //!
 //! Ours chooses its own threads; llama.cpp's bench program is tried with every number of them under
-//! the same limits, and the best counts. A model that nearly fills the memory shows whether what was
+//! the same limits, and the best one is compared in pairs. A model that nearly fills the memory shows whether what was
 //! predicted is what is taken.
 
 use super::chat::{Call, Client, Side, text};
@@ -15,7 +15,7 @@ use super::sizes::{GIB, made};
 use super::stat::{self, estimate};
 use super::{Options, Watch, process};
 use crate::place;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 
@@ -23,7 +23,9 @@ const CORES: f64 = 1.0;
 const GRANT: Grant = Grant { cores: Some(CORES), memory_bytes: 6 << 30 };
 const RATIO_MIN: f64 = 0.95;
 const PREDICTION_OFF_MAX: f64 = 0.05;
-const ROUNDS: u32 = 8;
+const TRIALS: u32 = 2;
+const PAIRS_MIN: u32 = 16;
+const PAIRS_MAX: u32 = 48;
 const PROMPT_TOKENS: u32 = 128;
 const GENERATED_TOKENS: u32 = 32;
 /// The model whose speed is compared, and the one that nearly fills the memory.
@@ -54,18 +56,28 @@ impl Drop for Neighbour {
     }
 }
 
-/// Tokens per second in each round: ours, and the peer's for each number of threads from one on.
+/// Tokens per second: the peer's by its number of threads, from one on, in a few trials; then ours and those of its best
+/// number, in pairs.
 #[derive(Debug, Default, Clone)]
 struct Series {
+    trials: Vec<Vec<f64>>,
     ours: Vec<f64>,
-    peer: Vec<Vec<f64>>,
+    peer: Vec<f64>,
 }
 
 impl Series {
-    /// The number of threads that is best on average, and its rates.
-    fn best(&self) -> Option<(usize, &[f64])> {
-        let means = self.peer.iter().enumerate().map(|(at, rates)| (at + 1, rates.as_slice()));
-        means.max_by(|a, b| estimate(a.1).mean.total_cmp(&estimate(b.1).mean))
+    /// The number of threads that was best on average.
+    fn best(&self) -> Option<u32> {
+        let means = (1..).zip(self.trials.iter().map(|rates| estimate(rates).mean));
+        means.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(threads, _)| threads)
+    }
+
+    fn ratio(&self) -> stat::Estimate {
+        stat::ratio(&self.ours, &self.peer)
+    }
+
+    fn is_narrow(&self) -> bool {
+        stat::is_narrow(&self.ratio())
     }
 }
 
@@ -139,20 +151,27 @@ fn speeds(
     let filler = client.fit(PROMPT_TOKENS)?;
     let loaded = daemon.loaded(file)?;
     let peer = peer::ensure(&loaded.words("devices"))?;
-    let rounds = if options.quick { 1 } else { ROUNDS };
-    let mut all = Vec::new();
+    let (trials, pairs) = if options.quick { (1, 1) } else { (TRIALS, PAIRS_MAX) };
+    let (mut all, mut number) = (Vec::new(), 0);
     for (condition, is_noisy) in [("alone", false), ("beside a neighbour", true)] {
         watch.gap();
         let _neighbour = if is_noisy { Some(Neighbour::start()?) } else { None };
         let mut measured = Measured { condition, prompt: Series::default(), generate: Series::default() };
-        for round in 0..rounds {
-            eprint!("\r{condition}: round {} of {rounds} ", round + 1);
-            for side in Side::order(round) {
+        for _ in 0..trials {
+            peers_trial(&peer, file, group, &mut measured)?;
+        }
+        for pair in 0..pairs {
+            eprint!("\r{condition}: pair {} of at most {pairs} ", pair + 1);
+            for side in Side::order(pair) {
                 match side {
-                    // Never the same twice: it would be kept.
-                    Side::Ours => ours_once(&client, filler, round + if is_noisy { rounds } else { 0 }, &mut measured)?,
+                    Side::Ours => ours_once(&client, filler, number, &mut measured)?,
                     Side::Peer => peers_once(&peer, file, group, &mut measured)?,
                 }
+            }
+            // Never the same prompt twice: it would be kept.
+            number += 1;
+            if pair >= PAIRS_MIN && measured.prompt.is_narrow() && measured.generate.is_narrow() {
+                break;
             }
         }
         eprintln!();
@@ -161,28 +180,39 @@ fn speeds(
     Ok((all, loaded.number("threads")?, peer))
 }
 
-fn ours_once(client: &Client, filler: usize, round: u32, measured: &mut Measured) -> Result<()> {
+fn ours_once(client: &Client, filler: usize, number: u32, measured: &mut Measured) -> Result<()> {
     // The first is a warm-up, as the peer has one.
-    client.exact(&Call::exact(text(0, 300 + round), 4))?;
-    let answer = client.exact(&Call::apart(filler, 100 + round))?;
+    client.exact(&Call::exact(text(0, 3000 + number), 4))?;
+    let answer = client.exact(&Call::apart(filler, 1000 + number))?;
     measured.prompt.ours.push(f64::from(fresh_tokens(&answer, PROMPT_TOKENS)?) / answer.first_s());
-    let answer = client.exact(&Call::exact(text(0, 200 + round), GENERATED_TOKENS + 1))?;
+    let answer = client.exact(&Call::exact(text(0, 2000 + number), GENERATED_TOKENS + 1))?;
     measured.generate.ours.push(f64::from(GENERATED_TOKENS) / answer.rest_s());
     Ok(())
 }
 
 /// Every number of threads that a person might try.
-fn peers_once(peer: &Peer, file: &Path, group: &Group, measured: &mut Measured) -> Result<()> {
+fn peers_trial(peer: &Peer, file: &Path, group: &Group, measured: &mut Measured) -> Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     for series in [&mut measured.prompt, &mut measured.generate] {
-        series.peer.resize(cores, Vec::new());
+        series.trials.resize(cores, Vec::new());
     }
     for at in 0..cores {
         let threads = u32::try_from(at + 1)?;
         let (prompt, generate) = peer.measure_both(Some(group), file, threads, PROMPT_TOKENS, GENERATED_TOKENS)?;
-        measured.prompt.peer[at].push(prompt);
-        measured.generate.peer[at].push(generate);
+        measured.prompt.trials[at].push(prompt);
+        measured.generate.trials[at].push(generate);
     }
+    Ok(())
+}
+
+/// With the best number for each.
+fn peers_once(peer: &Peer, file: &Path, group: &Group, measured: &mut Measured) -> Result<()> {
+    let best = [&measured.prompt, &measured.generate].map(Series::best);
+    let [Some(prompts), Some(answers)] = best else { bail!("no number of threads was tried") };
+    let measure = |threads| peer.measure_both(Some(group), file, threads, PROMPT_TOKENS, GENERATED_TOKENS);
+    let (prompt, generate) = measure(prompts)?;
+    measured.prompt.peer.push(prompt);
+    measured.generate.peer.push(if answers == prompts { generate } else { measure(answers)?.1 });
     Ok(())
 }
 
@@ -230,18 +260,20 @@ impl Memory {
 }
 
 fn table(all: &[Measured]) -> Table {
-    let head = ["", "work", "ours", "threads of llama-bench: tokens/s", "best"];
+    let head = ["", "work", "tried: threads of llama-bench", "best", "ours", "its", "pairs"];
     let mut table = Table::new("tokens per second (means)", &head);
     for measured in all {
         for (work, series) in [("prompt", &measured.prompt), ("generation", &measured.generate)] {
             let each =
-                series.peer.iter().enumerate().map(|(at, r)| format!("{}: {}", at + 1, figure(estimate(r).mean)));
+                series.trials.iter().enumerate().map(|(at, r)| format!("{}: {}", at + 1, figure(estimate(r).mean)));
             table.rows.push(vec![
                 measured.condition.into(),
                 work.into(),
-                figure(estimate(&series.ours).mean),
                 each.collect::<Vec<_>>().join(", "),
-                series.best().map_or("–".into(), |(threads, _)| threads.to_string()),
+                series.best().map_or("–".into(), |threads| threads.to_string()),
+                figure(estimate(&series.ours).mean),
+                figure(estimate(&series.peer).mean),
+                series.ours.len().to_string(),
             ]);
         }
     }
@@ -251,10 +283,8 @@ fn table(all: &[Measured]) -> Table {
 fn goals(measured: &Measured) -> Vec<Goal> {
     let goal = |(work, series): (&str, &Series)| {
         let name = format!("{SPEED}, {}: {work}", measured.condition);
-        let Some((_, best)) = series.best() else { return Goal::skipped(&name, "llama-bench wasn't tried") };
-        let means = (estimate(&series.ours).mean, estimate(best).mean);
-        let ratio = stat::ratio(&series.ours, best);
-        Goal::beside(&name, means, "tokens/s", ratio, Bound::AtLeast(RATIO_MIN))
+        let means = (estimate(&series.ours).mean, estimate(&series.peer).mean);
+        Goal::beside(&name, means, "tokens/s", series.ratio(), Bound::AtLeast(RATIO_MIN))
     };
     [("prompt", &measured.prompt), ("generation", &measured.generate)].map(goal).to_vec()
 }
@@ -265,8 +295,9 @@ mod tests {
 
     #[test]
     fn the_best_number_of_threads_counts() {
-        let series = Series { ours: vec![19.0; 3], peer: vec![vec![20.0; 3], vec![4.0, 5.0, 4.0]] };
-        assert_eq!(series.best(), Some((1, [20.0; 3].as_slice())));
+        let trials = vec![vec![20.0; 3], vec![4.0, 5.0, 4.0]];
+        let series = Series { trials, ours: vec![19.0; 3], peer: vec![20.0; 3] };
+        assert_eq!(series.best(), Some(1));
         let measured = |ours: f64| Measured {
             condition: "alone",
             prompt: Series { ours: vec![ours; 3], ..series.clone() },

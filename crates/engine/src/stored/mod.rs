@@ -32,6 +32,8 @@ const WAITING_MAX: usize = 64;
 const FREE_BYTES: u64 = 1 << 30;
 /// For a state to be brought to the disk, before what is left is looked at; and how often that is asked.
 const SYNC: Duration = Duration::from_secs(30);
+/// The same before the daemon ends.
+const LAST_SYNC: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(5);
 /// How much a new measurement of the disk's speed counts.
 const NEWS: f64 = 0.3;
@@ -252,8 +254,7 @@ impl Stored {
         let meant = |coming: &mut Option<Head>| coming.take_if(|head| which.holds(&head.owner)).is_some();
         let torn: Vec<u64> =
             state.coming.iter_mut().filter_map(|(number, coming)| meant(coming).then_some(*number)).collect();
-        let being_written: BTreeSet<u64> = state.writing.values().copied().collect();
-        let ending: Vec<u64> = state.coming.keys().filter(|number| !being_written.contains(number)).copied().collect();
+        let ending = state.ending();
         let gone = state.index.take(|owner| which.holds(owner));
         let apps = state.apps();
         drop(state);
@@ -265,7 +266,7 @@ impl Stored {
             erased.bytes.0 += entry.bytes;
             folder.remove(number);
         }
-        self.await_end_of(&ending);
+        self.await_end_of(&ending, SYNC);
         if *which == Which::default() {
             folder.empty().map_err(|error| Fault::io("read", folder.path(), &error))?;
         }
@@ -275,10 +276,16 @@ impl Stored {
         Ok(erased)
     }
 
+    /// What workers have written before they ended comes to the disk, before the daemon ends.
+    pub(crate) fn settle(&self) {
+        let ending = locked(&self.state).ending();
+        self.await_end_of(&ending, LAST_SYNC);
+    }
+
     /// Waits, for a bounded time, until what was being brought to the disk is there, or is not.
-    fn await_end_of(&self, ending: &[u64]) {
+    fn await_end_of(&self, ending: &[u64], most: Duration) {
         let start = Instant::now();
-        while ending.iter().any(|number| locked(&self.state).coming.contains_key(number)) && start.elapsed() < SYNC {
+        while ending.iter().any(|number| locked(&self.state).coming.contains_key(number)) && start.elapsed() < most {
             std::thread::sleep(LOOK);
         }
     }
@@ -304,6 +311,12 @@ impl State {
             out.into_iter().for_each(|number| folder.remove(number));
         }
         Ok(())
+    }
+
+    /// Files that are written, and not yet brought to the disk.
+    fn ending(&self) -> Vec<u64> {
+        let written = |number: &&u64| self.writing.values().all(|writing| writing != *number);
+        self.coming.keys().filter(written).copied().collect()
     }
 
     fn apps(&self) -> BTreeSet<String> {

@@ -37,10 +37,6 @@ impl Disk {
                 let file = owner.and_then(|owner| self.stored.offer(key, owner, &chain, bytes, cost_us));
                 Some((Directive::Store { state }, file))
             }
-            Order::Written { state, bytes } => {
-                self.stored.written((self.key, state), bytes);
-                None
-            }
             Order::Tried { job, sound, bytes, took_us } => {
                 self.stored.tried((self.key, job), sound, bytes, took_us);
                 None

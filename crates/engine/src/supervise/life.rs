@@ -80,11 +80,6 @@ pub(super) enum Order {
         bytes: u64,
         cost_us: u64,
     },
-    /// It has written one.
-    Written {
-        state: u64,
-        bytes: u64,
-    },
     /// What it made of one that it was handed.
     Tried {
         job: u64,
@@ -180,6 +175,9 @@ pub(super) struct Life {
 const END_GRACE: Duration = Duration::from_secs(2);
 /// Room for the words that a worker leaves when it dies.
 const TAIL_BYTES: usize = 4 << 10;
+/// Weights and contexts lie in pages of 2 MiB where the system lends those to who asks: all weights are read for each token,
+/// and pages of 4 KiB cost a search for each (`docs/decisions/0003-worker.md`). Other C libraries than GNU's don't look.
+const LARGE_PAGES: (&str, &str) = ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1");
 
 impl Life {
     pub(super) fn start(self, orders: Inbox<Order>) -> std::io::Result<()> {
@@ -254,6 +252,7 @@ impl Life {
         let (ours, theirs) = wire::pair().map_err(no_link)?;
         let spawned = Command::new(&self.config.worker)
             .arg("serve")
+            .env(LARGE_PAGES.0, LARGE_PAGES.1)
             .fd(theirs.into_fd(), wire::WORKER_FD)
             .stderr(Io::Pipe)
             .die_with_parent()
@@ -403,7 +402,8 @@ impl Life {
             Report::Offer { state, chain, bytes, cost_us } => {
                 self.pass_to_writer(Order::Offer { state, chain, bytes, cost_us });
             }
-            Report::Stored { state, bytes, .. } => self.pass_to_writer(Order::Written { state, bytes }),
+            // Here, so that it is known before the worker is found gone: what it hadn't told by then counts as torn.
+            Report::Stored { state, bytes, .. } => self.stored.written((self.key, state), bytes),
             Report::Tried { job, sound, bytes, took_us } => {
                 self.pass_to_writer(Order::Tried { job, sound, bytes, took_us });
             }

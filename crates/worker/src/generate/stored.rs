@@ -3,17 +3,18 @@
 
 use super::Generator;
 use crate::job::Job;
+use crate::link::Event;
 use crate::serve::Ending;
 use crate::states::{Errand, Found, Outcome};
 use batch::prefix::Key;
 use std::os::fd::OwnedFd;
-use std::time::Duration;
-use wire::{Chain, JobId, Report};
+use std::time::{Duration, Instant};
+use wire::{Chain, Directive, JobId, Report};
 
 /// With fewer tokens left to read, nobody waits for a disk.
 const WORTH_TOKENS: u32 = 128;
-/// For a state that is being written when this process is to end.
-const LAST_WRITE: Duration = Duration::from_secs(2);
+/// For states that aren't on disk yet when this process is to end: whoever takes its memory waits for so long at most.
+const LAST_WRITE: Duration = Duration::from_secs(4);
 
 impl Generator<'_> {
     /// Takes a job whose prompt fits. Where much of it isn't kept here, and may be on disk, it waits for that first.
@@ -114,9 +115,34 @@ impl Generator<'_> {
         self.outbox.send(Report::Forgotten { states, bytes });
     }
 
-    /// What is being written comes to its end before the process does.
+    /// What is worth the disk comes to it before the process ends, as far as there is time.
     pub(super) fn last(&mut self, ending: Ending) -> Ending {
-        self.states.finish(LAST_WRITE);
+        let until = Instant::now() + LAST_WRITE;
+        if matches!(ending, Ending::Asked) {
+            self.bring_to_disk(until);
+        }
+        self.states.finish(until.saturating_duration_since(Instant::now()));
         ending
+    }
+
+    fn bring_to_disk(&mut self, until: Instant) {
+        self.states.tell(false);
+        while self.offering || self.keep.has_chores() {
+            self.keep.save_one(&mut self.context, &self.lot);
+            self.offer();
+            if !self.offering {
+                continue;
+            }
+            match self.inbox.take_within(until.saturating_duration_since(Instant::now())) {
+                Some(Event::Directive { directive, file, .. }) => {
+                    if let Directive::Store { state } = *directive {
+                        self.store(state, file);
+                    }
+                }
+                Some(Event::State(outcome)) => self.hear_of_state(outcome),
+                Some(Event::Read { .. } | Event::Counted(_)) => {}
+                Some(Event::Broken(_)) | None => return,
+            }
+        }
     }
 }

@@ -52,6 +52,23 @@ fn store(folder: &Path) -> (PathBuf, Answer) {
     (path, answer)
 }
 
+#[test]
+fn a_worker_that_is_told_to_end_first_offers_what_is_not_on_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut worker = roomy();
+    let answer = worker.generate(begin_of(7, 1, &prompt(), 5)).unwrap();
+    // Before it has been quiet for a moment, which is when it would offer by itself.
+    worker.send(&Directive::Shutdown);
+    let (state, chain, _) = offered(&mut worker);
+    assert!(chain.tokens.len() as u32 >= answer.spent.prompt_tokens);
+    let path = folder.path().join("state");
+    let length = written(&mut worker, &path, state);
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), length);
+    assert_eq!(worker.end(), Some(0));
+    let (_, sound, _) = ask_with(&mut roomy(), 1, 3, Some(&path));
+    assert_eq!(sound, Some(true));
+}
+
 fn seeks(worker: &mut Worker, id: JobId) -> u32 {
     worker.find(|report| match report {
         Report::Seek { job, least, .. } if *job == id => Some(*least),

@@ -1,0 +1,169 @@
+//! `bench first`: what keeping prompts costs those who never come back.
+//!
+//! Two hundred different prompts of a thousand words, from many programs, go to two daemons in turn: one keeps what it has
+//! worked through, as it does by itself, within little room on the disk; the other keeps nothing. No prompt is ever sent
+//! twice to either, so all that keeping can do here is cost time and room.
+
+use super::chat::{Answer, Call, Client, Side};
+use super::daemon::{Daemon, Freehold, Profile};
+use super::raw::ours;
+use super::report::{Bound, Goal, Report, Table, figure};
+use super::{Options, Watch, process, stat};
+use anyhow::{Context, Result};
+use std::path::Path;
+use std::process::ExitCode;
+
+const PROMPTS: u32 = 200;
+const PROMPTS_QUICK: u32 = 8;
+const PROMPT_WORDS: usize = 1000;
+const ANSWER_TOKENS: u32 = 17;
+const APPS: u32 = 20;
+/// Keeping may cost so much of the speed.
+const RATIO_MIN: f64 = 0.98;
+/// Some ten states of such prompts.
+const DISK_BYTES: u64 = 256 << 20;
+/// A gap before so many prompts.
+const EACH: u32 = 10;
+
+/// Seconds of first tokens, and answers' tokens per second.
+#[derive(Debug, Default)]
+struct Series {
+    first_s: Vec<f64>,
+    rate: Vec<f64>,
+    cached: u32,
+}
+
+impl Series {
+    fn take(&mut self, answer: &Answer) {
+        self.first_s.push(answer.first_s());
+        self.rate.push(f64::from(ANSWER_TOKENS - 1) / answer.rest_s());
+        self.cached += answer.cached_tokens;
+    }
+
+    /// Prompts per second, so that more is better.
+    fn prompts(&self) -> Vec<f64> {
+        self.first_s.iter().map(|seconds| 1.0 / seconds).collect()
+    }
+}
+
+/// What keeping took.
+#[derive(Debug, Default)]
+struct Taken {
+    disk_bytes_max: u64,
+    /// The worker's peak, and what it was counted with.
+    peak_bytes: u64,
+    counted_bytes: u64,
+}
+
+/// Its number stands in the system message, so not even the template's head is shared.
+fn call(number: u32) -> Call {
+    let app = format!("bench-app-{}", number % APPS);
+    Call { tokens_max: ANSWER_TOKENS, ..Call::apart(PROMPT_WORDS, number) }.of(&app)
+}
+
+fn bytes_of(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.metadata().map_or(0, |about| about.len())).sum()
+}
+
+pub(super) fn run(options: Options) -> Result<ExitCode> {
+    let mut report = Report::new("prompts that never come back, with and without what is kept");
+    let freehold = Freehold::build(Profile::Release)?;
+    let starter = freehold.starter()?;
+    let mut watch = Watch::start(options.patience())?;
+    let start = |kept: &[(&str, String)]| -> Result<(Daemon<'_>, Client)> {
+        let settings = [&[("FREEHOLD_CONTEXT", "8192".to_string())], kept].concat();
+        let daemon = Daemon::start_with(&freehold, &[&starter.chat], &settings)?;
+        let client = Client { side: Side::Ours, address: daemon.address.clone() };
+        // Loads the model.
+        client.exact(&call(u32::MAX))?;
+        Ok((daemon, client))
+    };
+    let (keeping, keeper) = start(&[("FREEHOLD_CACHE_DISK", format!("{DISK_BYTES} B"))])?;
+    let (_plain, forgetter) = start(&[("FREEHOLD_PREFIX_CACHE", "false".to_string())])?;
+    let prompts = if options.quick { PROMPTS_QUICK } else { PROMPTS };
+    let (mut with, mut without, mut taken) = (Series::default(), Series::default(), Taken::default());
+    for number in 0..prompts {
+        eprint!("\rprompt {} of {prompts} ", number + 1);
+        if number % EACH == 0 {
+            watch.gap();
+        }
+        for keeps in [number % 2 == 0, number % 2 == 1] {
+            let (client, series) = if keeps { (&keeper, &mut with) } else { (&forgetter, &mut without) };
+            series.take(&client.exact(&call(number))?);
+            taken.disk_bytes_max = taken.disk_bytes_max.max(bytes_of(&keeping.home().join("cache")));
+        }
+    }
+    eprintln!();
+    let loaded = keeping.loaded(&starter.chat)?;
+    taken.peak_bytes = process::memory(loaded.number("pid")?, "VmHWM:")?;
+    taken.counted_bytes = loaded.facts["held_bytes"].as_u64().context("`status` tells no `held_bytes`")?;
+    report.quiet = Some(watch.seen());
+    report.setting("model", starter.chat.display().to_string());
+    report.setting("ours", ours(&freehold)?);
+    report.setting("work", format!("{prompts} prompts of {PROMPT_WORDS} words from {APPS} programs, order changing"));
+    report.setting("disk", format!("at most {:.0} MB for what is kept", DISK_BYTES as f64 / 1e6));
+    report.tables.push(table(&with, &without, &taken));
+    report.goals.extend(goals(&with, &without, &taken));
+    Ok(report.finish(options.json))
+}
+
+fn table(with: &Series, without: &Series, taken: &Taken) -> Table {
+    let mut table = Table::new("what was seen", &["", "keeping", "not keeping"]);
+    let mut row = |name: &str, cells: [String; 2]| table.rows.push([vec![name.to_string()], cells.to_vec()].concat());
+    row("first token, median s", [with, without].map(|series| figure(stat::median(&series.first_s))));
+    row("answers, median tokens/s", [with, without].map(|series| figure(stat::median(&series.rate))));
+    let mb = |bytes: u64| figure(bytes as f64 / 1e6);
+    row("on disk at most, MB", [mb(taken.disk_bytes_max), "–".into()]);
+    row("the worker's memory at most, MB", [mb(taken.peak_bytes), "–".into()]);
+    row("… and what it was counted with", [mb(taken.counted_bytes), "–".into()]);
+    table
+}
+
+fn goals(with: &Series, without: &Series, taken: &Taken) -> Vec<Goal> {
+    let beside = |name: &str, unit: &str, ours: &[f64], theirs: &[f64]| {
+        let means = (stat::estimate(ours).mean, stat::estimate(theirs).mean);
+        Goal::beside(name, means, unit, stat::ratio(ours, theirs), Bound::AtLeast(RATIO_MIN))
+    };
+    let at_most = |bytes: u64| Bound::AtMost(bytes as f64 / 1e6);
+    vec![
+        beside("prompts, beside keeping nothing", "/s", &with.prompts(), &without.prompts()),
+        beside("answers, beside keeping nothing", "tokens/s", &with.rate, &without.rate),
+        Goal::plain(
+            "tokens that were found of prompts never sent",
+            f64::from(with.cached),
+            "tokens",
+            Bound::Below(1.0),
+        ),
+        Goal::plain("on disk", taken.disk_bytes_max as f64 / 1e6, "MB", at_most(DISK_BYTES)),
+        Goal::plain("in memory", taken.peak_bytes as f64 / 1e6, "MB", at_most(taken.counted_bytes)),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_prompts_begin_alike() {
+        let system = |number| call(number).system.expect("a number");
+        assert_ne!(system(1)[..3], system(2)[..3]);
+        assert_eq!((call(3).app, call(23).app), (Some("bench-app-3".into()), Some("bench-app-3".into())));
+        assert_eq!(call(7).tokens_max, ANSWER_TOKENS);
+    }
+
+    #[test]
+    fn what_costs_more_than_a_fiftieth_or_grows_is_missed() {
+        let series = |seconds: f64, cached| Series {
+            first_s: vec![seconds, seconds * 1.001, seconds],
+            rate: vec![100.0, 100.1, 100.0],
+            cached,
+        };
+        let taken = Taken { disk_bytes_max: DISK_BYTES, peak_bytes: 9, counted_bytes: 9 };
+        let met = |with: &Series, taken: &Taken| goals(with, &series(1.0, 0), taken).iter().all(|goal| goal.met);
+        assert!(met(&series(1.01, 0), &taken));
+        assert!(!met(&series(1.04, 0), &taken) && !met(&series(1.0, 1), &taken));
+        assert!(!met(&series(1.0, 0), &Taken { disk_bytes_max: DISK_BYTES + 1, ..taken }));
+        assert!(!met(&series(1.0, 0), &Taken { peak_bytes: 10, disk_bytes_max: 0, counted_bytes: 9 }));
+    }
+}
