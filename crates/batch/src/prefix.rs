@@ -306,10 +306,14 @@ pub fn checkpoints(prompt: u32, turns: &[u32], past: u32) -> Vec<u32> {
         places.push(prompt.saturating_sub(BEFORE_END));
         places.sort_unstable();
     }
-    // A step must read something, and a state that holds hardly more than the one before isn't worth its id.
+    // A step must read something, and a state that holds hardly more than the one before isn't worth its id. Nor is it
+    // worth a step of its own for the template's last words, when hardly more is read than would be read again.
+    let is_short = prompt.saturating_sub(past) <= AGAIN;
     let mut before = past;
     places.retain(|at| {
-        let worth_it = *at < prompt && *at >= before.saturating_add(LEAST_TOKENS);
+        let left = prompt.saturating_sub(*at);
+        let pays = left > 0 && !(is_short && left < LEAST_TOKENS);
+        let worth_it = pays && *at >= before.saturating_add(LEAST_TOKENS);
         if worth_it {
             before = *at;
         }

@@ -22,6 +22,8 @@ struct Kept {
     offered: bool,
     /// It came from disk, and nobody has used it since.
     read: bool,
+    /// A prompt went on from it.
+    used: bool,
 }
 
 /// Where what a job goes on from was.
@@ -148,6 +150,9 @@ impl Keep {
     ) -> Option<Start> {
         let Found { key, tokens } = self.shelf.find(owner, prompt, is_live)?;
         self.shelf.touch(key);
+        if let Some(state) = self.shelf.state_mut(key) {
+            state.used = true;
+        }
         let Entry { state, tokens: kept, .. } = self.shelf.get(key)?;
         let whole = u32::try_from(kept.len()).ok()?;
         if let Some(kept) = state.sequence {
@@ -395,10 +400,11 @@ impl Keep {
         self.shelf.find(owner, prompt, is_live).map_or(0, |found| found.tokens)
     }
 
-    /// A saved state that the daemon hasn't been asked about.
+    /// A saved state that the daemon hasn't been asked about: first what was of use already, then the newest.
     pub(crate) fn next_offer(&mut self) -> Option<(Key, Chain, u64)> {
         let exact = self.needs_checkpoints();
-        let key = self.shelf.entries().iter().rev().find(|entry| is_new(entry))?.key;
+        let new = self.shelf.entries().iter().filter(|entry| is_new(entry));
+        let key = new.max_by_key(|entry| (entry.state.used, entry.key))?.key;
         self.shelf.state_mut(key)?.offered = true;
         let entry = self.shelf.get(key)?;
         let bytes = entry.state.saved.as_ref()?.bytes();

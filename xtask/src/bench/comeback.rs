@@ -14,7 +14,7 @@ use super::report::{Bound, Goal, Report, Table, figure};
 use super::server::Server;
 use super::shape::{SHAPES, Shape};
 use super::sizes::made;
-use super::{Options, Watch, limit};
+use super::{Options, Watch, limit, stat};
 use crate::place;
 use anyhow::{Context, Result, bail};
 use serde_json::json;
@@ -40,6 +40,8 @@ const LOOK: Duration = Duration::from_millis(100);
 const SWAP_SHARE: f64 = 1.02;
 /// Of those in `sizes`: the experts' 30B would take an hour and has the same kind of cache.
 const SHAPE_NAMES: [&str; 4] = ["1B", "8B", "4B", "1.2B"];
+/// Short prompts, which show what a token costs without a prefix.
+const SHORT_ROUNDS: u32 = 3;
 /// Places that the peer has by itself.
 const PEER_SLOTS: u32 = 4;
 
@@ -150,6 +152,12 @@ fn unrelated() -> Call {
     Call { system: Some(prefix(30, 2)), whole_length: false, may_be_kept: true, ..call }
 }
 
+/// About as many tokens as a question has behind its prefix, and no prefix; never the same twice.
+fn short(number: u32) -> Call {
+    let call = Call::exact("What is this?".into(), ANSWER_TOKENS).of(&format!("bench-short-{number}"));
+    Call { system: Some(format!("{number}.")), whole_length: false, ..call }
+}
+
 fn ask(client: &Client, call: &Call, case: Case) -> Result<Seen> {
     let answer = client.ask(call)?.answer()?;
     let tiers = match client.side {
@@ -164,8 +172,18 @@ fn ask(client: &Client, call: &Call, case: Case) -> Result<Seen> {
     Ok(Seen { case, prompt_tokens: answer.prompt_tokens, tiers, first_s, load_s })
 }
 
-/// Ours in every case, and the largest state's bytes with the seconds that reading them took.
-fn our_cases(freehold: &Freehold, file: &Path, other: &Path, words: usize) -> Result<(Vec<Seen>, u64, f64)> {
+/// Ours in every case, with what bounds it.
+#[derive(Debug)]
+struct Ours {
+    seen: Vec<Seen>,
+    /// The largest state's bytes, and the seconds that reading them took.
+    state_bytes: u64,
+    disk_s: f64,
+    /// Of a short prompt, for each token.
+    short_s: f64,
+}
+
+fn our_cases(freehold: &Freehold, file: &Path, other: &Path, words: usize) -> Result<Ours> {
     let settings =
         [("FREEHOLD_CONTEXT", CONTEXT_TOKENS.to_string()), ("FREEHOLD_IDLE_UNLOAD_MINUTES", "1".to_string())];
     let mut daemon = Daemon::start_with(freehold, &[file, other], &settings)?;
@@ -176,19 +194,24 @@ fn our_cases(freehold: &Freehold, file: &Path, other: &Path, words: usize) -> Re
         let call = Call { model: model.clone(), ..question(words, number) };
         ask(&Client { side: Side::Ours, address: daemon.address.clone() }, &call, case)
     };
-    let stray = |daemon: &Daemon<'_>, model: &str| {
-        let call = Call { model: model.to_string(), ..unrelated() };
+    let stray = |daemon: &Daemon<'_>, model: &str, call: Call| {
+        let call = Call { model: model.to_string(), ..call };
         Client { side: Side::Ours, address: daemon.address.clone() }.ask(&call)?.answer()
     };
     let mut seen = vec![put(&daemon, Case::First)?, put(&daemon, Case::Warm)?];
-    stray(&daemon, &model)?;
+    stray(&daemon, &model, unrelated())?;
     seen.push(put(&daemon, Case::Interleaved)?);
+    let mut short_s = Vec::new();
+    for number in 0..SHORT_ROUNDS {
+        let answer = stray(&daemon, &model, short(number))?;
+        short_s.push(answer.first_s() / f64::from(answer.prompt_tokens));
+    }
     let state = stored(daemon.home())?;
     let held = daemon.loaded(file)?.facts["held_bytes"].as_f64().context("`status` tells no `held_bytes`")?;
     daemon.kill_and_start(&[("FREEHOLD_MEMORY", format!("{} B", (held * SWAP_SHARE) as u64))])?;
     seen.push(put(&daemon, Case::Killed)?);
     // A small one finds room beside the first, which rests meanwhile; a large one takes its place.
-    stray(&daemon, &other_model)?;
+    stray(&daemon, &other_model, unrelated())?;
     seen.push(put(&daemon, Case::Swapped)?);
     let start = Instant::now();
     while daemon.loaded(file).is_ok() {
@@ -198,8 +221,8 @@ fn our_cases(freehold: &Freehold, file: &Path, other: &Path, words: usize) -> Re
         std::thread::sleep(LOOK * 10);
     }
     seen.push(put(&daemon, Case::Idle)?);
-    let (bytes, seconds) = read_through(&state)?;
-    Ok((seen, bytes, seconds))
+    let (state_bytes, disk_s) = read_through(&state)?;
+    Ok(Ours { seen, state_bytes, disk_s, short_s: stat::median(&short_s) })
 }
 
 /// The largest state on disk, once all are there.
@@ -328,9 +351,9 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
         if subject.shape.is_some() && !options.keep {
             std::fs::remove_file(&file)?;
         }
-        let ((seen, state_bytes, disk_s), theirs) = measured?;
+        let (Ours { seen, state_bytes, disk_s, short_s }, theirs) = measured?;
         let memory_s = state_bytes as f64 / 1e9 / memory_gb_per_s;
-        let prices = Prices { state_bytes, disk_s, memory_s, token_s: token_s(&seen, &theirs) };
+        let prices = Prices { state_bytes, disk_s, memory_s, token_s: token_s(&theirs).unwrap_or(short_s) };
         rows(&mut table, &subject, &seen, &theirs, &prices);
         report.goals.extend(seen.iter().skip(1).flat_map(|one| goals(subject.name, one, &prices)));
         report.setting(&format!("state of {}", subject.name), prices.words());
@@ -360,11 +383,10 @@ impl Prices {
     }
 }
 
-/// What a question's token costs behind the prefix: as the peer takes it where it keeps the prefix, else the mean of the
-/// whole prompt, which is less than the last ones' cost.
-fn token_s(seen: &[Seen], theirs: &[Seen]) -> f64 {
-    let warm = theirs.iter().find(|one| one.case == Case::Warm && f64::from(one.again()) <= AGAIN_TOKENS_MAX);
-    warm.map_or_else(|| seen[0].token_s(), Seen::token_s)
+/// What a question's token costs behind the prefix, as the peer takes it where it keeps the prefix. Elsewhere it is what a token
+/// of a short prompt costs ours without any prefix, which is less.
+fn token_s(theirs: &[Seen]) -> Option<f64> {
+    theirs.iter().find(|one| one.case == Case::Warm && f64::from(one.again()) <= AGAIN_TOKENS_MAX).map(Seen::token_s)
 }
 
 const HEAD: [&str; 10] = [
@@ -436,9 +458,9 @@ mod tests {
 
     #[test]
     fn a_token_costs_what_the_peer_takes_where_it_keeps_the_prefix() {
-        let first = seen(Case::First, [0; 3], 12.0, 2.0);
-        assert!((token_s(&[first], &[seen(Case::Warm, [980, 0, 0], 0.4, 0.0)]) - 0.02).abs() < 1e-9);
-        assert!((token_s(&[first], &[seen(Case::Warm, [10, 0, 0], 9.9, 0.0)]) - 0.01).abs() < 1e-9);
+        let price = token_s(&[seen(Case::Warm, [980, 0, 0], 0.4, 0.0)]).expect("it keeps it");
+        assert!((price - 0.02).abs() < 1e-9);
+        assert_eq!(token_s(&[seen(Case::Warm, [10, 0, 0], 9.9, 0.0)]), None);
     }
 
     #[test]

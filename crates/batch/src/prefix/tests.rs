@@ -152,10 +152,13 @@ fn checkpoints_lie_at_the_last_turn_and_before_a_long_end() {
     assert_eq!(checkpoints(6000, &[], 0), [5808]);
     assert_eq!(checkpoints(6000, &[5980], 5900), [5980], "what is read already stands");
     assert_eq!(checkpoints(6000, &[5980], 5970), [0; 0], "too near");
+    assert_eq!(checkpoints(6000, &[5990], 5900), [0; 0], "no step of its own for ten tokens behind ninety");
+    assert_eq!(checkpoints(6000, &[5990], 5700), [5990]);
     assert_eq!(checkpoints(6000, &[5800, 5990], 0), [5800, 5990], "little comes after the first");
     assert_eq!(checkpoints(6000, &[5600, 5800], 0), [5600, 5800], "too near each other");
     assert_eq!(checkpoints(100, &[], 0), [0; 0]);
-    assert_eq!(checkpoints(100, &[8, 90], 0), [90]);
+    assert_eq!(checkpoints(100, &[8, 80], 0), [80]);
+    assert_eq!(checkpoints(100, &[8, 90], 0), [0; 0]);
     assert_eq!(checkpoints(100, &[100], 0), [0; 0], "its very end is no place to go on from");
 }
 
