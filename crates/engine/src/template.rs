@@ -19,7 +19,7 @@ mod values;
 pub use clock::Moment;
 
 use crate::parse::Style;
-use base::{Code, Fault, Message, ModelFacts, Tool};
+use base::{Code, Fault, Message, Modality, ModelFacts, Tool};
 use guard::Guard;
 use minijinja::value::ValueKind;
 use minijinja::{Environment, Error, ErrorKind, Value};
@@ -126,9 +126,18 @@ pub fn render(facts: &ModelFacts, messages: &[Message], setting: &Setting, now: 
     Err(first.unwrap_or_else(|| Fault::new(Code::TemplateFailed, "the model's chat template took no form of the text")))
 }
 
-/// What is known to be wrong with the model's template, and what is done about it.
+/// What is known to be wrong with a chat model's template, and what is done about it; the template itself is the subject.
 pub fn notes(facts: &ModelFacts) -> Vec<&'static str> {
-    facts.chat_template.as_deref().map(|source| patch::patched(source).1).unwrap_or_default()
+    match &facts.chat_template {
+        _ if facts.modality != Modality::Chat => Vec::new(),
+        Some(source) => patch::patched(source).1,
+        None if speaks_chatml(facts) => vec!["is missing; ChatML is used, since the model knows its marks"],
+        None => vec!["is missing, so there are no conversations: use an instruction-tuned file (`Instruct`, `it`)"],
+    }
+}
+
+fn speaks_chatml(facts: &ModelFacts) -> bool {
+    ["<|im_start|>", "<|im_end|>"].iter().all(|mark| facts.special_tokens.iter().any(|token| token == mark))
 }
 
 /// The forms to try, the likeliest first.
@@ -202,8 +211,7 @@ fn template_of(facts: &ModelFacts) -> Result<String, Fault> {
         }
         return Ok(prepared(template));
     }
-    let has = |text: &str| facts.special_tokens.iter().any(|token| token == text);
-    if has("<|im_start|>") && has("<|im_end|>") {
+    if speaks_chatml(facts) {
         return Ok(CHATML.to_owned());
     }
     Err(Fault::new(Code::ModelUnfit, "the model's file holds no chat template, so it can't hold a conversation")

@@ -6,6 +6,7 @@ use base::{Fault, Modality};
 use engine::{BackendChoice, ModelSource, Tried};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use store::Entry;
 use wire::{Attempt, WireDeviceKind};
 
 /// Runs on a blocking thread: self-tests and model loads take seconds.
@@ -13,6 +14,7 @@ pub(crate) fn examine(inner: &Inner) -> Doctor {
     let mut checks = vec![processor(inner), memory(inner)];
     checks.extend(backends(inner));
     checks.extend(models(inner));
+    checks.extend(templates(&inner.store.list()));
     checks.extend(worker_confinement(inner));
     checks.extend(placements(inner));
     // Documents are parsed, and templates run, in children of their own; one of each is started to see.
@@ -151,6 +153,15 @@ fn models(inner: &Inner) -> Vec<Check> {
             },
         })
         .collect()
+}
+
+/// Chat models whose template is missing, or known to do something wrong.
+fn templates(entries: &[Entry]) -> Vec<Check> {
+    let told = entries.iter().flat_map(|entry| {
+        let say = |note| check("chat template", Verdict::Weak, format!("that of {} {note}", entry.name.0));
+        engine::template::notes(&entry.facts).into_iter().map(say).collect::<Vec<_>>()
+    });
+    told.collect()
 }
 
 /// What a worker must be refused; every one is really attempted from inside.

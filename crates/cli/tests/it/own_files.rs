@@ -3,7 +3,7 @@
 use crate::home::Home;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use testkit::{Script, Step, until};
+use testkit::{Script, Step, TestModel, until};
 
 /// A home that has read a small folder.
 fn read(home: &Home) -> std::path::PathBuf {
@@ -239,6 +239,15 @@ fn when_the_files_hold_no_answer_it_is_said() {
 }
 
 #[test]
+fn doctor_tells_what_is_known_of_a_template() {
+    let home = Home::new();
+    let template = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}";
+    home.model(&TestModel::templated(&home.folder("models"), "odd", &Script::default(), template));
+    let said = home.run(&["doctor"]).out;
+    assert!(said.contains("that of odd has no place for system text"), "{said}");
+}
+
+#[test]
 #[cfg(target_os = "linux")]
 fn doctor_shows_the_protection_that_is_in_force() {
     let home = Home::new();
@@ -262,6 +271,7 @@ fn doctor_shows_the_protection_that_is_in_force() {
     let pictures = found("words on pictures");
     assert_ne!(pictures["verdict"], "bad", "{pictures}");
     assert_eq!(pictures["verdict"] == "good", pictures["hint"].is_null(), "{pictures}");
+    assert!(!doctor.to_string().contains("chat template"), "nothing is wrong with it: {doctor}");
     // This one is not confined, and says so when it is tried.
     let worker = found("confinement: worker");
     assert_eq!(worker["verdict"], "bad");

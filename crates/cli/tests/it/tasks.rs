@@ -145,6 +145,27 @@ fn a_row_longer_than_the_head_is_not_sent_and_the_others_are() {
 }
 
 #[test]
+fn an_input_that_failed_can_be_corrected_and_one_that_was_done_cannot() {
+    let home = Home::new();
+    home.chat_model("small", &Script::default().on("hello", text("Greeting")).on("good", text("Good")));
+    let (table, out) = (home.path("in.csv"), home.path("out.csv"));
+    let write = |rows: &str| std::fs::write(&table, format!("id,text\n{rows}")).expect("write");
+    let read = || std::fs::read_to_string(&out).expect("written");
+    write("1,hello, world\n2,good\n");
+    let base = ["title", "--each", "row", "-o", out.to_str().expect("utf-8"), table.to_str().expect("utf-8")];
+    let ran = home.run(&base);
+    assert!(ran.fails(15, "inputs_failed").err.contains("quotes"), "{ran:?}");
+    let (again, before) = ([&base[..], &["--retry-failed"]].concat(), read());
+    write("1,hello\n2,\"good, or not\"\n");
+    let ran = home.run(&again);
+    assert!(ran.fails(2, "invalid_ask").err.contains("input 2 was done"), "{ran:?}");
+    assert_eq!(read(), before);
+    write("1,\"hello, world\"\n2,good\n");
+    home.done(&again);
+    assert_eq!(read(), "id,text,title,error\n1,\"hello, world\",Greeting,\n2,good,Good,\n");
+}
+
+#[test]
 fn a_table_of_ten_thousand_rows_survives_two_kills() {
     let home = Home::new();
     home.chat_model("small", &Script::default());

@@ -113,6 +113,8 @@ fn known_defects_are_mended_and_said() {
     let gemma = facts(Some("{{ raise_exception('System role not supported') }}"), TOKENS);
     assert!(notes(&gemma)[0].contains("before the first message"));
     assert!(notes(&facts(Some("{{ messages }} tools"), TOKENS)).is_empty());
+    assert!(notes(&facts(None, &["<|im_start|>", "<|im_end|>"]))[0].contains("ChatML"));
+    assert!(notes(&facts(None, &[]))[0].contains("no conversations"));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What survives a kill: the records that are written so far, and a journal of where each ends.
 //!
 //! Records go into `OUT.partial`. When they are on the disk, a line for each goes into `OUT.journal`: its number, where
-//! it ends, whether it was done, and a sum over all inputs up to it. After a kill, what the partial file holds beyond the
+//! it ends, whether it was done, and a sum over its input. After a kill, what the partial file holds beyond the
 //! last line of the journal is cut off, and the run goes on behind it: no record is lost, doubled or out of order. At the
 //! end the partial file takes the output's name. Where something failed the journal stays, so that it can be tried again.
 //! A retry writes into `OUT.partial` and `OUT.journal.new`; the output stays as it is until the retry is whole. Whoever
@@ -31,11 +31,11 @@ pub(crate) struct Entry {
     /// Where it ends in the output.
     pub(crate) end: u64,
     pub(crate) done: bool,
-    /// Of all inputs up to this one.
+    /// Of its input.
     pub(crate) sum: u64,
 }
 
-/// A running sum over inputs, to know them again (FNV-1a: the same on every machine and in every release).
+/// A sum over an input, to know it again (FNV-1a: the same on every machine and in every release).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sum(pub(crate) u64);
 

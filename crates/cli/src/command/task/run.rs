@@ -2,7 +2,7 @@
 
 use super::args::Wanted;
 use super::input::{Bad, Carried, Inputs, Item, read};
-use super::journal::{Begun, Journal, MAGIC, Record, Sum, copy};
+use super::journal::{Begun, Entry, Journal, MAGIC, Record, Sum, copy};
 use super::output::{Format, Outcome as Written, Writer, as_text};
 use crate::Context;
 use crate::bar::{Bar, Unit};
@@ -221,7 +221,7 @@ fn head(wanted: &Wanted, format: Format) -> Result<String, Fault> {
     for part in [&options[..], wanted.common.column.as_deref().unwrap_or_default().as_bytes()] {
         sum.add(part);
     }
-    Ok(format!("{MAGIC} 1 {} {} {:016x}", wanted.task, format.as_str(), sum.0))
+    Ok(format!("{MAGIC} 2 {} {} {:016x}", wanted.task, format.as_str(), sum.0))
 }
 
 struct Run {
@@ -250,11 +250,10 @@ impl Run {
 
     async fn go(mut self, inputs: &Inputs) -> Outcome {
         let (total, first) = (inputs.len(), self.begin(inputs)?);
-        let mut sum = first.1;
         let ahead = self.wanted.common.jobs as usize * AHEAD_PER_JOB;
         let mut waiting: VecDeque<Waiting> = VecDeque::new();
-        for at in first.0..total {
-            let one = self.start(inputs, at, &mut sum)?;
+        for at in first..total {
+            let one = self.start(inputs, at)?;
             waiting.push_back(one);
             while waiting.len() > ahead || waiting.front().is_some_and(is_ready) {
                 let Some(one) = waiting.pop_front() else { break };
@@ -268,25 +267,21 @@ impl Run {
         self.end(total)
     }
 
-    /// The first text to be done, and the sum of those before it, which were done by an earlier run.
-    fn begin(&mut self, inputs: &Inputs) -> Result<(usize, Sum), Ending> {
-        let mut sum = Sum::default();
+    /// The first text to be done, behind those that an earlier run has done.
+    fn begin(&mut self, inputs: &Inputs) -> Result<usize, Ending> {
         let Target::File(journal) = &mut self.target else {
             if matches!(self.target, Target::Screen) {
                 self.put(&self.writer.opening()?)?;
             }
-            return Ok((0, sum));
+            return Ok(0);
         };
         let next = journal.next();
-        for at in 0..next.min(inputs.len()) {
-            add(&mut sum, &inputs.get(at));
-        }
-        let known = journal.record.entries.last().map(|entry| entry.sum);
-        if next > inputs.len() || known.is_some_and(|known| known != sum.0) {
-            let words = format!(
-                "the first {} are others than those that the interrupted run did",
-                plural(next as u64, "input")
-            );
+        // What failed may have been corrected since, and is done when that is asked for.
+        let is_other = |(at, entry): (usize, &Entry)| {
+            at >= inputs.len() || entry.done && sum(&inputs.get(at)).0 != entry.sum
+        };
+        if let Some(at) = journal.record.entries.iter().enumerate().position(is_other) {
+            let words = format!("input {} is another than the interrupted run's", count(at as u64 + 1));
             return Err(Fault::new(Code::InvalidAsk, words).hint("begin anew: add `--fresh`").into());
         }
         (self.done, self.before) = (next, next);
@@ -300,13 +295,12 @@ impl Run {
             let text = format!("going on behind {} that an interrupted run has done", plural(next as u64, "input"));
             self.screen.talk(&super::super::note(self.screen.err, &text))?;
         }
-        Ok((next, sum))
+        Ok(next)
     }
 
-    fn start(&mut self, inputs: &Inputs, at: usize, sum: &mut Sum) -> Result<Waiting, Ending> {
+    fn start(&mut self, inputs: &Inputs, at: usize) -> Result<Waiting, Ending> {
         let found = inputs.get(at);
-        add(sum, &found);
-        let sum = *sum;
+        let sum = sum(&found);
         let (source, carried, turn) = match found {
             Err(bad) => (bad.source, bad.carried, Turn::Told(bad.fault)),
             Ok(item) => {
@@ -324,13 +318,14 @@ impl Run {
         Ok(Waiting { source, carried, sum, turn })
     }
 
-    /// The record that stands in the output already.
+    /// The record that stands in the output already. What failed may have been corrected since.
     fn copied(&mut self, at: usize, sum: Sum) -> Result<Option<Vec<u8>>, Ending> {
         let Target::Again { before, output, .. } = &mut self.target else { return Ok(None) };
         match before.entries.get(at) {
-            Some(entry) if entry.sum != sum.0 => {
-                let words = format!("input {} is another than when the output was written", count(at as u64 + 1));
-                Err(Fault::new(Code::InvalidAsk, words).hint("begin anew: add `--fresh`").into())
+            Some(entry) if entry.done && entry.sum != sum.0 => {
+                let words = format!("input {} was done, and is another now", count(at as u64 + 1));
+                let hint = "correct only what failed, or begin anew: add `--fresh`";
+                Err(Fault::new(Code::InvalidAsk, words).hint(hint).into())
             }
             Some(entry) if entry.done => Ok(Some(copy(output, before, at)?)),
             Some(_) | None => Ok(None),
@@ -475,7 +470,9 @@ fn is_ready(one: &Waiting) -> bool {
     }
 }
 
-fn add(sum: &mut Sum, found: &Result<Item, Box<Bad>>) {
+/// By which an input is known again.
+fn sum(found: &Result<Item, Box<Bad>>) -> Sum {
+    let mut sum = Sum::default();
     match found {
         Ok(item) => {
             sum.add(item.text.as_bytes());
@@ -488,6 +485,7 @@ fn add(sum: &mut Sum, found: &Result<Item, Box<Bad>>) {
         }
         Err(bad) => sum.add(bad.source.as_bytes()),
     }
+    sum
 }
 
 /// Asks the daemon; one for all calls of a run.
