@@ -25,7 +25,9 @@ const RATIO_MIN: f64 = 0.95;
 const PREDICTION_OFF_MAX: f64 = 0.05;
 const TRIALS: u32 = 2;
 const PAIRS_MIN: u32 = 16;
-const PAIRS_MAX: u32 = 48;
+const PAIRS_MAX: u32 = 40;
+/// Prompts and answers of each side in a pair.
+const REPETITIONS: u32 = 2;
 const PROMPT_TOKENS: u32 = 128;
 const GENERATED_TOKENS: u32 = 32;
 /// The model whose speed is compared, and the one that nearly fills the memory.
@@ -181,12 +183,20 @@ fn speeds(
 }
 
 fn ours_once(client: &Client, filler: usize, number: u32, measured: &mut Measured) -> Result<()> {
-    // The first is a warm-up, as the peer has one.
-    client.exact(&Call::exact(text(0, 3000 + number), 4))?;
-    let answer = client.exact(&Call::apart(filler, 1000 + number))?;
-    measured.prompt.ours.push(f64::from(fresh_tokens(&answer, PROMPT_TOKENS)?) / answer.first_s());
-    let answer = client.exact(&Call::exact(text(0, 2000 + number), GENERATED_TOKENS + 1))?;
-    measured.generate.ours.push(f64::from(GENERATED_TOKENS) / answer.rest_s());
+    let number = number * (REPETITIONS + 1);
+    // The peer begins with a prompt that doesn't count, too.
+    client.exact(&Call::apart(filler, 1000 + number))?;
+    let (mut prompt, mut generate) = (Vec::new(), Vec::new());
+    for number in number + 1..=number + REPETITIONS {
+        let answer = client.exact(&Call::apart(filler, 1000 + number))?;
+        prompt.push(f64::from(fresh_tokens(&answer, PROMPT_TOKENS)?) / answer.first_s());
+    }
+    for number in number + 1..=number + REPETITIONS {
+        let answer = client.exact(&Call::exact(text(0, 2000 + number), GENERATED_TOKENS + 1))?;
+        generate.push(f64::from(GENERATED_TOKENS) / answer.rest_s());
+    }
+    measured.prompt.ours.push(estimate(&prompt).mean);
+    measured.generate.ours.push(estimate(&generate).mean);
     Ok(())
 }
 
@@ -198,7 +208,8 @@ fn peers_trial(peer: &Peer, file: &Path, group: &Group, measured: &mut Measured)
     }
     for at in 0..cores {
         let threads = u32::try_from(at + 1)?;
-        let (prompt, generate) = peer.measure_both(Some(group), file, threads, PROMPT_TOKENS, GENERATED_TOKENS)?;
+        let (prompt, generate) =
+            peer.measure_both(Some(group), file, threads, [PROMPT_TOKENS, GENERATED_TOKENS, REPETITIONS])?;
         measured.prompt.trials[at].push(prompt);
         measured.generate.trials[at].push(generate);
     }
@@ -209,7 +220,8 @@ fn peers_trial(peer: &Peer, file: &Path, group: &Group, measured: &mut Measured)
 fn peers_once(peer: &Peer, file: &Path, group: &Group, measured: &mut Measured) -> Result<()> {
     let best = [&measured.prompt, &measured.generate].map(Series::best);
     let [Some(prompts), Some(answers)] = best else { bail!("no number of threads was tried") };
-    let measure = |threads| peer.measure_both(Some(group), file, threads, PROMPT_TOKENS, GENERATED_TOKENS);
+    let measure =
+        |threads| peer.measure_both(Some(group), file, threads, [PROMPT_TOKENS, GENERATED_TOKENS, REPETITIONS]);
     let (prompt, generate) = measure(prompts)?;
     measured.prompt.peer.push(prompt);
     measured.generate.peer.push(if answers == prompts { generate } else { measure(answers)?.1 });

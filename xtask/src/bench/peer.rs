@@ -5,6 +5,7 @@
 //! feature of this processor, no OpenMP as with us, and the GPU toolkit of the device that we use.
 
 use super::group::Group;
+use super::stat;
 use crate::{native, place};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -195,7 +196,7 @@ impl Peer {
 }
 
 impl Peer {
-    /// Tokens per second of a prompt and of an answer, measured with the model loaded once, in a control
+    /// Tokens per second of a prompt and of an answer of so many tokens, so many times, with the model loaded once, in a control
     /// group or in none.
     ///
     /// # Errors
@@ -205,12 +206,11 @@ impl Peer {
         group: Option<&Group>,
         model: &Path,
         threads: u32,
-        prompt: u32,
-        answer: u32,
+        [prompt, answer, repetitions]: [u32; 3],
     ) -> Result<(f64, f64)> {
         let mut command = self.command(&self.bench);
-        command.arg("-m").arg(model).args(["-o", "json", "-r", "1"]);
-        for (flag, value) in [("-t", threads), ("-p", prompt), ("-n", answer)] {
+        command.arg("-m").arg(model).args(["-o", "json"]);
+        for (flag, value) in [("-t", threads), ("-p", prompt), ("-n", answer), ("-r", repetitions)] {
             command.args([flag.to_string(), value.to_string()]);
         }
         let mut command = match group {
@@ -218,7 +218,8 @@ impl Peer {
             None => command,
         };
         let said = place::output(&mut command)?;
-        Ok((rates(&said, 0)?[0], rates(&said, 1)?[0]))
+        let mean = |test| rates(&said, test).map(|rates| stat::estimate(&rates).mean);
+        Ok((mean(0)?, mean(1)?))
     }
 }
 

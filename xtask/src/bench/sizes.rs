@@ -168,7 +168,8 @@ fn measure(
                     known = measured.threads;
                 }
                 (Side::Peer, Some(peer)) => {
-                    let (prompt, generate) = peer.measure_both(group, file, known, PROMPT_TOKENS, GENERATED_TOKENS)?;
+                    let (prompt, generate) =
+                        peer.measure_both(group, file, known, [PROMPT_TOKENS, GENERATED_TOKENS, 1])?;
                     measured.prompt[PEER].push(prompt);
                     measured.generate[PEER].push(generate);
                 }

@@ -277,9 +277,8 @@ impl Run {
         };
         let next = journal.next();
         // What failed may have been corrected since, and is done when that is asked for.
-        let is_other = |(at, entry): (usize, &Entry)| {
-            at >= inputs.len() || entry.done && sum(&inputs.get(at)).0 != entry.sum
-        };
+        let is_other =
+            |(at, entry): (usize, &Entry)| at >= inputs.len() || entry.done && sum(&inputs.get(at)).0 != entry.sum;
         if let Some(at) = journal.record.entries.iter().enumerate().position(is_other) {
             let words = format!("input {} is another than the interrupted run's", count(at as u64 + 1));
             return Err(Fault::new(Code::InvalidAsk, words).hint("begin anew: add `--fresh`").into());
