@@ -102,9 +102,6 @@ pub struct ModelFacts {
     /// Width of the feed-forward part, of all experts together that a token takes; 0 when the header doesn't say.
     #[serde(default)]
     pub forward_length: u32,
-    /// Of the weights, what a processor's backend may copy to rearrange it.
-    #[serde(default)]
-    pub copied_bytes: u64,
     /// Layers in their order, equal neighbours together; empty when the header's names aren't understood.
     #[serde(default)]
     pub layer_runs: Vec<LayerRun>,
@@ -114,6 +111,9 @@ pub struct ModelFacts {
     pub vocab_tokens: u32,
     /// The Jinja chat template, where there is one.
     pub chat_template: Option<String>,
+    /// The one for conversations with tools, where the file has two.
+    #[serde(default)]
+    pub tool_template: Option<String>,
     pub bos: Option<TokenText>,
     pub eos: Option<TokenText>,
     /// Whether the tokenizer itself adds the first token.

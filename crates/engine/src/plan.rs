@@ -18,22 +18,7 @@ pub(crate) struct Plan {
     pub(crate) batch_tokens: u32,
     /// Adapters, which are read into memory whole.
     pub(crate) adapter_bytes: u64,
-    /// Of the weights, what is there a second time, rearranged for faster products.
-    pub(crate) copied_bytes: u64,
-    /// The weights are used as they lie in the file.
-    pub(crate) lean: bool,
     pub(crate) cost: Cost,
-}
-
-impl Plan {
-    /// With weights as they lie in the file: slower, for who has no room for both. `None`: that would save nothing.
-    pub(crate) fn made_lean(&self) -> Option<Self> {
-        if self.lean || self.copied_bytes == 0 {
-            return None;
-        }
-        let cost = Cost { weights: self.cost.weights.saturating_sub(self.copied_bytes), ..self.cost };
-        Some(Self { copied_bytes: 0, lean: true, cost, ..*self })
-    }
 }
 
 /// What the person, or the configuration, wants.
@@ -77,12 +62,9 @@ pub(crate) fn plan(facts: &ModelFacts, wish: Wish) -> Plan {
         sequences_max,
         batch_tokens,
         adapter_bytes: wish.adapter_bytes,
-        copied_bytes: facts.copied_bytes,
-        lean: false,
         cost: Cost {
             weights: facts
                 .weights_bytes
-                .saturating_add(facts.copied_bytes)
                 .saturating_add(wish.adapter_bytes)
                 .saturating_add(overhead(facts)),
             compute: compute_bytes(facts, batch_tokens, sequences_max),
@@ -113,7 +95,7 @@ pub(crate) fn measured(plan: &Plan, facts: &ModelFacts, room: &Room) -> Plan {
     };
     // An embedder computes in more than llama.cpp's account holds: what was planned stands.
     let cost = if facts.modality == Modality::Chat { cost } else { Cost { weights, ..plan.cost } };
-    Plan { cost, copied_bytes: plan.copied_bytes.min(room.copied_bytes), ..*plan }
+    Plan { cost, ..*plan }
 }
 
 /// What the worker's cache tells about its parts: windows and states are as the header says, when that comes near
@@ -297,8 +279,8 @@ mod tests {
         let before = plan(&facts, Wish { sequences_max: 4, ..Wish::default() });
         let room = Room {
             context_tokens: 8192,
-            mapped_bytes: 5 * GIB,
-            copied_bytes: GIB,
+            mapped_bytes: 4 * GIB,
+            copied_bytes: 2 * GIB,
             // A quarter of what a header without windows promises.
             cache_bytes: 8192 * 32_768,
             compute_bytes: before.cost.compute + 8192 * 1024,
@@ -309,22 +291,6 @@ mod tests {
         assert_eq!((after.cost.compute, after.cost.per_token), (before.cost.compute, 32_768 + 1024));
         assert_eq!(measured(&after, &facts, &room), after, "a second word changes nothing");
         assert_eq!(measured(&after, &facts, &Room { resting: true, ..room }), after);
-    }
-
-    #[test]
-    fn a_lean_plan_saves_what_is_there_twice_and_only_once() {
-        let facts = ModelFacts { copied_bytes: 3 * GIB, ..facts() };
-        let before = plan(&facts, Wish::default());
-        let lean = before.made_lean().expect("something is there twice");
-        assert_eq!(before.cost.of(2048) - lean.cost.of(2048), 3 * GIB);
-        assert!(lean.lean && lean.made_lean().is_none());
-        let room = Room { context_tokens: 8192, mapped_bytes: 5 * GIB, cache_bytes: GIB, ..Room::default() };
-        let after = measured(&lean, &facts, &room);
-        assert!(after.lean && after.cost.weights < 6 * GIB, "its next load is planned as this one was");
-        // A backend that copies less than was thought.
-        let after = measured(&before, &facts, &Room { copied_bytes: GIB, ..room });
-        assert_eq!((after.copied_bytes, after.lean), (GIB, false));
-        assert!(plan(&ModelFacts { copied_bytes: 0, ..facts }, Wish::default()).made_lean().is_none());
     }
 
     #[test]

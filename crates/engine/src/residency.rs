@@ -208,15 +208,8 @@ fn victims<K: Copy + Eq>(givers: &[&Holding<K>], short: u64) -> Vec<K> {
 
 /// The largest window of a model that is planned so; see [`window`].
 pub(crate) fn largest<K: Copy + Eq>(budget: Option<u64>, holdings: &[Holding<K>], key: K, plan: &Plan) -> u32 {
-    let of = |plan: &Plan| {
-        let request = Request { key, cost: plan.cost, least: plan.least_tokens, wanted: plan.limit_tokens };
-        window(budget, holdings, &request)
-    };
-    let tokens = of(plan);
-    // One that isn't loaded would be so without its copies.
-    let is_there = holdings.iter().any(|row| row.key == key);
-    let lean = if is_there || tokens >= plan.least_tokens { None } else { plan.made_lean() };
-    lean.map_or(tokens, |lean| of(&lean))
+    let request = Request { key, cost: plan.cost, least: plan.least_tokens, wanted: plan.limit_tokens };
+    window(budget, holdings, &request)
 }
 
 /// The largest window that a model could have now, if everybody made room who can.

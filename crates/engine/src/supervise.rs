@@ -575,11 +575,7 @@ impl Owner {
 
     fn start_worker(&mut self, model: ModelKey, key: WorkerKey) {
         let place = model.0 as usize;
-        let lean = self.admission.is_lean(model);
-        let (Some(source), Some(plan)) = (self.models.get(place).cloned(), self.plans.get_mut(place)) else { return };
-        if let Some(made_lean) = plan.made_lean().filter(|_| lean) {
-            *plan = made_lean;
-        }
+        let (Some(source), Some(plan)) = (self.models.get(place).cloned(), self.plans.get(place)) else { return };
         let plan = Plan { first_tokens: self.admission.granted(model), ..*plan };
         let park_bytes = self.admission.park_bytes(model);
         let (orders, inbox) = sync_channel(ORDERS_MAX);

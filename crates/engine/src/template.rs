@@ -97,7 +97,7 @@ pub struct Prompt {
 /// [`Code::TemplateFailed`] with the template's own words; [`Code::ModelUnfit`] when the model has no
 /// template and its vocabulary doesn't suggest one; [`Code::InvalidAsk`] for variables that are no JSON object.
 pub fn render(facts: &ModelFacts, messages: &[Message], setting: &Setting, now: Moment) -> Result<Prompt, Fault> {
-    let source = template_of(facts)?;
+    let source = template_of(facts, !setting.tools.is_empty())?;
     let template = Template::new(&source, facts, now);
     let guard = Guard::new(&facts.special_tokens);
     let kwargs = match setting.kwargs.as_str() {
@@ -199,8 +199,9 @@ fn begun(mut pieces: Vec<String>, facts: &ModelFacts, guard: &Guard<'_>, lead: &
     Prompt { pieces, in_thought }
 }
 
-fn template_of(facts: &ModelFacts) -> Result<String, Fault> {
-    if let Some(template) = &facts.chat_template {
+fn template_of(facts: &ModelFacts, has_tools: bool) -> Result<String, Fault> {
+    let for_tools = facts.tool_template.as_ref().filter(|_| has_tools);
+    if let Some(template) = for_tools.or(facts.chat_template.as_ref()) {
         if template.len() > TEMPLATE_BYTES_MAX {
             let size = template.len();
             return Err(Fault::new(

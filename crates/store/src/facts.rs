@@ -132,8 +132,6 @@ pub struct Weights {
     pub parameters: u64,
     pub bytes: u64,
     bytes_by_kind: BTreeMap<TensorKind, u64>,
-    /// Of those that a processor's backend keeps a second time, rearranged.
-    copied: u64,
     /// All weights of a layer, and the experts among them.
     by_layer: BTreeMap<u32, (u64, u64)>,
     output: u64,
@@ -145,9 +143,6 @@ impl Weights {
         for tensor in &header.tensors {
             self.parameters = self.parameters.saturating_add(tensor.elements());
             self.bytes = self.bytes.saturating_add(tensor.bytes);
-            if is_copied(tensor) {
-                self.copied = self.copied.saturating_add(tensor.bytes);
-            }
             let of_kind = self.bytes_by_kind.entry(tensor.kind).or_default();
             *of_kind = of_kind.saturating_add(tensor.bytes);
             self.place(&tensor.name, tensor.bytes);
@@ -198,17 +193,6 @@ impl Weights {
     }
 }
 
-/// Whether llama.cpp copies a tensor to rearrange it for products: by its type, and where whole blocks of rows
-/// can be put side by side. Embeddings are looked up, not multiplied.
-fn is_copied(tensor: &gguf::Tensor) -> bool {
-    const X86: [&str; 4] = ["Q4_0", "Q4_K", "Q2_K", "IQ4_NL"];
-    const ARM: [&str; 5] = ["Q4_0", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL"];
-    let kinds: &[&str] = if cfg!(target_arch = "aarch64") { &ARM } else { &X86 };
-    kinds.contains(&tensor.kind.name())
-        && tensor.shape.get(1).is_some_and(|rows| rows.is_multiple_of(8))
-        && !tensor.name.starts_with("token_embd")
-}
-
 /// Width of the feed-forward part that one token takes: of all its experts, where there are some.
 fn forward_length(header: &Header, arch: &str, layers: u32) -> u32 {
     let number = |name: &str| header.number::<u32>(&format!("{arch}.{name}")).unwrap_or(0);
@@ -244,9 +228,11 @@ pub fn facts<R: Read + Seek>(
     let context_max = bounded(header, &format!("{arch}.context_length"), 1 << 30)?;
     let modality = modality(header, &arch)?;
     let chat_template = header.text("tokenizer.chat_template").map(str::to_owned);
+    let tool_template = header.text("tokenizer.chat_template.tool_use").map(str::to_owned);
     let tokens = header.array("tokenizer.ggml.tokens").filter(|tokens| tokens.kind == ValueKind::Text);
     let tokens = tokens.ok_or_else(|| missing("tokenizer.ggml.tokens"))?;
-    let special = Special::read(header, &mut source, size, tokens, chat_template.as_deref())?;
+    let templates: String = chat_template.iter().chain(&tool_template).map(String::as_str).collect();
+    let special = Special::read(header, &mut source, size, tokens, &templates)?;
     let kept = Kept::read(header, &arch, layers, embedding_length);
     let kv_bytes = kept.as_ref().map(Kept::kv_bytes);
     Ok(ModelFacts {
@@ -264,11 +250,11 @@ pub fn facts<R: Read + Seek>(
         cache: kept.as_ref().map(Kept::shape),
         weights_bytes: weights.bytes,
         forward_length: forward_length(header, &arch, layers),
-        copied_bytes: weights.copied,
         layer_runs: weights.layer_runs(&kv_bytes.unwrap_or_else(|| vec![0; layers as usize])),
         output_bytes: weights.output_bytes(),
         vocab_tokens: u32::try_from(tokens.count).unwrap_or(u32::MAX),
         chat_template,
+        tool_template,
         bos: special.bos,
         eos: special.eos,
         add_bos: add_bos(header),
@@ -305,9 +291,9 @@ fn adapter(header: &Header, arch: String, weights: &Weights) -> Result<ModelFact
         layer_runs: Vec::new(),
         output_bytes: 0,
         forward_length: 0,
-        copied_bytes: 0,
         vocab_tokens: 0,
         chat_template: None,
+        tool_template: None,
         bos: None,
         eos: None,
         add_bos: false,
@@ -380,7 +366,7 @@ impl Special {
         source: &mut R,
         size: u64,
         tokens: Array,
-        template: Option<&str>,
+        template: &str,
     ) -> Result<Self, FactsError> {
         let id = |name: &str| header.number::<u32>(&format!("tokenizer.ggml.{name}_token_id"));
         let bert = header.text("tokenizer.ggml.model") == Some("bert");
@@ -405,7 +391,6 @@ impl Special {
             Some(TokenText { id: *id, text: text.clone() })
         };
         let (bos, eos) = (named(bos), named(eos));
-        let template = template.unwrap_or_default();
         let searchable = defined.len().saturating_mul(template.len()) <= TEMPLATE_SEARCH_MAX;
         let marks = |text: &str| !searchable || text.trim().len() > 2 && template.contains(text);
         let texts: Vec<String> = texts

@@ -73,8 +73,6 @@ pub struct Load {
     pub offload: Offload,
     /// How keys and values are kept while text is generated.
     pub kv_cache: KvCache,
-    /// Weights may be copied in another order, for faster products by a processor.
-    pub rearrange: bool,
     /// Names of adapters, whose descriptors come after the model's, one for each.
     pub adapters: Vec<String>,
     /// Bytes for saved states: of jobs that step back, and, as long as these don't need them, of sequences that
@@ -398,9 +396,9 @@ pub struct Room {
     /// Tokens of the pool; while it rests, of the one that it had.
     pub context_tokens: u32,
     pub resting: bool,
-    /// Weights in the file's own pages.
+    /// Weights that are used in the file's own pages.
     pub mapped_bytes: u64,
-    /// Weights that were copied: rearranged for this processor, or put on a device.
+    /// Weights that were copied: rearranged for this processor, or put on a device. Of these nobody needs the file's pages.
     pub copied_bytes: u64,
     pub cache_bytes: u64,
     /// Intermediate results of the largest step, and its scores.

@@ -20,14 +20,14 @@ const OFF_MOVED_MAX: f32 = 0.002;
 /// A state of another text is further off than this.
 const OFF_WRONG_MIN: f32 = 0.02;
 
-/// The fastest backend for this processor of those beside the worker.
+/// A backend for this processor of those beside the worker; the baseline only where there is no other.
 fn backend() -> Backend {
     let program = std::env::current_exe().unwrap();
     let target = program.ancestors().find(|folder| folder.join("native").is_dir()).expect("`cargo xtask native` first");
     let files = std::fs::read_dir(target.join("native")).unwrap().map(|entry| entry.unwrap().path());
     let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
     let mut files: Vec<PathBuf> = files.filter(|path| name(path).starts_with("libggml-cpu-")).collect();
-    files.sort_by_key(|path| name(path).contains("baseline"));
+    files.sort_by_key(|path| (name(path).contains("baseline"), name(path)));
     files.iter().find_map(|file| Backend::load(file).ok()).expect("a backend that this machine can run")
 }
 
@@ -35,7 +35,7 @@ fn model(family: &Family, cpu: Backend, folder: &Path) -> Arc<Model> {
     let path = folder.join("family.gguf");
     std::fs::write(&path, family.gguf().to_bytes()).unwrap();
     let cpu = cpu.devices()[0];
-    let options = ModelOptions { split: &[], cpu_experts: &[], cpu, rearrange: true, progress: &mut |_| true };
+    let options = ModelOptions { split: &[], cpu_experts: &[], cpu, bytes: 0, progress: &mut |_| true };
     Arc::new(Model::load(vec![File::open(path).unwrap().into()], options).unwrap())
 }
 

@@ -8,6 +8,7 @@ use crate::ffi::{
     Adapter, Backend, Batch, Context, ContextOptions, Decoded, Device, Model, ModelOptions, Pooling, memory_bytes,
 };
 use crate::link::micros;
+use crate::pages::Pages;
 use crate::room::{self, Rooms};
 use crate::threads::{self, Threads};
 use batch::crew::Phase;
@@ -88,10 +89,10 @@ pub(crate) fn load(receiver: &mut Receiver, sender: &mut Sender) -> Result<Loade
     let split = split(&load.offload, &devices)?;
     let gpu = !split.is_empty();
     // Opened now, read later: no path can be opened any more then.
-    let (idle, resident) = (threads::Meter::open(), room::Meter::open());
+    let (idle, resident, pages) = (threads::Meter::open(), room::Meter::open(), Pages::of(&parts));
     let first = confine(&first_rules(gpu, &parts), load.confine)?;
     let several = parts.len() > 1;
-    let model = load_model(&load, &split, cpu, parts, sender)?;
+    let model = load_model(&load, &split, cpu, (parts, &pages), sender)?;
     let adapters = load_adapters(&load.adapters, adapter_files, &model);
     let sizes = load.embed.then(|| EmbedSizes::of(&load, model.context_trained()));
     let (mut context, options) = make_context(&load, sizes, Arc::clone(&model))?;
@@ -234,7 +235,7 @@ fn load_model(
     load: &Load,
     split: &[(Device, u32)],
     cpu: Backend,
-    parts: Vec<OwnedFd>,
+    (parts, pages): (Vec<OwnedFd>, &Pages),
     sender: &mut Sender,
 ) -> Result<Arc<Model>, Stop> {
     let mut said = 0;
@@ -244,6 +245,7 @@ fn load_model(
         let percent = (share * 100.0).clamp(0.0, 100.0) as u8;
         if percent > said && broken.is_none() {
             said = percent;
+            pages.let_go();
             broken = sender.send(&Report::Loading { percent }).err();
         }
         broken.is_none()
@@ -251,8 +253,9 @@ fn load_model(
     let cpu = cpu.devices().first().copied();
     let cpu = cpu.ok_or_else(|| WireFault::BackendFailed("the CPU backend has no device".into()))?;
     let cpu_experts = &load.offload.cpu_experts;
-    let options = ModelOptions { split, cpu_experts, cpu, rearrange: load.rearrange, progress: &mut progress };
+    let options = ModelOptions { split, cpu_experts, cpu, bytes: pages.bytes(), progress: &mut progress };
     let model = Model::load(parts, options);
+    pages.let_go();
     if let Some(error) = broken {
         return Err(Stop::Link(error));
     }
@@ -426,7 +429,6 @@ mod tests {
                 quota_milli: 0,
                 offload: wire::Offload::default(),
                 kv_cache: KvCache::F16,
-                rearrange: true,
                 adapters: Vec::new(),
                 park_bytes: 0,
                 confine: true,

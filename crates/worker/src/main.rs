@@ -17,6 +17,7 @@ mod job;
 mod keep;
 mod link;
 mod load;
+mod pages;
 mod park;
 mod reference;
 mod room;

@@ -80,7 +80,6 @@ pub(crate) struct States {
 #[derive(Debug, Default)]
 struct Lane {
     queue: Option<SyncSender<(u64, Errand)>>,
-    thread: Option<std::thread::JoinHandle<()>>,
 }
 
 /// What the writing goes by.
@@ -118,22 +117,13 @@ impl States {
             let (queue, errands) = sync_channel(WAITING_MAX);
             let (results, told, aside) = (self.results.clone(), Arc::clone(&self.told), self.aside.clone());
             let thread = std::thread::Builder::new().name(name.into()).stack_size(THREAD_BYTES);
-            let Ok(thread) = thread.spawn(move || work(&errands, &results, &told, &aside)) else { return false };
-            (lane.queue, lane.thread) = (Some(queue), Some(thread));
+            if thread.spawn(move || work(&errands, &results, &told, &aside)).is_err() {
+                return false;
+            }
+            lane.queue = Some(queue);
         }
         let sent = lane.queue.as_ref().map(|queue| queue.try_send((stops, errand)));
         !matches!(sent, None | Some(Err(TrySendError::Full(_) | TrySendError::Disconnected(_))))
-    }
-
-    /// Lets what is being written come to its end, for a bounded time.
-    pub(crate) fn finish(&mut self, most: Duration) {
-        const LOOK: Duration = Duration::from_millis(5);
-        self.writer.queue = None;
-        self.tell(false);
-        let start = Instant::now();
-        while self.writer.thread.as_ref().is_some_and(|thread| !thread.is_finished()) && start.elapsed() < most {
-            std::thread::sleep(LOOK);
-        }
     }
 }
 

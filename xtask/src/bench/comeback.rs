@@ -111,9 +111,16 @@ struct Prices {
     disk_s: f64,
     memory_s: f64,
     token_s: f64,
+    /// A short prompt without a prefix: its tokens and seconds, which price as many. Zeros: each token costs `token_s`.
+    short: (f64, f64),
 }
 
 impl Prices {
+    fn tokens_s(&self, again: f64) -> f64 {
+        let (tokens, seconds) = self.short;
+        if again <= tokens { seconds * again / tokens } else { seconds + (again - tokens) * self.token_s }
+    }
+
     /// Load, state and tokens.
     fn due_s(&self, seen: &Seen) -> [f64; 3] {
         let state_s = match seen.tier() {
@@ -121,7 +128,7 @@ impl Prices {
             "memory" => self.memory_s,
             _ => 0.0,
         };
-        [seen.load_s, state_s, self.token_s * f64::from(seen.again())]
+        [seen.load_s, state_s, self.tokens_s(f64::from(seen.again()))]
     }
 }
 
@@ -179,8 +186,8 @@ struct Ours {
     /// The largest state's bytes, and the seconds that reading them took.
     state_bytes: u64,
     disk_s: f64,
-    /// Of a short prompt, for each token.
-    short_s: f64,
+    /// A short prompt's tokens and seconds.
+    short: (f64, f64),
 }
 
 fn our_cases(freehold: &Freehold, file: &Path, other: &Path, words: usize) -> Result<Ours> {
@@ -201,10 +208,11 @@ fn our_cases(freehold: &Freehold, file: &Path, other: &Path, words: usize) -> Re
     let mut seen = vec![put(&daemon, Case::First)?, put(&daemon, Case::Warm)?];
     stray(&daemon, &model, unrelated())?;
     seen.push(put(&daemon, Case::Interleaved)?);
-    let mut short_s = Vec::new();
+    let (mut short_tokens, mut short_s) = (Vec::new(), Vec::new());
     for number in 0..SHORT_ROUNDS {
         let answer = stray(&daemon, &model, short(number))?;
-        short_s.push(answer.first_s() / f64::from(answer.prompt_tokens));
+        short_tokens.push(f64::from(answer.prompt_tokens));
+        short_s.push(answer.first_s());
     }
     let state = stored(daemon.home())?;
     let held = daemon.loaded(file)?.facts["held_bytes"].as_f64().context("`status` tells no `held_bytes`")?;
@@ -222,7 +230,7 @@ fn our_cases(freehold: &Freehold, file: &Path, other: &Path, words: usize) -> Re
     }
     seen.push(put(&daemon, Case::Idle)?);
     let (state_bytes, disk_s) = read_through(&state)?;
-    Ok(Ours { seen, state_bytes, disk_s, short_s: stat::median(&short_s) })
+    Ok(Ours { seen, state_bytes, disk_s, short: (stat::median(&short_tokens), stat::median(&short_s)) })
 }
 
 /// The largest state on disk, once all are there.
@@ -351,9 +359,10 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
         if subject.shape.is_some() && !options.keep {
             std::fs::remove_file(&file)?;
         }
-        let (Ours { seen, state_bytes, disk_s, short_s }, theirs) = measured?;
+        let (Ours { seen, state_bytes, disk_s, short }, theirs) = measured?;
         let memory_s = state_bytes as f64 / 1e9 / memory_gb_per_s;
-        let prices = Prices { state_bytes, disk_s, memory_s, token_s: token_s(&theirs).unwrap_or(short_s) };
+        let (token_s, short) = token_s(&theirs).map_or((seen[0].token_s(), short), |token_s| (token_s, (0.0, 0.0)));
+        let prices = Prices { state_bytes, disk_s, memory_s, token_s, short };
         rows(&mut table, &subject, &seen, &theirs, &prices);
         report.goals.extend(seen.iter().skip(1).flat_map(|one| goals(subject.name, one, &prices)));
         report.setting(&format!("state of {}", subject.name), prices.words());
@@ -374,17 +383,18 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
 
 impl Prices {
     fn words(&self) -> String {
-        let Self { state_bytes, disk_s, memory_s, token_s } = self;
+        let Self { state_bytes, disk_s, memory_s, token_s, short } = self;
+        let short = if short.0 > 0.0 { format!(", {:.0} alone {:.3} s", short.0, short.1) } else { String::new() };
         format!(
-            "{:.0} MB; read from disk (as the system has it) in {disk_s:.3} s, from memory in {memory_s:.3} s; a token behind it takes {:.2} ms",
+            "{:.0} MB; read from disk (as the system has it) in {disk_s:.3} s, from memory in {memory_s:.3} s; a token behind it takes {:.2} ms{short}",
             *state_bytes as f64 / 1e6,
             token_s * 1e3
         )
     }
 }
 
-/// What a question's token costs behind the prefix, as the peer takes it where it keeps the prefix. Elsewhere it is what a token
-/// of a short prompt costs ours without any prefix, which is less.
+/// What a question's token costs behind the prefix, as the peer takes it where it keeps the prefix. Elsewhere a short prompt of
+/// ours without any prefix prices as many tokens, and the mean of the whole long one all beyond those.
 fn token_s(theirs: &[Seen]) -> Option<f64> {
     theirs.iter().find(|one| one.case == Case::Warm && f64::from(one.again()) <= AGAIN_TOKENS_MAX).map(Seen::token_s)
 }
@@ -448,12 +458,14 @@ mod tests {
 
     #[test]
     fn what_is_due_is_load_state_and_the_tokens_that_are_left() {
-        let prices = Prices { state_bytes: 1, disk_s: 0.5, memory_s: 0.25, token_s: 0.01 };
+        let prices = Prices { state_bytes: 1, disk_s: 0.5, memory_s: 0.25, token_s: 0.01, short: (0.0, 0.0) };
         let close = |seen: Seen, due: f64| (prices.due_s(&seen).iter().sum::<f64>() - due).abs() < 1e-9;
         assert!(close(seen(Case::First, [0; 3], 12.0, 2.0), 12.0), "all of it");
         assert!(close(seen(Case::Warm, [900, 0, 0], 9.0, 0.0), 1.0), "a hundred tokens; nothing is read");
         assert!(close(seen(Case::Interleaved, [0, 900, 0], 9.0, 0.0), 1.25));
         assert!(close(seen(Case::Killed, [0, 0, 950], 9.0, 2.0), 3.0));
+        let short = Prices { short: (20.0, 0.4), ..prices };
+        assert!((short.tokens_s(10.0) - 0.2).abs() < 1e-9 && (short.tokens_s(120.0) - 1.4).abs() < 1e-9);
     }
 
     #[test]
@@ -465,7 +477,7 @@ mod tests {
 
     #[test]
     fn too_many_tokens_and_too_long_a_wait_are_missed() {
-        let prices = Prices { state_bytes: 1, disk_s: 0.5, memory_s: 0.25, token_s: 0.01 };
+        let prices = Prices { state_bytes: 1, disk_s: 0.5, memory_s: 0.25, token_s: 0.01, short: (0.0, 0.0) };
         let met = |seen: Seen| goals("x", &seen, &prices).map(|goal| goal.met);
         assert_eq!(met(seen(Case::Killed, [0, 0, 744], 6.0, 2.0)), [true, true]);
         assert_eq!(met(seen(Case::Killed, [0, 0, 743], 6.2, 2.0)), [false, false]);

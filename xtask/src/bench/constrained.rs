@@ -172,7 +172,7 @@ fn speeds(
             }
             // Never the same prompt twice: it would be kept.
             number += 1;
-            if pair >= PAIRS_MIN && measured.prompt.is_narrow() && measured.generate.is_narrow() {
+            if pair + 1 >= PAIRS_MIN && measured.prompt.is_narrow() && measured.generate.is_narrow() {
                 break;
             }
         }

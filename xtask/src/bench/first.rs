@@ -55,10 +55,11 @@ struct Taken {
     counted_bytes: u64,
 }
 
-/// Its number stands in the system message, so not even the template's head is shared.
+/// Its number stands backwards in the system message: after the template's first words, no prompt of a program begins like another.
 fn call(number: u32) -> Call {
     let app = format!("bench-app-{}", number % APPS);
-    Call { tokens_max: ANSWER_TOKENS, ..Call::apart(PROMPT_WORDS, number) }.of(&app)
+    let backwards = (0..6).fold((0, number), |(made, rest), _| (made * 10 + rest % 10, rest / 10)).0;
+    Call { tokens_max: ANSWER_TOKENS, ..Call::apart(PROMPT_WORDS, backwards) }.of(&app)
 }
 
 fn bytes_of(folder: &Path) -> u64 {
@@ -76,7 +77,7 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
         let daemon = Daemon::start_with(&freehold, &[&starter.chat], &settings)?;
         let client = Client { side: Side::Ours, address: daemon.address.clone() };
         // Loads the model.
-        client.exact(&call(u32::MAX))?;
+        client.exact(&call(999_999))?;
         Ok((daemon, client))
     };
     let (keeping, keeper) = start(&[("FREEHOLD_CACHE_DISK", format!("{DISK_BYTES} B"))])?;
@@ -147,7 +148,9 @@ mod tests {
     #[test]
     fn no_two_prompts_begin_alike() {
         let system = |number| call(number).system.expect("a number");
-        assert_ne!(system(1)[..3], system(2)[..3]);
+        assert_eq!((system(1), system(25)), ("1 0 0 0 0 0".into(), "5 2 0 0 0 0".into()));
+        let of_one = (0..PROMPTS).filter(|number| call(*number).app == call(3).app).map(|number| system(number)[..5].to_string());
+        assert_eq!(of_one.collect::<std::collections::BTreeSet<_>>().len(), (PROMPTS / APPS) as usize);
         assert_eq!((call(3).app, call(23).app), (Some("bench-app-3".into()), Some("bench-app-3".into())));
         assert_eq!(call(7).tokens_max, ANSWER_TOKENS);
     }

@@ -156,10 +156,13 @@ fn an_input_that_failed_can_be_corrected_and_one_that_was_done_cannot() {
     let ran = home.run(&base);
     assert!(ran.fails(15, "inputs_failed").err.contains("quotes"), "{ran:?}");
     let (again, before) = ([&base[..], &["--retry-failed"]].concat(), read());
-    write("1,hello\n2,\"good, or not\"\n");
-    let ran = home.run(&again);
-    assert!(ran.fails(2, "invalid_ask").err.contains("input 2 was done"), "{ran:?}");
-    assert_eq!(read(), before);
+    // Other words, no row at all, and one that can't be read.
+    for rows in ["1,hello\n2,\"good, or not\"\n", "1,hello\n", "1,hello\n2,good, or not\n"] {
+        write(rows);
+        let ran = home.run(&again);
+        assert!(ran.fails(2, "invalid_ask").err.contains("input 2 was done"), "{ran:?}");
+        assert_eq!(read(), before);
+    }
     write("1,\"hello, world\"\n2,good\n");
     home.done(&again);
     assert_eq!(read(), "id,text,title,error\n1,\"hello, world\",Greeting,\n2,good,Good,\n");

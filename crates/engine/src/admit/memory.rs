@@ -325,10 +325,7 @@ impl<T> Admission<T> {
                 if self.ask_for_turn(now, request) {
                     return;
                 }
-                match self.leaner(request).filter(|_| errand == Errand::Start) {
-                    Some((plan, leaner)) => self.decide_lean(now, plan, &leaner, (&holdings, available)),
-                    None => self.refuse(now, request, available),
-                }
+                self.refuse(now, request, available);
             }
         }
     }
@@ -404,44 +401,6 @@ impl<T> Admission<T> {
             self.let_go(now, &rest, &end);
         }
         true
-    }
-
-    /// The same request without the weights' rearranged copies. `None`: it has none.
-    fn leaner(&self, request: &Request<ModelKey>) -> Option<(Plan, Request<ModelKey>)> {
-        let needs = self.models.get(&request.key)?.share.needs.as_ref()?;
-        let plan = needs.plan.made_lean()?;
-        let cost = Cost { weights: plan.cost.weights, ..request.cost };
-        Some((plan, Request { cost, ..*request }))
-    }
-
-    /// For who doesn't fit with its copies, even with everybody gone who could go. It does without them from now on, if that
-    /// is of use.
-    fn decide_lean(
-        &mut self,
-        now: u64,
-        plan: Plan,
-        leaner: &Request<ModelKey>,
-        (holdings, available): (&[Holding<ModelKey>], Bytes),
-    ) {
-        let verdict = residency::decide(self.budget, holdings, leaner);
-        let comes = !matches!(verdict, Verdict::Short { .. }) || self.ask_for_turn(now, leaner);
-        if !comes {
-            return self.refuse(now, leaner, available);
-        }
-        if let Some(needs) = self.models.get_mut(&leaner.key).and_then(|model| model.share.needs.as_mut()) {
-            needs.plan = plan;
-        }
-        match verdict {
-            Verdict::Grant { tokens } => self.grant(now, leaner.key, tokens, Errand::Start),
-            Verdict::Room { rest, end } => self.let_go(now, &rest, &end),
-            Verdict::Wait | Verdict::Short { .. } => {}
-        }
-    }
-
-    /// Whether its weights are to be used as they lie in the file.
-    pub(crate) fn is_lean(&self, key: ModelKey) -> bool {
-        let needs = self.models.get(&key).and_then(|model| model.share.needs.as_ref());
-        needs.is_some_and(|needs| needs.plan.lean)
     }
 
     fn refuse(&mut self, now: u64, request: &Request<ModelKey>, available: Bytes) {

@@ -183,7 +183,7 @@ impl Style {
     pub(crate) const PLAIN: Style = PLAIN;
 
     pub(crate) fn of(facts: &ModelFacts) -> Self {
-        let source = facts.chat_template.as_deref().unwrap_or_default();
+        let source = facts.tool_template.as_ref().or(facts.chat_template.as_ref()).map_or("", String::as_str);
         let has = |words: &&str| source.contains(words);
         let family = FAMILIES.iter().find(|(words, _)| words.iter().all(&has));
         let style = family.map_or(PLAIN, |(_, style)| *style);

@@ -200,11 +200,14 @@ impl Stored {
     pub(crate) fn written(&self, key: Key, bytes: u64) {
         let mut state = locked(&self.state);
         let Some(number) = state.writing.remove(&key) else { return };
-        if let Some(Some(head)) = state.coming.get_mut(&number) {
-            head.bytes = bytes;
+        match state.coming.get_mut(&number) {
+            Some(coming) if bytes == 0 => *coming = None,
+            Some(Some(head)) => head.bytes = bytes,
+            Some(None) | None => {}
         }
         drop(state);
-        if bytes == 0 || self.finished.try_send(number).is_err() {
+        // Deleting takes its time, too.
+        if self.finished.try_send(number).is_err() {
             self.drop_coming(number);
         }
     }
@@ -226,9 +229,8 @@ impl Stored {
     /// Brings a written state to the disk, and gives it its head.
     fn take_in(&self, number: u64) {
         let Some(folder) = &self.folder else { return };
-        let bytes = folder.sync(number);
         let head = locked(&self.state).coming.get(&number).cloned().flatten();
-        let whole = |head: &Head| bytes.as_ref().ok() == Some(&head.bytes);
+        let whole = |head: &Head| folder.sync(number).ok() == Some(head.bytes);
         let put = head.filter(whole).is_some_and(|head| folder.put_head(number, &head).is_ok());
         let mut state = locked(&self.state);
         // It may have been erased meanwhile.

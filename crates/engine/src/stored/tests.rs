@@ -65,6 +65,26 @@ fn what_was_stored_is_found_after_a_restart_by_the_same_app_alone() {
 }
 
 #[test]
+fn what_a_worker_has_written_before_it_went_outlives_the_daemon() {
+    let home = testkit::TempHome::new();
+    let folder = home.path().join("cache");
+    {
+        let stored = Stored::open(&folder, 1 << 20);
+        assert!(put(&stored, 1, "notes", 1000, b"in time"));
+        // One that it has not, and one that it couldn't write.
+        let _torn = stored.offer((WORKER, 2), owner("mail"), &chain(1000), 9, DEAR).unwrap();
+        let _short = stored.offer((WORKER, 3), owner("chat"), &chain(1000), 9, DEAR).unwrap();
+        stored.written((WORKER, 3), 0);
+        stored.gone(WORKER);
+        stored.settle();
+        assert_eq!(names(&folder).len(), 2, "{:?}", names(&folder));
+    }
+    let stored = Stored::open(&folder, 1 << 20);
+    assert_eq!(text(&stored, 1, "notes", 2000).as_deref(), Some("in time"));
+    assert!(!stored.may_have("mail") && !stored.may_have("chat"));
+}
+
+#[test]
 fn what_is_torn_or_damaged_is_deleted_and_never_found() {
     let home = testkit::TempHome::new();
     let folder = home.path().join("cache");

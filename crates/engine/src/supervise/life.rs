@@ -310,7 +310,6 @@ impl Life {
             quota_milli: share.quota_milli,
             offload: share.offload,
             kv_cache: self.config.kv_cache,
-            rearrange: !plan.lean,
             adapters: opened.iter().map(|adapter| adapter.name.0.clone()).collect(),
             park_bytes: self.park_bytes,
             confine: self.config.confine_required,
@@ -629,7 +628,12 @@ impl Writer {
     fn at_disk(&mut self, order: Order) -> bool {
         let Some((answer, file)) = self.disk.take(order) else { return true };
         let fds: Vec<_> = file.iter().map(AsFd::as_fd).collect();
-        self.sender.send_with_fds(&answer, &fds).is_ok()
+        let sent = self.sender.send_with_fds(&answer, &fds).is_ok();
+        if !sent {
+            // It was found gone before it was answered, perhaps, and nobody else would give up what it was handed.
+            self.disk.stored.gone(self.key);
+        }
+        sent
     }
 
     fn directive(&mut self, task: Task) -> Result<Directive, Fault> {

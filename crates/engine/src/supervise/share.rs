@@ -18,9 +18,6 @@ pub(super) struct Share {
     pub(super) placement: String,
 }
 
-/// Of a model that has no room for a second copy of its weights.
-const LEAN: &str = "weights as they lie in the file, as there is no room to rearrange them for speed";
-
 /// Rows of activations that a step has at a time on each device, the widest of them several times as wide
 /// as the model.
 const ACTIVATION_ROWS: u64 = 32;
@@ -56,10 +53,6 @@ pub(super) fn decide(
             cpu_experts: split.cpu_experts,
             kv_on_gpu: split.kv_on_gpu,
         };
-    }
-    if plan.lean {
-        let words = [share.placement.as_str(), LEAN];
-        share.placement = words.into_iter().filter(|words| !words.is_empty()).collect::<Vec<_>>().join("; ");
     }
     Ok(share)
 }

@@ -105,6 +105,16 @@ fn a_template_without_tools_has_them_told_in_words() {
 }
 
 #[test]
+fn a_file_s_own_template_for_tools_is_taken_where_there_are_some() {
+    let facts = ModelFacts { tool_template: Some("T{{ tools | length }}".into()), ..facts(Some("plain"), TOKENS) };
+    let said = |tools: Vec<Tool>| {
+        let setting = Setting { tools, ..Setting::default() };
+        render(&facts, &[user("x")], &setting, NOON).expect("renders").pieces.concat()
+    };
+    assert_eq!((said(vec![weather()]), said(Vec::new())), ("T1".to_owned(), "plain".to_owned()));
+}
+
+#[test]
 fn known_defects_are_mended_and_said() {
     let quoting = "{{ '<|channel|>'[:0] }}{%- if \"<|channel|>analysis<|message|>\" in message.content or \
                    \"<|channel|>final<|message|>\" in message.content %}{{ raise_exception('x') }}{%- endif %}tools";

@@ -72,6 +72,7 @@ fn a_plain_header_becomes_facts() {
             ("tokenizer.ggml.bos_token_id", W::U32(0)),
             ("tokenizer.ggml.eos_token_id", W::U32(4)),
             ("tokenizer.chat_template", text("<|user|>{{ messages[0].content }}<|end|>")),
+            ("tokenizer.chat_template.tool_use", text("{{ tools }}")),
         ],
     );
     let facts = facts_of(&values).unwrap();
@@ -81,6 +82,7 @@ fn a_plain_header_becomes_facts() {
     assert_eq!((facts.layers, facts.context_max, facts.vocab_tokens), (4, 2048, 6));
     // Eight heads of 8 numbers, keys and values, 2 bytes each, 4 layers.
     assert_eq!(facts.kv_bytes_per_token, 8 * (8 + 8) * 2 * 4);
+    assert_eq!(facts.tool_template.as_deref(), Some("{{ tools }}"));
     assert_eq!(facts.bos.unwrap().text, "<|end|>");
     assert_eq!(facts.eos.unwrap(), TokenText { id: 4, text: "</s>".into() });
     // Control, the template's own mark, and the end; not `<b>` and not the tabs.

@@ -16,7 +16,6 @@ fn load() -> Load {
         quota_milli: 1500,
         offload: crate::Offload::default(),
         kv_cache: KvCache::F16,
-        rearrange: true,
         adapters: Vec::new(),
         park_bytes: 1 << 20,
         confine: true,

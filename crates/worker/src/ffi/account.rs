@@ -7,9 +7,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Bytes of buffers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Buffers {
-    /// Weights in the file's own pages.
+    /// Weights that are used in the file's own pages.
     pub(crate) mapped: u64,
-    /// Weights that were copied.
+    /// Weights that were copied, and whose pages in the file nobody needs.
     pub(crate) copied: u64,
     pub(crate) cache: u64,
     /// Intermediate results, and rows of scores.
@@ -18,6 +18,9 @@ pub(crate) struct Buffers {
 
 #[derive(Debug, Default)]
 struct Book {
+    /// The model's files.
+    files: u64,
+    /// From the first such weight to the last, whatever lies between them.
     mapped: u64,
     copied: u64,
     cache: u64,
@@ -31,6 +34,11 @@ fn book() -> MutexGuard<'static, Option<Book>> {
     BOOK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// So many bytes have the model's files: what isn't copied of them is used there.
+pub(super) fn begin_model(bytes: u64) {
+    book().get_or_insert_with(Book::default).files = bytes;
+}
+
 /// Begins to count what a context takes: called before one is made.
 pub(super) fn begin_context() {
     let mut held = book();
@@ -42,8 +50,9 @@ pub(super) fn begin_context() {
 /// What the model and the context that was made last take.
 pub(super) fn buffers() -> Buffers {
     let held = book();
-    let Some(Book { mapped, copied, cache, compute }) = &*held else { return Buffers::default() };
-    Buffers { mapped: *mapped, copied: *copied, cache: *cache, compute: compute.values().sum() }
+    let Some(Book { files, mapped, copied, cache, compute }) = &*held else { return Buffers::default() };
+    let mapped = if *files == 0 { *mapped } else { files.saturating_sub(*copied).min(*mapped) };
+    Buffers { mapped, copied: *copied, cache: *cache, compute: compute.values().sum() }
 }
 
 /// Takes note of a line of the log.

@@ -22,7 +22,11 @@ pub(crate) use log::{drain_log, install_log};
 pub(crate) use model::{Adapter, Model, ModelOptions, Token};
 pub(crate) use product::{MatrixType, ProductBench, Weights as ProductWeights};
 pub(crate) use sampler::{Candidates, Sampler};
-pub(crate) use system::{attempt, exit_now, inherited_socket, memory_bytes, page_bytes, processor_time_us};
+#[cfg(test)]
+pub(crate) use system::SharedMap;
+pub(crate) use system::{
+    attempt, exit_now, inherited_socket, let_go_of_shared, memory_bytes, page_bytes, processor_time_us,
+};
 
 use llama_cpp_sys_2 as sys;
 use std::ffi::{CStr, c_char};

@@ -1,6 +1,6 @@
 //! A model in memory, loaded from descriptors, and its vocabulary.
 
-use super::{Device, drain_log, sys};
+use super::{Device, account, drain_log, sys};
 use std::ffi::{CString, c_void};
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::ptr::NonNull;
@@ -33,8 +33,8 @@ pub(crate) struct ModelOptions<'a> {
     pub(crate) cpu_experts: &'a [u32],
     /// The processor, which takes everything else.
     pub(crate) cpu: Device,
-    /// Weights may be rearranged for faster products (costs memory: they are copied).
-    pub(crate) rearrange: bool,
+    /// Of all files.
+    pub(crate) bytes: u64,
     /// Told from 0 to 1; `false` ends the loading.
     pub(crate) progress: &'a mut dyn FnMut(f32) -> bool,
 }
@@ -44,7 +44,7 @@ impl std::fmt::Debug for ModelOptions<'_> {
         f.debug_struct("ModelOptions")
             .field("split", &self.split)
             .field("cpu_experts", &self.cpu_experts)
-            .field("rearrange", &self.rearrange)
+            .field("bytes", &self.bytes)
             .finish()
     }
 }
@@ -66,11 +66,13 @@ impl Model {
     /// With llama.cpp's reason.
     pub(crate) fn load(parts: Vec<OwnedFd>, options: ModelOptions<'_>) -> Result<Self, String> {
         let placement = Placement::new(&options)?;
+        account::begin_model(options.bytes);
         let mut progress = Progress(options.progress);
         // SAFETY: returns plain values.
         let mut params = unsafe { sys::llama_model_default_params() };
         placement.enter(&mut params);
-        params.use_extra_bufts = options.rearrange;
+        // Weights may be rearranged for faster products.
+        params.use_extra_bufts = true;
         params.load_mode = sys::LLAMA_LOAD_MODE_MMAP;
         params.progress_callback = Some(on_progress);
         params.progress_callback_user_data = (&raw mut progress).cast();

@@ -117,11 +117,10 @@ impl Generator<'_> {
 
     /// What is worth the disk comes to it before the process ends, as far as there is time.
     pub(super) fn last(&mut self, ending: Ending) -> Ending {
-        let until = Instant::now() + LAST_WRITE;
+        // Otherwise nobody would hear that it is written.
         if matches!(ending, Ending::Asked) {
-            self.bring_to_disk(until);
+            self.bring_to_disk(Instant::now() + LAST_WRITE);
         }
-        self.states.finish(until.saturating_duration_since(Instant::now()));
         ending
     }
 
@@ -134,13 +133,13 @@ impl Generator<'_> {
                 continue;
             }
             match self.inbox.take_within(until.saturating_duration_since(Instant::now())) {
-                Some(Event::Directive { directive, file, .. }) => {
-                    if let Directive::Store { state } = *directive {
-                        self.store(state, file);
-                    }
-                }
-                Some(Event::State(outcome)) => self.hear_of_state(outcome),
-                Some(Event::Read { .. } | Event::Counted(_)) => {}
+                Some(Event::Directive { directive, file, .. }) => match *directive {
+                    Directive::Store { state } => self.store(state, file),
+                    Directive::Forget { scope } => self.forget_kept(scope),
+                    _ => {}
+                },
+                Some(Event::State(written @ Outcome::Written { .. })) => self.hear_of_state(written),
+                Some(Event::State(Outcome::Read { .. }) | Event::Read { .. } | Event::Counted(_)) => {}
                 Some(Event::Broken(_)) | None => return,
             }
         }

@@ -98,7 +98,6 @@ pub(crate) fn load() -> Load {
         quota_milli: 0,
         offload: wire::Offload::default(),
         kv_cache: KvCache::F16,
-        rearrange: true,
         adapters: Vec::new(),
         park_bytes: 256 << 20,
         confine: true,

@@ -269,11 +269,16 @@ impl Run {
 
     /// The first text to be done, behind those that an earlier run has done.
     fn begin(&mut self, inputs: &Inputs) -> Result<usize, Ending> {
-        let Target::File(journal) = &mut self.target else {
-            if matches!(self.target, Target::Screen) {
+        let journal = match &mut self.target {
+            Target::File(journal) => journal,
+            Target::Screen => {
                 self.put(&self.writer.opening()?)?;
+                return Ok(0);
             }
-            return Ok(0);
+            Target::Again { before, .. } => {
+                let mut gone = before.entries.iter().enumerate().skip(inputs.len()).filter(|(_, entry)| entry.done);
+                return gone.next().map_or(Ok(0), |(at, _)| Err(is_another(at).into()));
+            }
         };
         let next = journal.next();
         // What failed may have been corrected since, and is done when that is asked for.
@@ -300,10 +305,10 @@ impl Run {
     fn start(&mut self, inputs: &Inputs, at: usize) -> Result<Waiting, Ending> {
         let found = inputs.get(at);
         let sum = sum(&found);
+        let copied = self.copied(at, sum)?;
         let (source, carried, turn) = match found {
             Err(bad) => (bad.source, bad.carried, Turn::Told(bad.fault)),
             Ok(item) => {
-                let copied = self.copied(at, sum)?;
                 let turn = match copied {
                     Some(bytes) => Turn::Copied(bytes),
                     None => {
@@ -321,11 +326,7 @@ impl Run {
     fn copied(&mut self, at: usize, sum: Sum) -> Result<Option<Vec<u8>>, Ending> {
         let Target::Again { before, output, .. } = &mut self.target else { return Ok(None) };
         match before.entries.get(at) {
-            Some(entry) if entry.done && entry.sum != sum.0 => {
-                let words = format!("input {} was done, and is another now", count(at as u64 + 1));
-                let hint = "correct only what failed, or begin anew: add `--fresh`";
-                Err(Fault::new(Code::InvalidAsk, words).hint(hint).into())
-            }
+            Some(entry) if entry.done && entry.sum != sum.0 => Err(is_another(at).into()),
             Some(entry) if entry.done => Ok(Some(copy(output, before, at)?)),
             Some(_) | None => Ok(None),
         }
@@ -467,6 +468,11 @@ fn is_ready(one: &Waiting) -> bool {
         Turn::Asked(handle) => handle.is_finished(),
         Turn::Told(_) | Turn::Copied(_) => true,
     }
+}
+
+fn is_another(at: usize) -> Fault {
+    let words = format!("input {} was done, and is another now", count(at as u64 + 1));
+    Fault::new(Code::InvalidAsk, words).hint("correct only what failed, or begin anew: add `--fresh`")
 }
 
 /// By which an input is known again.

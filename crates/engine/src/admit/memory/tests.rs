@@ -43,8 +43,6 @@ fn needs(mib: u64, pinned: bool) -> Needs {
         sequences_max: 2,
         batch_tokens: 512,
         adapter_bytes: 0,
-        copied_bytes: 0,
-        lean: false,
         cost,
     };
     Needs { name: "m".into(), plan, pinned }
@@ -125,35 +123,6 @@ fn models_that_do_not_fit_together_take_turns_and_nobody_starves() {
     let third = start_of(&gone(&mut admission, 7, second)).expect("and back");
     let actions = admission.step(8, Event::Ready { worker: third, slots: 2, cells: 1 << 20 });
     assert!(matches!(actions[..], [Action::Begin { ask: AskId(3), .. }]), "{actions:?}");
-}
-
-#[test]
-fn what_fits_only_without_its_copies_starts_without_them() {
-    let mut rich = needs(1000, false);
-    rich.plan.copied_bytes = 400 * MIB;
-    for (budget, starts, lean) in [(1200, true, false), (800, true, true), (500, false, false)] {
-        let mut admission = machine(budget, &[rich.clone()]);
-        let actions = admission.step(0, Event::Submit(entry(1, 0)));
-        assert_eq!(
-            (start_of(&actions).is_some(), admission.is_lean(ModelKey(0))),
-            (starts, lean),
-            "{budget}: {actions:?}"
-        );
-        assert_eq!(short(&actions).is_empty(), starts, "{actions:?}");
-        assert!(admission.holdings(0).iter().all(|holding| holding.bytes <= budget * MIB));
-    }
-    // Refused with what it needs at least, and fast when there is room again.
-    let mut admission = machine(500, &[rich.clone()]);
-    let refused = format!("{:?}", admission.step(0, Event::Submit(entry(1, 0))));
-    assert!(refused.contains("weights 600 MiB"), "{refused}");
-    admission.set_budget(Some(1200 * MIB));
-    assert!(start_of(&admission.step(1, Event::Submit(entry(2, 0)))).is_some() && !admission.is_lean(ModelKey(0)));
-    // Whoever has only to wait for others waits, and is fast then.
-    let mut admission = machine(1200, &[needs(500, false), rich]);
-    let worker = serve(&mut admission, 0, 1, 0);
-    assert!(short(&admission.step(1, Event::Submit(entry(2, 1)))).is_empty());
-    let actions = done(&mut admission, 2, worker, 1);
-    assert!(actions.contains(&Action::Stop(worker)) && !admission.is_lean(ModelKey(1)), "{actions:?}");
 }
 
 #[test]
