@@ -108,6 +108,9 @@ pub struct ModelFacts {
     /// Weights that turn the last layer's result into scores; the vocabulary's own where they serve for both.
     #[serde(default)]
     pub output_bytes: u64,
+    /// Vectors of the vocabulary that are only looked up, and never multiplied: little of them is ever in memory.
+    #[serde(default)]
+    pub lookup_bytes: u64,
     pub vocab_tokens: u32,
     /// The Jinja chat template, where there is one.
     pub chat_template: Option<String>,

@@ -52,6 +52,21 @@ fn whole_tiles(answers: u32, granted: u32) -> u32 {
     if rows > answers { rows - answers } else { granted }
 }
 
+/// Rows that ggml multiplies at once with rearranged weights; each of the last few, where they are fewer, costs as much as
+/// all weights cost to read.
+const GROUP_ROWS: u32 = 4;
+
+/// How many prompt tokens go into a step of at most so many: as many as into the steps that follow, so that no small one is
+/// left over, which costs nearly as much as a large one; in whole tiles, or at least in whole groups, where that fits.
+fn even_steps(pending: u32, most: u32) -> u32 {
+    if pending <= most || most == 0 {
+        return most;
+    }
+    let each = pending.div_ceil(pending.div_ceil(most));
+    let whole = |rows: u32| each.div_ceil(rows).saturating_mul(rows);
+    [TILE_ROWS, GROUP_ROWS].map(whole).into_iter().find(|tokens| *tokens <= most).unwrap_or(most)
+}
+
 /// What running answers wait for one prompt, at a time: text comes about as fast as people read.
 const STEP_BESIDE_US: u32 = 200_000;
 /// What they wait more for each further prompt.
@@ -110,6 +125,9 @@ impl Composer {
             Work::Idle | Work::Decode => 0,
         };
         let mut prompts: Vec<usize> = turn.into_iter().filter(|&i| pending(i) > 0).collect();
+        if !beside {
+            left = even_steps(prompts.iter().fold(0, |sum: u32, &i| sum.saturating_add(pending(i))), left);
+        }
         self.next = prompts.first().map_or(0, |first| (first + 1) % work.len());
         // Stable: among equals the turn decides.
         prompts.sort_by_key(|&i| {
@@ -184,6 +202,26 @@ mod tests {
             assert_eq!(whole_tiles(answers, granted), taken, "{granted} beside {answers}");
         }
         assert!(whole_tiles(u32::MAX, u32::MAX) > 0);
+    }
+
+    #[test]
+    fn no_small_step_is_left_over() {
+        for (pending, most, taken) in [
+            (256, 84, 64),
+            (192, 84, 64),
+            (64, 84, 84),
+            (513, 512, 320),
+            (6000, 512, 512),
+            (256, 40, 40),
+            (70, 50, 36),
+            (9, 3, 3),
+            (9, 1, 1),
+            (5, 0, 0),
+            (u32::MAX, u32::MAX - 1, 1 << 31),
+        ] {
+            assert_eq!(even_steps(pending, most), taken, "{pending} in steps of at most {most}");
+        }
+        assert_eq!(shares(&[p(300), p(30)], 200, 8), [(1, 30), (0, 162)]);
     }
 
     #[test]

@@ -139,6 +139,8 @@ pub struct Loaded {
     pub room: wire::Room,
     /// What it is counted with in the budget.
     pub held_bytes: u64,
+    /// Of these, room for states of prompts and of parked answers, taken as they come.
+    pub states_bytes_max: u64,
     pub running: u32,
     pub queued: u32,
     /// Made to wait after they had begun, for others or for their readers.

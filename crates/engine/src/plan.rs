@@ -65,6 +65,7 @@ pub(crate) fn plan(facts: &ModelFacts, wish: Wish) -> Plan {
         cost: Cost {
             weights: facts
                 .weights_bytes
+                .saturating_sub(facts.lookup_bytes)
                 .saturating_add(wish.adapter_bytes)
                 .saturating_add(overhead(facts)),
             compute: compute_bytes(facts, batch_tokens, sequences_max),
@@ -84,9 +85,8 @@ pub(crate) fn measured(plan: &Plan, facts: &ModelFacts, room: &Room) -> Plan {
     let windowed_mask =
         if cache.windowed_per_token > 0 { mask * cells_with_window(&cache, room.context_tokens) } else { 0 };
     // From the header again, not from `plan`, which may hold an earlier measurement.
-    let adapters = plan.adapter_bytes;
-    let weights =
-        overhead(facts).saturating_add(adapters).saturating_add(room.mapped_bytes).saturating_add(room.copied_bytes);
+    let (adapters, mapped) = (plan.adapter_bytes, room.mapped_bytes.saturating_sub(facts.lookup_bytes));
+    let weights = overhead(facts).saturating_add(adapters).saturating_add(mapped).saturating_add(room.copied_bytes);
     let least = compute_bytes(facts, plan.batch_tokens, plan.sequences_max) / 2;
     let cost = Cost {
         weights,

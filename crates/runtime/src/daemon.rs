@@ -91,6 +91,7 @@ pub(crate) fn loaded_row(loaded: Loaded) -> LoadedModel {
             compute_bytes: Bytes(room.compute_bytes),
         },
         held_bytes: Bytes(loaded.held_bytes),
+        states_bytes_max: Bytes(loaded.states_bytes_max),
         context_tokens: loaded.context_tokens,
         sequences_max: loaded.sequences_max,
         kv_cache: loaded.kv_cache.as_str().into(),

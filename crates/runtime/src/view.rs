@@ -98,6 +98,9 @@ pub struct LoadedModel {
     /// What it counts for in the memory that models share.
     #[serde(default)]
     pub held_bytes: Bytes,
+    /// Of these, room for states of prompts and of parked answers, taken as they come.
+    #[serde(default)]
+    pub states_bytes_max: Bytes,
     pub sequences_max: u32,
     /// How its context is kept: `f16`, `q8_0` …
     #[serde(default)]

@@ -166,7 +166,11 @@ impl Weights {
 
     /// Where no scores of its own are in the file, the vocabulary's vectors serve for both.
     fn output_bytes(&self) -> u64 {
-        if self.output > self.vocabulary / 4 { self.output } else { self.output.saturating_add(self.vocabulary) }
+        self.output.saturating_add(self.vocabulary - self.lookup_bytes())
+    }
+
+    fn lookup_bytes(&self) -> u64 {
+        if self.output > self.vocabulary / 4 { self.vocabulary } else { 0 }
     }
 
     /// Empty when no tensor is named after a layer.
@@ -252,6 +256,7 @@ pub fn facts<R: Read + Seek>(
         forward_length: forward_length(header, &arch, layers),
         layer_runs: weights.layer_runs(&kv_bytes.unwrap_or_else(|| vec![0; layers as usize])),
         output_bytes: weights.output_bytes(),
+        lookup_bytes: weights.lookup_bytes(),
         vocab_tokens: u32::try_from(tokens.count).unwrap_or(u32::MAX),
         chat_template,
         tool_template,
@@ -290,6 +295,7 @@ fn adapter(header: &Header, arch: String, weights: &Weights) -> Result<ModelFact
         weights_bytes: weights.bytes,
         layer_runs: Vec::new(),
         output_bytes: 0,
+        lookup_bytes: 0,
         forward_length: 0,
         vocab_tokens: 0,
         chat_template: None,

@@ -161,6 +161,7 @@ pub fn facts(name: &str, modality: Modality) -> ModelFacts {
         weights_bytes: TOKENS.len() as u64 * u64::from(WIDTH) * 4,
         layer_runs: Vec::new(),
         output_bytes: TOKENS.len() as u64 * u64::from(WIDTH) * 4,
+        lookup_bytes: 0,
         vocab_tokens: TOKENS.len() as u32,
         chat_template: chat.then(|| CHAT_TEMPLATE.to_owned()),
         tool_template: None,

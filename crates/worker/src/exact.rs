@@ -139,6 +139,5 @@ fn every_family_goes_on_from_a_restored_state_as_if_nothing_had_been() {
         read_prompt(&mut other, 0, 3);
         let wrong = off(&expected, &forced(&mut other, 0, read));
         assert!(wrong > OFF_WRONG_MIN, "{name}: {wrong}");
-        println!("{name}: {} bytes; off by {same}, in other cells by {moved}, of another text by {wrong}", saved.len());
     }
 }

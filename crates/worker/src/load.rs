@@ -5,7 +5,8 @@
 //! several parts and a GPU need one exception each, stated at [`confine`].
 
 use crate::ffi::{
-    Adapter, Backend, Batch, Context, ContextOptions, Decoded, Device, Model, ModelOptions, Pooling, memory_bytes,
+    Adapter, Backend, Batch, Context, ContextOptions, Decoded, Device, Model, ModelOptions, Pooling, copies_weights,
+    memory_bytes,
 };
 use crate::link::micros;
 use crate::pages::Pages;
@@ -245,7 +246,7 @@ fn load_model(
         let percent = (share * 100.0).clamp(0.0, 100.0) as u8;
         if percent > said && broken.is_none() {
             said = percent;
-            pages.let_go();
+            let_go_of_copied(pages);
             broken = sender.send(&Report::Loading { percent }).err();
         }
         broken.is_none()
@@ -255,13 +256,20 @@ fn load_model(
     let cpu_experts = &load.offload.cpu_experts;
     let options = ModelOptions { split, cpu_experts, cpu, bytes: pages.bytes(), progress: &mut progress };
     let model = Model::load(parts, options);
-    pages.let_go();
+    let_go_of_copied(pages);
     if let Some(error) = broken {
         return Err(Stop::Link(error));
     }
     let mut model = model.map_err(|reason| memory_or(reason, WireFault::LoadFailed))?;
     model.show(&load.shown);
     Ok(Arc::new(model))
+}
+
+/// Where all weights are used in their file, all of its pages are wanted.
+fn let_go_of_copied(pages: &Pages) {
+    if copies_weights() {
+        pages.let_go();
+    }
 }
 
 /// One that doesn't suit the model costs only the jobs that want it.

@@ -76,12 +76,17 @@ mod tests {
     #[test]
     fn only_shared_mappings_of_the_files_are_meant() {
         let files = [14_155_777, 9];
-        let line = |rights, file| format!("7f2543344000-7f2543346000 {rights} 00344000 fe:00 {file}    /models/a b.gguf");
+        let line =
+            |rights, file| format!("7f2543344000-7f2543346000 {rights} 00344000 fe:00 {file}    /models/a b.gguf");
         assert_eq!(mapping(&line("r--s", "14155777"), &files), Some((0x7f25_4334_4000, 0x2000)));
         for other in [line("r--p", "14155777"), line("r--s", "7"), line("r--s", "0"), String::new()] {
             assert_eq!(mapping(&other, &files), None, "{other}");
         }
-        assert_eq!(mapping("7f2543344000-7f25433 r--s 00344000 fe:00 9 /x", &files), None, "nothing ends before it begins");
+        assert_eq!(
+            mapping("7f2543344000-7f25433 r--s 00344000 fe:00 9 /x", &files),
+            None,
+            "nothing ends before it begins"
+        );
         assert_eq!(mapping("7f2543344000-7f2543346000 r--s 00344000 fe:00 9", &files), None, "no name");
     }
 

@@ -149,7 +149,9 @@ mod tests {
     fn no_two_prompts_begin_alike() {
         let system = |number| call(number).system.expect("a number");
         assert_eq!((system(1), system(25)), ("1 0 0 0 0 0".into(), "5 2 0 0 0 0".into()));
-        let of_one = (0..PROMPTS).filter(|number| call(*number).app == call(3).app).map(|number| system(number)[..5].to_string());
+        let of_one = (0..PROMPTS)
+            .filter(|number| call(*number).app == call(3).app)
+            .map(|number| system(number)[..5].to_string());
         assert_eq!(of_one.collect::<std::collections::BTreeSet<_>>().len(), (PROMPTS / APPS) as usize);
         assert_eq!((call(3).app, call(23).app), (Some("bench-app-3".into()), Some("bench-app-3".into())));
         assert_eq!(call(7).tokens_max, ANSWER_TOKENS);

@@ -239,6 +239,10 @@ impl<T> Admission<T> {
         share.granted = tokens;
         (share.growing, share.refused) = (None, false);
         share.rest = if resting { Rest::Resting } else { Rest::Awake };
+        if was_waking && !resting {
+            // It woke for somebody: its turn begins, and lasts until it has served him at least.
+            (share.served, share.ready_at) = (false, now);
+        }
         if resting {
             // It rests because nobody there needs anything any more.
             share.claim = None;

@@ -20,6 +20,7 @@ fn style(words: &str) -> Style {
         weights_bytes: 1,
         layer_runs: Vec::new(),
         output_bytes: 0,
+        lookup_bytes: 0,
         vocab_tokens: 1,
         chat_template: Some(format!("{{{{ tools }}}} {words}")),
         tool_template: None,

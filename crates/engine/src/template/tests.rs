@@ -19,6 +19,7 @@ pub(super) fn facts(template: Option<&str>, special: &[&str]) -> ModelFacts {
         weights_bytes: 1,
         layer_runs: Vec::new(),
         output_bytes: 0,
+        lookup_bytes: 0,
         vocab_tokens: 1,
         chat_template: template.map(str::to_owned),
         tool_template: None,

@@ -271,6 +271,7 @@ fn weights_are_known_by_their_layers_and_experts() {
     let run = |layers, bytes, expert_bytes| LayerRun { layers, bytes, expert_bytes, kv_bytes_per_token: 16 };
     assert_eq!(weights.layer_runs(&[16; 3]), [run(1, 120, 0), run(2, 470, 400)]);
     assert_eq!(weights.output_bytes(), 908);
+    assert_eq!(weights.lookup_bytes(), 1000);
     // One tensor for both ends.
     let mut tied = Weights::default();
     tied.place("token_embd.weight", 1000);

@@ -39,6 +39,11 @@ pub(super) fn begin_model(bytes: u64) {
     book().get_or_insert_with(Book::default).files = bytes;
 }
 
+/// Whether any weight of the model isn't used where it lies in the file; known once its loading has begun.
+pub(crate) fn copies_weights() -> bool {
+    book().as_ref().is_some_and(|book| book.copied > 0)
+}
+
 /// Begins to count what a context takes: called before one is made.
 pub(super) fn begin_context() {
     let mut held = book();

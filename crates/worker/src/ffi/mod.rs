@@ -14,7 +14,7 @@ mod product;
 mod sampler;
 mod system;
 
-pub(crate) use account::Buffers;
+pub(crate) use account::{Buffers, copies_weights};
 use backend::ThreadPool;
 pub(crate) use backend::{Backend, Device};
 pub(crate) use context::{Batch, Context, ContextOptions, Decoded, Pooling, ROWS};

@@ -47,9 +47,8 @@ impl SharedMap {
     pub(crate) fn of(file: &OwnedFd, length: usize) -> Self {
         use std::os::fd::AsRawFd;
         // SAFETY: a mapping at a place of the system's choice, for reading.
-        let start = unsafe {
-            libc::mmap(std::ptr::null_mut(), length, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), 0)
-        };
+        let start =
+            unsafe { libc::mmap(std::ptr::null_mut(), length, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), 0) };
         assert_ne!(start, libc::MAP_FAILED);
         Self(start, length)
     }

@@ -426,6 +426,19 @@ impl World {
         self.step(Event::Resized { worker: key, tokens, resting, fault });
     }
 
+    fn new() -> Self {
+        let models = vec![needs(100, false), needs(300, false), needs(500, false), needs(700, false)];
+        Self {
+            admission: machine(1000, &models),
+            budget: 1000 * MIB,
+            now: 0,
+            models,
+            submitted: 0,
+            ended: BTreeSet::new(),
+            workers: BTreeMap::new(),
+        }
+    }
+
     /// Lets everybody do what they are told until nothing is left to do.
     fn settle(&mut self) {
         for _ in 0..1000 {
@@ -442,20 +455,24 @@ impl World {
     }
 }
 
+/// Two that rest and are asked, with room for one of them: each was told to rest again as soon as it had woken.
+#[test]
+fn who_woke_for_somebody_serves_him_before_it_gives_way() {
+    let mut world = World::new();
+    let first = [Op::Submit(0), Op::Ready(0), Op::Finish(0), Op::Submit(3), Op::Submit(3), Op::Pass(100), Op::Ready(0)];
+    let room = [Op::Budget(1171), Op::Submit(1), Op::Answer(0, true), Op::Submit(3), Op::Budget(837), Op::Submit(0)];
+    for op in first.into_iter().chain(room).chain([Op::Die(2), Op::Pass(200)]) {
+        world.play(op);
+    }
+    world.settle();
+    assert_eq!(world.ended.len() as u64, world.submitted, "{:?}", world.workers);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
     #[test]
     fn memory_is_never_promised_twice_and_every_ask_ends(ops in prop::collection::vec(op(), 0..150)) {
-        let models = vec![needs(100, false), needs(300, false), needs(500, false), needs(700, false)];
-        let mut world = World {
-            admission: machine(1000, &models),
-            budget: 1000 * MIB,
-            now: 0,
-            models,
-            submitted: 0,
-            ended: BTreeSet::new(),
-            workers: BTreeMap::new(),
-        };
+        let mut world = World::new();
         for op in ops {
             world.play(op);
         }
