@@ -53,7 +53,6 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
     let starter = freehold.starter()?;
     let folder = place::cache()?.join("shapes");
     std::fs::create_dir_all(&folder)?;
-    let rounds = if options.quick { 1 } else { 4 };
     let mut watch = Watch::start(options.patience())?;
     let group = Group::make("sizes", Grant { cores: None, memory_bytes: MEMORY_BYTES_MAX });
     let (mut limits, mut peer) = (None, None);
@@ -65,6 +64,7 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
             continue;
         }
         let file = made(&shape, &folder, &starter.chat)?;
+        let rounds = if options.quick { 1 } else { rounds(&shape) };
         let measured = measure(&freehold, &file, group.as_ref().ok(), rounds, &mut watch);
         if !options.keep {
             std::fs::remove_file(&file)?;
@@ -95,7 +95,7 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
     report.setting("ours", ours(&freehold)?);
     report
         .setting("files", "random weights, Q4_K, embedding and output Q8_0; vocabulary of the starter model, widened");
-    report.setting("rounds", format!("{rounds}, order changing, each side loads the model anew"));
+    report.setting("rounds", "6 of large models and 12 of small ones, order changing, each side loads the model anew");
     report.setting("work", format!("prompts of {PROMPT_TOKENS} tokens, answers of {GENERATED_TOKENS}"));
     if options.quick {
         report
@@ -104,6 +104,12 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
     }
     report.tables.push(table);
     Ok(report.finish(options.json))
+}
+
+/// A large model takes a minute for each.
+fn rounds(shape: &Shape) -> u32 {
+    const LARGE_BYTES: u64 = 4 << 30;
+    if shape.bytes() > LARGE_BYTES { 6 } else { 12 }
 }
 
 /// Both numbers, when the machine can't hold the model.

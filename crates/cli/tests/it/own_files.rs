@@ -244,7 +244,7 @@ fn doctor_tells_what_is_known_of_a_template() {
     let template = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}";
     home.model(&TestModel::templated(&home.folder("models"), "odd", &Script::default(), template));
     let said = home.run(&["doctor"]).out;
-    assert!(said.contains("that of odd has no place for system text"), "{said}");
+    assert!(said.contains("that of odd:f32 has no place for system text"), "{said}");
 }
 
 #[test]
