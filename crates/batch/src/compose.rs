@@ -62,9 +62,12 @@ fn even_steps(pending: u32, most: u32) -> u32 {
     if pending <= most || most == 0 {
         return most;
     }
-    let each = pending.div_ceil(pending.div_ceil(most));
+    let steps = pending.div_ceil(most);
+    let each = pending.div_ceil(steps);
     let whole = |rows: u32| each.div_ceil(rows).saturating_mul(rows);
-    [TILE_ROWS, GROUP_ROWS].map(whole).into_iter().find(|tokens| *tokens <= most).unwrap_or(most)
+    let last = |tokens: u32| pending.saturating_sub(tokens.saturating_mul(steps - 1));
+    let fits = |tokens: &u32| *tokens <= most && last(*tokens) >= each / 2;
+    [TILE_ROWS, GROUP_ROWS].map(whole).into_iter().find(fits).unwrap_or(each)
 }
 
 /// What running answers wait for one prompt, at a time: text comes about as fast as people read.
@@ -179,7 +182,7 @@ mod tests {
         assert_eq!(shares(&[I, I], 8, 8), []);
         assert_eq!(shares(&[p(100)], 64, 8), [(0, 64)]);
         assert_eq!(shares(&[p(100), D], 64, 8), [(1, 1), (0, 8)]);
-        assert_eq!(shares(&[p(100), p(100)], 64, 8), [(0, 64)]);
+        assert_eq!(shares(&[p(100), p(100)], 64, 8), [(0, 52)]);
         assert_eq!(shares(&[p(100), p(5)], 64, 8), [(1, 5), (0, 59)]);
         assert_eq!(shares(&[p(6000), p(40), D, p(20)], 512, 40), [(2, 1), (3, 20), (1, 20)]);
         assert_eq!(shares(&[D, D, D], 2, 8), [(0, 1), (1, 1)]);
@@ -206,20 +209,36 @@ mod tests {
 
     #[test]
     fn no_small_step_is_left_over() {
-        for (pending, most, taken) in [
-            (256, 84, 64),
-            (192, 84, 64),
-            (64, 84, 84),
-            (513, 512, 320),
-            (6000, 512, 512),
-            (256, 40, 40),
-            (70, 50, 36),
-            (9, 3, 3),
-            (9, 1, 1),
-            (5, 0, 0),
-            (u32::MAX, u32::MAX - 1, 1 << 31),
-        ] {
-            assert_eq!(even_steps(pending, most), taken, "{pending} in steps of at most {most}");
+        let steps = |mut pending: u32, most: u32| {
+            let mut steps = Vec::new();
+            while pending > 0 {
+                steps.push(even_steps(pending, most).min(pending));
+                pending -= steps[steps.len() - 1];
+            }
+            steps
+        };
+        assert_eq!(steps(256, 84), [64; 4]);
+        assert_eq!(steps(64, 84), [64]);
+        assert_eq!(steps(513, 512), [320, 193]);
+        assert_eq!(steps(129, 128), [68, 61]);
+        assert_eq!(steps(257, 128), [88, 88, 81]);
+        assert_eq!(steps(65, 64), [36, 29]);
+        assert_eq!(steps(9, 3), [3; 3]);
+        assert_eq!(steps(3, 1), [1; 3]);
+        assert_eq!(steps(6000, 512), [[512; 10].as_slice(), &[448, 432]].concat());
+        assert_eq!(even_steps(5, 0), 0);
+        assert!(even_steps(u32::MAX, u32::MAX - 1) >= 1 << 31);
+        // Fewer than sixteen are never granted.
+        for (pending, most) in (1..=600).flat_map(|pending| (16..=140).map(move |most| (pending, most))) {
+            let taken = steps(pending, most);
+            assert!(taken.iter().all(|tokens| *tokens <= most), "{pending} {most}: {taken:?}");
+            assert_eq!(
+                taken.len(),
+                pending.div_ceil(most) as usize,
+                "no more steps than needed: {pending} {most} {taken:?}"
+            );
+            let least = pending.div_ceil(taken.len() as u32) / 3;
+            assert!(taken.iter().all(|tokens| *tokens >= least), "{pending} {most}: {taken:?}");
         }
         assert_eq!(shares(&[p(300), p(30)], 200, 8), [(1, 30), (0, 162)]);
     }

@@ -63,11 +63,7 @@ pub(crate) fn plan(facts: &ModelFacts, wish: Wish) -> Plan {
         batch_tokens,
         adapter_bytes: wish.adapter_bytes,
         cost: Cost {
-            weights: facts
-                .weights_bytes
-                .saturating_sub(facts.lookup_bytes)
-                .saturating_add(wish.adapter_bytes)
-                .saturating_add(overhead(facts)),
+            weights: facts.weights_bytes.saturating_add(wish.adapter_bytes).saturating_add(overhead(facts)),
             compute: compute_bytes(facts, batch_tokens, sequences_max),
             ..cache(facts, batch_tokens, sequences_max, wish.kv_cache)
         },
@@ -85,7 +81,10 @@ pub(crate) fn measured(plan: &Plan, facts: &ModelFacts, room: &Room) -> Plan {
     let windowed_mask =
         if cache.windowed_per_token > 0 { mask * cells_with_window(&cache, room.context_tokens) } else { 0 };
     // From the header again, not from `plan`, which may hold an earlier measurement.
-    let (adapters, mapped) = (plan.adapter_bytes, room.mapped_bytes.saturating_sub(facts.lookup_bytes));
+    let adapters = plan.adapter_bytes;
+    // Where weights were copied the file's pages were given back, and what is only looked up hardly comes again.
+    let looked_up = if room.copied_bytes > 0 { facts.lookup_bytes } else { 0 };
+    let mapped = room.mapped_bytes.saturating_sub(looked_up);
     let weights = overhead(facts).saturating_add(adapters).saturating_add(mapped).saturating_add(room.copied_bytes);
     let least = compute_bytes(facts, plan.batch_tokens, plan.sequences_max) / 2;
     let cost = Cost {

@@ -1,7 +1,7 @@
 //! Which models share the memory: one budget of bytes, what each model takes of it, and who makes room. Pure.
 //!
-//! Weights count although they lie in the page cache: the system could drop them, and would have to read
-//! them again for every token. What is granted is counted from that moment, so that two loads are never
+//! Weights that are used from their file count although they lie in the page cache: the system could drop them, and would
+//! have to read them again for every token. What is granted is counted from that moment, so that two loads are never
 //! granted the same bytes. Nothing is taken from anybody unless that is enough for who asks.
 
 use crate::plan::Plan;

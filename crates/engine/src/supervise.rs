@@ -703,7 +703,7 @@ impl Owner {
                 pinned: source.pinned,
                 room: ready.room,
                 held_bytes: holding.bytes,
-                states_bytes_max: self.admission.park_bytes(worker.model),
+                states_bytes_max: if ready.room.resting { 0 } else { self.admission.park_bytes(worker.model) },
                 running: count(running),
                 queued: count(waiting),
                 parked: count(parked),

@@ -236,12 +236,18 @@ impl Runtime {
     /// No such model.
     pub fn remove_model(&self, name: &str) -> Result<ModelRow, Fault> {
         let entry = self.inner.store.find(name)?;
+        let forget = || {
+            let forgot = mapping::forget_prompts(&self.inner, None, Some(&entry.name.0));
+            if let Some(problem) = forgot.problem {
+                tracing::warn!(model = entry.name.0, problem, "what it kept of prompts is still there");
+            }
+        };
         // What it has worked through is of no use any more, so its worker needn't write it before it ends.
-        mapping::forget_prompts(&self.inner, None, Some(&entry.name.0));
+        forget();
         self.inner.engine.unload(&entry.name.0);
         self.inner.store.remove(&entry.name.0)?;
         // Answers may have been under way.
-        mapping::forget_prompts(&self.inner, None, Some(&entry.name.0));
+        forget();
         Ok(daemon::model_row(&self.inner, &entry, false))
     }
 

@@ -5,11 +5,10 @@
 //! several parts and a GPU need one exception each, stated at [`confine`].
 
 use crate::ffi::{
-    Adapter, Backend, Batch, Context, ContextOptions, Decoded, Device, Model, ModelOptions, Pooling, copies_weights,
-    memory_bytes,
+    Adapter, Backend, Batch, Context, ContextOptions, Decoded, Device, Model, ModelOptions, Pages, Pooling,
+    copies_weights, memory_bytes,
 };
 use crate::link::micros;
-use crate::pages::Pages;
 use crate::room::{self, Rooms};
 use crate::threads::{self, Threads};
 use batch::crew::Phase;
@@ -239,14 +238,16 @@ fn load_model(
     (parts, pages): (Vec<OwnedFd>, &Pages),
     sender: &mut Sender,
 ) -> Result<Arc<Model>, Stop> {
-    let mut said = 0;
+    let (mut said, mut given_back) = (0, None);
     let mut broken = None;
     let mut progress = |share: f32| {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast from a float saturates")]
         let percent = (share * 100.0).clamp(0.0, 100.0) as u8;
+        if given_back.replace(percent) != Some(percent) {
+            let_go_of_copied(pages);
+        }
         if percent > said && broken.is_none() {
             said = percent;
-            let_go_of_copied(pages);
             broken = sender.send(&Report::Loading { percent }).err();
         }
         broken.is_none()

@@ -17,7 +17,6 @@ mod job;
 mod keep;
 mod link;
 mod load;
-mod pages;
 mod park;
 mod reference;
 mod room;

@@ -240,8 +240,8 @@ impl<T> Admission<T> {
         (share.growing, share.refused) = (None, false);
         share.rest = if resting { Rest::Resting } else { Rest::Awake };
         if was_waking && !resting {
-            // It woke for somebody: its turn begins, and lasts until it has served him at least.
-            (share.served, share.ready_at) = (false, now);
+            // It woke for somebody, whom it is to serve before it gives way.
+            share.served = false;
         }
         if resting {
             // It rests because nobody there needs anything any more.

@@ -1,7 +1,7 @@
 //! Having workers let go of what they keep of prompts, and hearing from each that it has.
 
 use super::{Owner, life::Order};
-use crate::admit::WorkerKey;
+use crate::admit::{ModelKey, WorkerKey};
 use crate::locked;
 use base::AppId;
 use std::collections::BTreeSet;
@@ -37,14 +37,20 @@ impl Owner {
     pub(super) fn forget(&mut self, request: Request) {
         let Request { app, model, done } = request;
         let scope = app.map_or(0, |app| locked(&self.scopes).for_forgetting(&app));
+        let models = &self.models;
+        let is_model = |key: ModelKey| {
+            let source = models.get(key.0 as usize);
+            source.is_some_and(|source| model.as_ref().is_none_or(|model| *model == source.name.0))
+        };
         // Asks that wait, or will be begun again, keep nothing either.
-        for pending in self.asks.values_mut().filter(|pending| scope == 0 || pending.scope == scope) {
-            (pending.scope, pending.stored) = (0, false);
+        for pending in self.asks.values_mut().filter(|pending| is_model(pending.model)) {
+            if scope == 0 || pending.scope == scope {
+                (pending.scope, pending.stored) = (0, false);
+            }
         }
         let is_meant = |key: &WorkerKey| {
             let worker = self.workers.get(key).filter(|worker| worker.ready.is_some());
-            let name = worker.and_then(|worker| self.models.get(worker.model.0 as usize)).map(|source| &source.name.0);
-            name.is_some_and(|name| model.as_ref().is_none_or(|model| model == name))
+            worker.is_some_and(|worker| is_model(worker.model))
         };
         let waiting: BTreeSet<WorkerKey> = self.workers.keys().copied().filter(is_meant).collect();
         waiting.iter().for_each(|key| self.order(*key, Order::Forget(scope)));

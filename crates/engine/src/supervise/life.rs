@@ -629,9 +629,9 @@ impl Writer {
         let Some((answer, file)) = self.disk.take(order) else { return true };
         let fds: Vec<_> = file.iter().map(AsFd::as_fd).collect();
         let sent = self.sender.send_with_fds(&answer, &fds).is_ok();
-        if !sent {
-            // It was found gone before it was answered, perhaps, and nobody else would give up what it was handed.
-            self.disk.stored.gone(self.key);
+        if let (false, Directive::Store { state }) = (sent, &answer) {
+            // It may have been found gone before it was answered, and then nobody else gives up what it was to write.
+            self.disk.stored.written((self.key, *state), 0);
         }
         sent
     }

@@ -56,8 +56,14 @@ pub(super) fn begin_context() {
 pub(super) fn buffers() -> Buffers {
     let held = book();
     let Some(Book { files, mapped, copied, cache, compute }) = &*held else { return Buffers::default() };
-    let mapped = if *files == 0 { *mapped } else { files.saturating_sub(*copied).min(*mapped) };
+    let mapped = used_in_files(*files, *mapped, *copied);
     Buffers { mapped, copied: *copied, cache: *cache, compute: compute.values().sum() }
+}
+
+/// Of the stretches that are mapped, what isn't copied: between the first and the last weight that is used in its file there
+/// may lie any number that aren't. `files`: 0 where their size isn't known.
+fn used_in_files(files: u64, mapped: u64, copied: u64) -> u64 {
+    if files == 0 { mapped } else { files.saturating_sub(copied).min(mapped) }
 }
 
 /// Takes note of a line of the log.
@@ -103,6 +109,14 @@ fn parse(line: &str) -> Option<(What, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_weight_is_counted_once() {
+        assert_eq!(used_in_files(100, 95, 60), 40, "the vocabulary first, the output last, and the rest copied");
+        assert_eq!(used_in_files(100, 30, 60), 30, "what is used lies together");
+        assert_eq!(used_in_files(100, 95, 0), 95, "nothing is copied");
+        assert_eq!((used_in_files(100, 95, 110), used_in_files(0, 95, 60)), (0, 95));
+    }
 
     #[test]
     fn lines_about_buffers_are_understood_and_others_passed_over() {

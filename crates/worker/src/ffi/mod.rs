@@ -10,6 +10,7 @@ mod backend;
 mod context;
 mod log;
 mod model;
+mod pages;
 mod product;
 mod sampler;
 mod system;
@@ -20,13 +21,10 @@ pub(crate) use backend::{Backend, Device};
 pub(crate) use context::{Batch, Context, ContextOptions, Decoded, Pooling, ROWS};
 pub(crate) use log::{drain_log, install_log};
 pub(crate) use model::{Adapter, Model, ModelOptions, Token};
+pub(crate) use pages::Pages;
 pub(crate) use product::{MatrixType, ProductBench, Weights as ProductWeights};
 pub(crate) use sampler::{Candidates, Sampler};
-#[cfg(test)]
-pub(crate) use system::SharedMap;
-pub(crate) use system::{
-    attempt, exit_now, inherited_socket, let_go_of_shared, memory_bytes, page_bytes, processor_time_us,
-};
+pub(crate) use system::{attempt, exit_now, inherited_socket, memory_bytes, page_bytes, processor_time_us};
 
 use llama_cpp_sys_2 as sys;
 use std::ffi::{CStr, c_char};

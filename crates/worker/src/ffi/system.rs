@@ -24,51 +24,6 @@ pub(crate) fn memory_bytes() -> Option<u64> {
     (pages > 0).then(|| pages.saturating_mul(page_bytes()))
 }
 
-/// Gives back what is in memory of a shared mapping of a file, or of some of its pages; whoever reads them again gets them from
-/// the file.
-#[cfg(target_os = "linux")]
-pub(crate) fn let_go_of_shared(start: usize, length: usize) {
-    // SAFETY: of a shared mapping nothing is lost, as every page is the file's; an address that isn't mapped is answered with an
-    // error. Nothing depends on the pages being there.
-    unsafe {
-        libc::madvise(std::ptr::with_exposed_provenance_mut(start), length, libc::MADV_DONTNEED);
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn let_go_of_shared(_: usize, _: usize) {}
-
-/// A file as llama.cpp maps it.
-#[cfg(test)]
-pub(crate) struct SharedMap(*mut libc::c_void, usize);
-
-#[cfg(test)]
-impl SharedMap {
-    pub(crate) fn of(file: &OwnedFd, length: usize) -> Self {
-        use std::os::fd::AsRawFd;
-        // SAFETY: a mapping at a place of the system's choice, for reading.
-        let start =
-            unsafe { libc::mmap(std::ptr::null_mut(), length, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), 0) };
-        assert_ne!(start, libc::MAP_FAILED);
-        Self(start, length)
-    }
-
-    pub(crate) fn bytes(&self) -> &[u8] {
-        // SAFETY: so many bytes are mapped as long as `self` is, and the file isn't changed meanwhile.
-        unsafe { std::slice::from_raw_parts(self.0.cast(), self.1) }
-    }
-}
-
-#[cfg(test)]
-impl Drop for SharedMap {
-    fn drop(&mut self) {
-        // SAFETY: it was mapped so, and nobody refers to it any more.
-        unsafe {
-            libc::munmap(self.0, self.1);
-        }
-    }
-}
-
 /// Processor time of all threads of this process; asked by a call that confinement leaves.
 pub(crate) fn processor_time_us() -> Option<u64> {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };

@@ -276,15 +276,13 @@ impl Run {
                 return Ok(0);
             }
             Target::Again { before, .. } => {
-                let mut gone = before.entries.iter().enumerate().skip(inputs.len()).filter(|(_, entry)| entry.done);
-                return gone.next().map_or(Ok(0), |(at, _)| Err(is_another(at).into()));
+                // Before any of them is asked about.
+                return changed(before, inputs).map_or(Ok(0), |at| Err(is_another(at).into()));
             }
         };
         let next = journal.next();
-        // What failed may have been corrected since, and is done when that is asked for.
-        let is_other =
-            |(at, entry): (usize, &Entry)| at >= inputs.len() || entry.done && sum(&inputs.get(at)).0 != entry.sum;
-        if let Some(at) = journal.record.entries.iter().enumerate().position(is_other) {
+        let shorter = (next > inputs.len()).then_some(inputs.len());
+        if let Some(at) = changed(&journal.record, inputs).or(shorter) {
             let words = format!("input {} is another than the interrupted run's", count(at as u64 + 1));
             return Err(Fault::new(Code::InvalidAsk, words).hint("begin anew: add `--fresh`").into());
         }
@@ -468,6 +466,13 @@ fn is_ready(one: &Waiting) -> bool {
         Turn::Asked(handle) => handle.is_finished(),
         Turn::Told(_) | Turn::Copied(_) => true,
     }
+}
+
+/// The first input that was done and is another now, or isn't there any more. What failed may have been corrected since.
+fn changed(before: &Record, inputs: &Inputs) -> Option<usize> {
+    let is_other =
+        |(at, entry): (usize, &Entry)| entry.done && (at >= inputs.len() || sum(&inputs.get(at)).0 != entry.sum);
+    before.entries.iter().enumerate().position(is_other)
 }
 
 fn is_another(at: usize) -> Fault {
