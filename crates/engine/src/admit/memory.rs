@@ -326,10 +326,9 @@ impl<T> Admission<T> {
             // Those before it come first; what is there for it shows then.
             Verdict::Short { .. } if !promised.is_empty() => {}
             Verdict::Short { available, .. } => {
-                if self.ask_for_turn(now, request) {
-                    return;
+                if !self.ask_for_turn(now, request) {
+                    self.refuse(now, request, available);
                 }
-                self.refuse(now, request, available);
             }
         }
     }

@@ -126,7 +126,7 @@ impl Generator<'_> {
 
     fn bring_to_disk(&mut self, until: Instant) {
         self.states.tell(false);
-        while self.offering || self.keep.has_chores() {
+        while (self.offering || self.keep.has_chores()) && Instant::now() < until {
             self.keep.save_one(&mut self.context, &self.lot);
             self.offer();
             if !self.offering {
