@@ -1,4 +1,4 @@
-//! Benchmarks: `cargo xtask bench NAME [--json] [--quick] [--keep]`.
+//! Benchmarks: `cargo xtask bench NAME [--json] [--quick] [--keep] [--only MODEL]`.
 //!
 //! Each sets up what it needs outside the repository, holds the machine's lock, waits for quiet and
 //! says when it wasn't, and ends with its stated goals: what was measured, what the peer reached,
@@ -68,6 +68,8 @@ pub(crate) const NAMES: [&str; 18] = [
 
 /// Those that make large files.
 const KEEP: [&str; 3] = ["sizes", "constrained", "return"];
+/// Those that go through several models.
+const ONLY: [&str; 2] = ["sizes", "return"];
 
 /// How a benchmark or an evaluation was called.
 #[derive(Debug, Clone, Copy, Default)]
@@ -78,9 +80,16 @@ pub(crate) struct Options {
     pub(crate) quick: bool,
     /// Leave the large files that were made for it.
     pub(crate) keep: bool,
+    /// Of several models this one, by its whole name.
+    pub(crate) only: Option<&'static str>,
 }
 
 impl Options {
+    /// Whether this model is asked for.
+    fn takes(self, model: &str) -> bool {
+        self.only.is_none_or(|only| only == model)
+    }
+
     /// How long a busy machine is waited for.
     pub(crate) fn patience(self) -> Duration {
         Duration::from_secs(if self.quick { 5 } else { 120 })
@@ -120,15 +129,17 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
 pub(crate) fn read<'a>(args: &[String], names: &[&'a str]) -> Result<(&'a str, Options)> {
     let mut options = Options::default();
     let mut name = None;
-    for arg in args {
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
         match arg.as_str() {
+            "--only" => options.only = Some(model(args.next().map_or("", String::as_str))?),
             "--json" => options.json = true,
             "--quick" => options.quick = true,
             "--keep" => options.keep = true,
             word => match names.iter().find(|known| **known == word) {
                 Some(known) if name.is_none() => name = Some(*known),
                 _ => bail!(
-                    "`{word}` isn't known here; there are {} and the flags --json, --quick, --keep",
+                    "`{word}` isn't known here; there are {} and the flags --json, --quick, --keep, --only MODEL",
                     names.join(", ")
                 ),
             },
@@ -136,8 +147,23 @@ pub(crate) fn read<'a>(args: &[String], names: &[&'a str]) -> Result<(&'a str, O
     }
     match name {
         Some(name) if options.keep && !KEEP.contains(&name) => bail!("`{name}` makes no files that --keep could leave"),
+        Some(name) if options.only.is_some() && !ONLY.contains(&name) => bail!("`{name}` has no models to choose from"),
+        Some("sizes") if options.only == Some(STARTER) => bail!("`sizes` doesn't measure the starter model: `raw` does"),
         Some(name) => Ok((name, options)),
         None => bail!("name one of: {}", names.join(", ")),
+    }
+}
+
+/// Name of a model that isn't made.
+const STARTER: &str = "starter (135M)";
+
+/// The one model whose name begins so.
+fn model(word: &str) -> Result<&'static str> {
+    let names = || [STARTER].into_iter().chain(shape::SHAPES.into_iter().map(|shape| shape.name));
+    let mut found = names().filter(|name| !word.is_empty() && name.to_lowercase().starts_with(&word.to_lowercase()));
+    match (found.next(), found.next()) {
+        (Some(name), None) => Ok(name),
+        _ => bail!("--only takes the beginning of one of: {}", names().collect::<Vec<_>>().join(", ")),
     }
 }
 
@@ -151,7 +177,20 @@ mod tests {
         let (name, options) = read("raw --json").expect("good");
         assert!(name == "raw" && options.json && !options.quick);
         assert!(read("sizes --keep").expect("good").1.keep);
-        for bad in ["", "fast", "raw cpu", "raw --loud", "raw --keep"] {
+        let only = |words: &str| read(words).expect("good").1.only.expect("a model");
+        assert!(only("sizes --only 8b").starts_with("8B") && only("return --only 1B").starts_with("1B"));
+        assert_eq!(only("return --only starter"), STARTER);
+        for bad in [
+            "",
+            "fast",
+            "raw cpu",
+            "raw --loud",
+            "raw --keep",
+            "raw --only 1B",
+            "sizes --only",
+            "sizes --only starter",
+            "sizes --only 1",
+        ] {
             assert!(read(bad).is_err(), "{bad}");
         }
     }

@@ -89,6 +89,8 @@ fn step(name: &str, made: &mut Made) -> Result<Ended> {
     match name {
         "fmt" => quietly(name, place::cargo().args(["fmt", "--all", "--check"])).map(nothing_to_say),
         "tidy" => {
+            // Cargo says four hundred names while it does this.
+            quietly(name, place::cargo().args(["fetch", "--locked"]))?;
             let found = tidy::findings()?;
             let lines: Vec<String> = found.iter().map(ToString::to_string).collect();
             Ok(if lines.is_empty() {

@@ -31,8 +31,8 @@ usage: cargo xtask CHORE
   licences                      licences of all dependencies, and known advisories where the database can be reached
   native [--clean]              build the worker and ggml's backends into <target>/native
   bench NAME [--json] [--quick] measure: raw, streams, mixed, context, contract, sizes, constrained, soak, start, cpu, map, fresh, crash,
-                                batch, speculate
-                                (--keep leaves the files that sizes and constrained make)
+                                batch, speculate, return, first, isolation
+                                (--keep leaves the large files that were made; --only MODEL measures one of several)
   eval NAME [--json] [--quick]  judge quality: map, ir, spans (--dir DIR, --reranker FILE.gguf), tasks (--dir DIR, --model FILE.gguf)
   eval families                 run every model family with random weights and write docs/families.md
 

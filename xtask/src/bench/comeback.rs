@@ -14,7 +14,7 @@ use super::report::{Bound, Goal, Report, Table, figure};
 use super::server::Server;
 use super::shape::{SHAPES, Shape};
 use super::sizes::made;
-use super::{Options, Watch, limit, stat};
+use super::{Options, STARTER, Watch, limit, stat};
 use crate::place;
 use anyhow::{Context, Result, bail};
 use serde_json::json;
@@ -323,11 +323,13 @@ fn slot_action(client: &Client, slot: u32, action: &str, name: &str) -> Result<s
     serde_json::from_str(&reply.text()).context("a slot's reply is JSON")
 }
 
-fn subjects(quick: bool) -> Vec<Subject> {
-    let wanted = |shape: &Shape| SHAPE_NAMES.iter().any(|name| shape.name.starts_with(name));
-    let short = |shape: Shape| Subject { name: shape.name, shape: Some(if quick { shape.shortened() } else { shape }) };
-    let starter = Subject { name: "starter (135M)", shape: None };
-    [starter].into_iter().chain(SHAPES.into_iter().filter(wanted).map(short)).collect()
+fn subjects(options: Options) -> Vec<Subject> {
+    let named = |shape: &Shape| SHAPE_NAMES.iter().any(|name| shape.name.starts_with(name));
+    let wanted = |shape: &Shape| options.only.is_some() || named(shape);
+    let short = |shape: Shape| if options.quick { shape.shortened() } else { shape };
+    let made = |shape: Shape| Subject { name: shape.name, shape: Some(short(shape)) };
+    let all = [Subject { name: STARTER, shape: None }].into_iter().chain(SHAPES.into_iter().filter(wanted).map(made));
+    all.filter(|subject| options.takes(subject.name)).collect()
 }
 
 pub(super) fn run(options: Options) -> Result<ExitCode> {
@@ -341,7 +343,7 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
     let words = if options.quick { PREFIX_WORDS_QUICK } else { PREFIX_WORDS };
     let memory_gb_per_s = limit::read_gb_per_s(1);
     let mut table = Table::new("each way back", &HEAD);
-    for subject in subjects(options.quick) {
+    for subject in subjects(options) {
         eprintln!("\n{}", subject.name);
         watch.gap();
         let file = match &subject.shape {

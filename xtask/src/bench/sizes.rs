@@ -57,7 +57,7 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
     let group = Group::make("sizes", Grant { cores: None, memory_bytes: MEMORY_BYTES_MAX });
     let (mut limits, mut peer) = (None, None);
     let mut table = Table::new("tokens per second (means)", &HEAD);
-    for shape in SHAPES {
+    for shape in SHAPES.into_iter().filter(|shape| options.takes(shape.name)) {
         let shape = if options.quick { shape.shortened() } else { shape };
         if let Some(why) = no_room(shape.bytes(), process::memory_available()) {
             report.goals.push(Goal::skipped(shape.name, &why));
