@@ -40,7 +40,8 @@ const PERIODS_US: f64 = 200_000.0;
 const STEP_CALM_US: u32 = 4_000_000;
 /// The same while some neighbours are there: what is learned of their end comes early.
 const STEP_WARY_US: u32 = 150_000;
-/// The same while nobody knows whether there are any: with them it may take several times as long.
+/// The same while nobody knows whether there are any: with them it may take several times as long. A small step is read slower,
+/// so it is only made where a look can't tell.
 const STEP_FIRST_US: u32 = 40_000;
 
 /// What a step does.
@@ -75,6 +76,15 @@ pub struct Step {
     pub cpu_us: u64,
 }
 
+/// What is seen of the machine before the first step after a pause: processors that are free for us.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Glance {
+    /// Since the last look or at this moment, whichever is more.
+    pub free: f64,
+    /// At this moment.
+    pub now: f64,
+}
+
 /// Chooses the number of threads.
 #[derive(Debug, Clone)]
 pub struct Crew {
@@ -84,6 +94,8 @@ pub struct Crew {
     seen: Seen,
     /// Threads of the steps that were seen.
     threads_seen: u32,
+    /// Nobody wanted a processor when we woke, and no step was made since.
+    alone: bool,
 }
 
 /// What was learned for one phase.
@@ -119,6 +131,7 @@ impl Crew {
             answer: Side::new(bounds.threads, MISSING_ANSWER_MAX),
             seen: Seen::default(),
             threads_seen: 0,
+            alone: false,
         }
     }
 
@@ -138,7 +151,7 @@ impl Crew {
     /// How long a step may take that only reads prompts.
     pub fn step_alone_us(&self) -> u32 {
         let Side { held_back, trial, missing_max, .. } = &self.prompt;
-        if self.seen.wall_us < LEAST_US {
+        if self.seen.wall_us < LEAST_US && !self.alone {
             STEP_FIRST_US
         } else if *held_back > 0 || trial.is_some() || self.seen.missing() >= *missing_max {
             STEP_WARY_US
@@ -147,20 +160,22 @@ impl Crew {
         }
     }
 
-    /// Nothing was computed for a while: neighbours may have come. `free`: how many processors seem to be
-    /// free for us, where that is known; a first step with too many threads would be very slow.
-    pub fn wake(&mut self, free: Option<f64>) {
+    /// Nothing was computed for a while: neighbours may have come. A first step with too many threads would be
+    /// very slow.
+    pub fn wake(&mut self, seen: Option<Glance>) {
         self.seen = Seen::default();
         for side in [&mut self.prompt, &mut self.answer] {
             side.trial = None;
-            free.into_iter().for_each(|free| side.expect(free));
+            seen.into_iter().for_each(|Glance { free, .. }| side.expect(free));
         }
+        self.alone = seen.is_some_and(|Glance { now, .. }| now >= f64::from(self.prompt.most) - (1.0 - FREE_MIN));
     }
 
     /// Takes note of a step.
     pub fn observe(&mut self, step: Step) {
         #[expect(clippy::cast_precision_loss, reason = "microseconds of one step are far below 2^53")]
         let (wall_us, cpu_us) = (step.wall_us as f64, step.cpu_us as f64);
+        self.alone = false;
         if std::mem::replace(&mut self.threads_seen, step.threads) != step.threads {
             self.seen = Seen::default();
         }

@@ -6,7 +6,7 @@
 use crate::aside::Aside;
 use crate::ffi::{Backend, Context, processor_time_us};
 use crate::link::micros;
-use batch::crew::{Bounds, Crew, Phase, Step};
+use batch::crew::{Bounds, Crew, Glance, Phase, Step};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -20,7 +20,7 @@ const POLL: u32 = 1;
 const PAUSE: Duration = Duration::from_millis(500);
 /// How often it is looked who runs at this moment, and what lies between.
 const GLANCES: u32 = 4;
-const GLANCE: Duration = Duration::from_micros(500);
+const BETWEEN_GLANCES: Duration = Duration::from_micros(500);
 /// The system counts idle time in hundredths of a second: a shorter look is too coarse.
 const LOOK_MIN: Duration = Duration::from_millis(80);
 /// LIMIT: bytes of the system's statistics that are looked at; a line for each processor comes first.
@@ -166,23 +166,23 @@ impl Meter {
         Some(((now.idle_us - last.idle_us).max(0.0) + used_us) / (passed.as_secs_f64() * 1e6))
     }
 
-    /// Free processors since the last look or at this very moment, whichever is more: who ran since then may have gone.
-    /// And who woke us may still run for a moment, so a processor that is taken now is looked at again.
-    fn glance(&mut self) -> Option<f64> {
+    /// Who ran since the last look may have gone. And who woke us may still run for a moment, so a processor that is taken
+    /// now is looked at again.
+    fn glance(&mut self) -> Option<Glance> {
         let past = self.look(LOOK_MIN)?;
-        let Sight { processors, .. } = self.last?;
-        let mut free = past;
+        let processors = f64::from(self.last?.processors);
+        let mut now = 0.0_f64;
         for again in 0..GLANCES {
             if again > 0 {
-                std::thread::sleep(GLANCE);
+                std::thread::sleep(BETWEEN_GLANCES);
             }
             let others = self.sight()?.running.saturating_sub(1);
-            free = free.max(f64::from(processors.saturating_sub(others)));
-            if free >= f64::from(processors) {
+            now = now.max((processors - f64::from(others)).max(0.0));
+            if now >= processors {
                 break;
             }
         }
-        Some(free)
+        Some(Glance { free: past.max(now), now })
     }
 
     fn sight(&self) -> Option<Sight> {
@@ -255,7 +255,7 @@ mod tests {
         assert_eq!(meter.look(Duration::from_hours(1)), None, "not long enough ago");
         let first = meter.last.expect("there was a look");
         meter.last = Some(Sight { at: first.at.checked_sub(LOOK_MIN).expect("a clock that runs"), ..first });
-        let free = meter.glance().expect("long enough ago");
-        assert!(free.is_finite() && free >= 0.0, "{free}");
+        let Glance { free, now } = meter.glance().expect("long enough ago");
+        assert!(free.is_finite() && now >= 0.0 && free >= now, "{free} {now}");
     }
 }

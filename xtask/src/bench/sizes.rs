@@ -43,6 +43,16 @@ struct Measured {
     peer: String,
 }
 
+impl Measured {
+    /// What the last round gave, for who watches.
+    fn last(&self) -> String {
+        let pair =
+            |pair: &[Vec<f64>; 2]| pair.each_ref().map(|side| side.last().map_or("–".into(), |rate| figure(*rate)));
+        let ([prompt, theirs], [generation, theirs_too]) = (pair(&self.prompt), pair(&self.generate));
+        format!("prompt {prompt} beside {theirs}, generation {generation} beside {theirs_too} tokens/s")
+    }
+}
+
 /// Place in a pair: ours, the peer's.
 const OURS: usize = 0;
 const PEER: usize = 1;
@@ -182,8 +192,8 @@ fn measure(
                 (Side::Peer, None) => bail!("the first round begins with ours"),
             }
         }
+        eprintln!("{}", measured.last());
     }
-    eprintln!();
     Ok(measured)
 }
 

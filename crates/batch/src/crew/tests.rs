@@ -98,6 +98,10 @@ fn crew(threads: u32, sees_free: bool) -> Crew {
 const ANSWER_US: f64 = 13_000.0;
 const PROMPT_US: f64 = 250_000.0;
 
+fn at_all_times(free: f64) -> Glance {
+    Glance { free, now: free }
+}
+
 #[test]
 fn on_a_quiet_machine_all_compute() {
     for (cores, phase, work_us) in
@@ -184,18 +188,24 @@ fn a_long_step_is_judged_by_itself_and_the_next_ones_are_short() {
     crew.observe(Step { phase: Phase::Prompt, threads: 2, wall_us: 140_000, cpu_us: 278_000 });
     crew.wake(None);
     assert_eq!((crew.threads(Phase::Prompt), crew.step_alone_us()), (2, STEP_FIRST_US), "neighbours may have come");
+    crew.wake(Some(Glance { free: 2.0, now: 1.0 }));
+    assert_eq!((crew.threads(Phase::Prompt), crew.step_alone_us()), (2, STEP_FIRST_US), "one has come");
+    crew.wake(Some(Glance { free: 2.0, now: 2.0 }));
+    assert_eq!((crew.threads(Phase::Prompt), crew.step_alone_us()), (2, STEP_CALM_US), "nobody has");
+    crew.observe(Step { phase: Phase::Prompt, threads: 2, wall_us: 15_000, cpu_us: 29_000 });
+    assert_eq!(crew.step_alone_us(), STEP_FIRST_US, "a look is good for one step");
 }
 
 #[test]
 fn what_is_seen_before_the_first_step_is_believed_until_more_is_seen() {
     let mut crew = crew(4, true);
     for (free, threads) in [(None, 4), (Some(3.9), 4), (Some(2.1), 2), (Some(4.0), 2)] {
-        crew.wake(free);
+        crew.wake(free.map(at_all_times));
         assert_eq!(crew.threads(Phase::Answer), threads, "{free:?}");
     }
     crew.note_free(4.0);
     assert_eq!(crew.threads(Phase::Answer), 4);
-    crew.wake(Some(0.0));
+    crew.wake(Some(at_all_times(0.0)));
     assert_eq!(crew.threads(Phase::Answer), 1);
 }
 
@@ -303,7 +313,7 @@ proptest! {
             let phase = if reads { Phase::Prompt } else { Phase::Answer };
             crew.observe(Step { phase, threads: threads_then, wall_us, cpu_us });
             crew.note_free(free);
-            crew.wake((wall_us % 7 == 0).then_some(free));
+            crew.wake((wall_us % 7 == 0).then_some(at_all_times(free)));
             prop_assert!((1..=threads.max(1)).contains(&crew.threads(Phase::Answer)));
             prop_assert!((1..=prompt_threads.max(1)).contains(&crew.threads(Phase::Prompt)));
         }
