@@ -36,8 +36,8 @@ const RETURN_SEEN_FACTOR: f64 = 4.0;
 /// A group's quota is paid out in periods of this length: a shorter look sees all or nothing.
 const PERIODS_US: f64 = 200_000.0;
 /// How long a step may take that only reads prompts: their progress is reported in between, and who comes meanwhile
-/// waits. Every step reads all weights once: 0.1 s of each for eight billion on a small machine.
-const STEP_CALM_US: u32 = 4_000_000;
+/// waits. Every step has to bring all weights near once: 0.2 s of each for eight billion on two cores.
+const STEP_CALM_US: u32 = 6_000_000;
 /// The same while some neighbours are there: what is learned of their end comes early.
 const STEP_WARY_US: u32 = 150_000;
 /// The same while nobody knows whether there are any: with them it may take several times as long. A small step is read slower,

@@ -26,6 +26,8 @@ const KILLS: &str = "all within 20 GiB: processes killed for memory";
 pub(super) const GIB: f64 = (1_u64 << 30) as f64;
 const PROMPT_TOKENS: u32 = 256;
 const GENERATED_TOKENS: u32 = 32;
+/// Prompts and answers of each side in a round: what others on the same host do to its memory lasts longer than one.
+const REPETITIONS: u32 = 3;
 const CONTEXT_TOKENS: u32 = 4096;
 /// What must stay free on the disk beside the file.
 const DISK_SPARE_BYTES: u64 = 2 << 30;
@@ -105,7 +107,7 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
     report.setting("ours", ours(&freehold)?);
     report
         .setting("files", "random weights, Q4_K, embedding and output Q8_0; vocabulary of the starter model, widened");
-    report.setting("rounds", "6 of large models and 12 of small ones, order changing, each side loads the model anew");
+    report.setting("rounds", "6 of large models and 12 of small ones, order changing, each side loads the model anew; three prompts and answers in each");
     report.setting("work", format!("prompts of {PROMPT_TOKENS} tokens, answers of {GENERATED_TOKENS}"));
     if options.quick {
         report
@@ -185,7 +187,7 @@ fn measure(
                 }
                 (Side::Peer, Some(peer)) => {
                     let (prompt, generate) =
-                        peer.measure_both(group, file, known, [PROMPT_TOKENS, GENERATED_TOKENS, 1])?;
+                        peer.measure_both(group, file, known, [PROMPT_TOKENS, GENERATED_TOKENS, REPETITIONS])?;
                     measured.prompt[PEER].push(prompt);
                     measured.generate[PEER].push(generate);
                 }
@@ -210,10 +212,19 @@ fn ours_once(
     let client = Client { side: Side::Ours, address: daemon.address.clone() };
     // This loads the model and is the warm-up that the peer has too.
     let filler = client.fit(PROMPT_TOKENS)?;
-    let answer = client.exact(&Call::apart(filler, 100 + round))?;
-    measured.prompt[OURS].push(f64::from(fresh_tokens(&answer, PROMPT_TOKENS)?) / answer.first_s());
-    let answer = client.exact(&Call::exact(text(0, 200 + round), GENERATED_TOKENS + 1))?;
-    measured.generate[OURS].push(f64::from(GENERATED_TOKENS) / answer.rest_s());
+    // Never the same prompt twice: it would be kept.
+    let numbers = (round + 1) * REPETITIONS..(round + 2) * REPETITIONS;
+    let (mut prompt, mut generate) = (Vec::new(), Vec::new());
+    for number in numbers.clone() {
+        let answer = client.exact(&Call::apart(filler, 1000 + number))?;
+        prompt.push(f64::from(fresh_tokens(&answer, PROMPT_TOKENS)?) / answer.first_s());
+    }
+    for number in numbers {
+        let answer = client.exact(&Call::exact(text(0, 2000 + number), GENERATED_TOKENS + 1))?;
+        generate.push(f64::from(GENERATED_TOKENS) / answer.rest_s());
+    }
+    measured.prompt[OURS].push(estimate(&prompt).mean);
+    measured.generate[OURS].push(estimate(&generate).mean);
     let loaded = daemon.loaded(file)?;
     measured.threads = loaded.number("threads")?;
     measured.peak_bytes = measured.peak_bytes.max(process::memory(loaded.number("pid")?, "VmHWM:")?);
