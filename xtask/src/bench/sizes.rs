@@ -27,7 +27,9 @@ pub(super) const GIB: f64 = (1_u64 << 30) as f64;
 const PROMPT_TOKENS: u32 = 256;
 const GENERATED_TOKENS: u32 = 32;
 /// Prompts and answers of each side in a round: what others on the same host do to its memory lasts longer than one.
-const REPETITIONS: u32 = 3;
+const REPETITIONS: u32 = 2;
+/// After so many rounds a ratio that is known well enough ends them.
+const ROUNDS_MIN: u32 = 8;
 const CONTEXT_TOKENS: u32 = 4096;
 /// What must stay free on the disk beside the file.
 const DISK_SPARE_BYTES: u64 = 2 << 30;
@@ -46,6 +48,10 @@ struct Measured {
 }
 
 impl Measured {
+    fn is_narrow(&self) -> bool {
+        [&self.prompt, &self.generate].iter().all(|[ours, theirs]| stat::is_narrow(&stat::ratio(ours, theirs)))
+    }
+
     /// What the last round gave, for who watches.
     fn last(&self) -> String {
         let pair =
@@ -77,7 +83,7 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
         }
         let file = made(&shape, &folder, &starter.chat)?;
         let rounds = if options.quick { 1 } else { rounds(&shape) };
-        let measured = measure(&freehold, &file, group.as_ref().ok(), rounds, &mut watch);
+        let measured = measure(&freehold, &file, group.as_ref().ok(), rounds, stays(&shape), &mut watch);
         if !options.keep {
             std::fs::remove_file(&file)?;
         }
@@ -107,7 +113,7 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
     report.setting("ours", ours(&freehold)?);
     report
         .setting("files", "random weights, Q4_K, embedding and output Q8_0; vocabulary of the starter model, widened");
-    report.setting("rounds", "6 of large models and 12 of small ones, order changing, each side loads the model anew; three prompts and answers in each");
+    report.setting("rounds", "8 to 32, until both ratios are known within 4 %, order changing; the peer loads the model anew, ours too where both don't fit; two prompts and answers in each");
     report.setting("work", format!("prompts of {PROMPT_TOKENS} tokens, answers of {GENERATED_TOKENS}"));
     if options.quick {
         report
@@ -118,10 +124,19 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
     Ok(report.finish(options.json))
 }
 
-/// A large model takes a minute for each.
+/// A large model takes a minute for each, and one that is loaded anew two.
 fn rounds(shape: &Shape) -> u32 {
     const LARGE_BYTES: u64 = 4 << 30;
-    if shape.bytes() > LARGE_BYTES { 6 } else { 12 }
+    match shape.bytes() {
+        _ if !stays(shape) => 8,
+        LARGE_BYTES.. => 16,
+        _ => 32,
+    }
+}
+
+/// Whether both sides may have it in memory at a time: weights of each, and the file's pages.
+fn stays(shape: &Shape) -> bool {
+    shape.bytes() * 3 <= MEMORY_BYTES_MAX
 }
 
 /// Both numbers, when the machine can't hold the model.
@@ -168,22 +183,27 @@ fn measure(
     file: &Path,
     group: Option<&Group>,
     rounds: u32,
+    stays: bool,
     watch: &mut Watch,
 ) -> Result<Measured> {
     let mut measured = Measured::default();
     // What the peer has to know comes from ours, so that both use as many threads on the same device.
-    let (mut peer, mut known) = (None::<Peer>, 0);
+    let (mut kept, mut peer, mut known) = (None::<Loaded<'_>>, None::<Peer>, 0);
     for round in 0..rounds {
-        eprint!("\r{}: round {} of {rounds} ", file.display(), round + 1);
+        eprint!("\r{}: round {} of at most {rounds} ", file.display(), round + 1);
         watch.gap();
         for side in Side::order(round + 1) {
             match (side, &peer) {
                 (Side::Ours, _) => {
-                    let devices = ours_once(freehold, file, group, round, &mut measured)?;
-                    let same = peer::ensure(&devices)?;
+                    let ours = match kept.take() {
+                        Some(ours) => ours,
+                        None => Loaded::start(freehold, file, group)?,
+                    };
+                    let same = peer::ensure(&ours.measure(file, round, &mut measured)?)?;
                     measured.peer = same.words();
                     peer = Some(same);
                     known = measured.threads;
+                    kept = Some(ours).filter(|_| stays);
                 }
                 (Side::Peer, Some(peer)) => {
                     let (prompt, generate) =
@@ -195,40 +215,53 @@ fn measure(
             }
         }
         eprintln!("{}", measured.last());
+        if round + 1 >= ROUNDS_MIN && measured.is_narrow() {
+            break;
+        }
     }
     Ok(measured)
 }
 
-/// Loads the model in a daemon of its own, measures, and says which devices it ran on.
-fn ours_once(
-    freehold: &Freehold,
-    file: &Path,
-    group: Option<&Group>,
-    round: u32,
-    measured: &mut Measured,
-) -> Result<String> {
-    let settings = [("FREEHOLD_SEQUENCES", "1".to_string()), ("FREEHOLD_CONTEXT", CONTEXT_TOKENS.to_string())];
-    let daemon = Daemon::start_in(freehold, &[file], &settings, group)?;
-    let client = Client { side: Side::Ours, address: daemon.address.clone() };
-    // This loads the model and is the warm-up that the peer has too.
-    let filler = client.fit(PROMPT_TOKENS)?;
-    // Never the same prompt twice: it would be kept.
-    let numbers = (round + 1) * REPETITIONS..(round + 2) * REPETITIONS;
-    let (mut prompt, mut generate) = (Vec::new(), Vec::new());
-    for number in numbers.clone() {
-        let answer = client.exact(&Call::apart(filler, 1000 + number))?;
-        prompt.push(f64::from(fresh_tokens(&answer, PROMPT_TOKENS)?) / answer.first_s());
+/// The model in a daemon of its own.
+struct Loaded<'a> {
+    daemon: Daemon<'a>,
+    client: Client,
+    /// Words that make a prompt of the right length.
+    filler: usize,
+}
+
+impl<'a> Loaded<'a> {
+    fn start(freehold: &'a Freehold, file: &Path, group: Option<&Group>) -> Result<Self> {
+        let settings = [("FREEHOLD_SEQUENCES", "1".to_string()), ("FREEHOLD_CONTEXT", CONTEXT_TOKENS.to_string())];
+        let daemon = Daemon::start_in(freehold, &[file], &settings, group)?;
+        let client = Client { side: Side::Ours, address: daemon.address.clone() };
+        let filler = client.fit(PROMPT_TOKENS)?;
+        Ok(Self { daemon, client, filler })
     }
-    for number in numbers {
-        let answer = client.exact(&Call::exact(text(0, 2000 + number), GENERATED_TOKENS + 1))?;
-        generate.push(f64::from(GENERATED_TOKENS) / answer.rest_s());
+
+    /// Measures, and says which devices it ran on.
+    fn measure(&self, file: &Path, round: u32, measured: &mut Measured) -> Result<String> {
+        let Self { daemon, client, filler } = self;
+        // Never the same prompt twice: it would be kept.
+        let number = round * (REPETITIONS + 1);
+        // The peer begins with a prompt that doesn't count, too.
+        client.exact(&Call::apart(*filler, 1000 + number))?;
+        let (mut prompt, mut generate) = (Vec::new(), Vec::new());
+        for number in number + 1..=number + REPETITIONS {
+            let answer = client.exact(&Call::apart(*filler, 1000 + number))?;
+            prompt.push(f64::from(fresh_tokens(&answer, PROMPT_TOKENS)?) / answer.first_s());
+        }
+        for number in number + 1..=number + REPETITIONS {
+            let answer = client.exact(&Call::exact(text(0, 2000 + number), GENERATED_TOKENS + 1))?;
+            generate.push(f64::from(GENERATED_TOKENS) / answer.rest_s());
+        }
+        measured.prompt[OURS].push(estimate(&prompt).mean);
+        measured.generate[OURS].push(estimate(&generate).mean);
+        let loaded = daemon.loaded(file)?;
+        measured.threads = loaded.number("threads")?;
+        measured.peak_bytes = measured.peak_bytes.max(process::memory(loaded.number("pid")?, "VmHWM:")?);
+        Ok(loaded.words("devices"))
     }
-    measured.prompt[OURS].push(estimate(&prompt).mean);
-    measured.generate[OURS].push(estimate(&generate).mean);
-    let loaded = daemon.loaded(file)?;
-    measured.threads = loaded.number("threads")?;
-    measured.peak_bytes = measured.peak_bytes.max(process::memory(loaded.number("pid")?, "VmHWM:")?);
-    Ok(loaded.words("devices"))
 }
 
 /// What the machine does at most.
