@@ -6,10 +6,12 @@
 
 mod call;
 mod channel;
+mod grammar;
 mod json;
 mod python;
 mod style;
 
+pub(crate) use grammar::{Grammar, Unkept};
 pub(crate) use style::Style;
 
 use base::Tool;

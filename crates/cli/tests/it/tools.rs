@@ -158,6 +158,24 @@ fn a_call_that_cannot_be_read_is_text_and_a_notice() {
 }
 
 #[test]
+fn a_schema_that_is_not_kept_is_said_with_the_call() {
+    let call = |name: &str| format!("<tool_call>{{\"name\": \"{name}\", \"arguments\": {{}}}}</tool_call>");
+    let loose = |script: Script, when: &str, name: &str| {
+        let why = "`#/not` of its schema is not kept".to_owned();
+        script.on(when, vec![Step::Loose("weather".into(), why), text(&call(name)), text(&call(name))])
+    };
+    let script = loose(loose(Script::default(), "weather?", "weather"), "time?", "now");
+    let (_home, port) = started(&script);
+    let said = both(port, &asked("weather?", json!({})));
+    let notices: Vec<&str> = said["notices"].as_array().expect("notices").iter().filter_map(Value::as_str).collect();
+    assert_eq!(notices.len(), 1, "once, for both calls: {notices:?}");
+    let words = "tool_schema_loose: the arguments of `weather` are not kept to their schema: `#/not`";
+    assert!(notices[0].starts_with(words), "{notices:?}");
+    let said = both(port, &asked("time?", json!({})));
+    assert!(said["notices"].as_array().is_none_or(Vec::is_empty), "the other tool is not concerned: {said}");
+}
+
+#[test]
 fn a_forced_call_begins_in_the_prompt() {
     let script = Script::default()
         .on("<tool_call>\n{\"name\": \"weather\", \"arguments\": ", vec![text("{\"city\": "), text("\"Rome\"}")])

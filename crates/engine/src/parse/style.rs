@@ -27,6 +27,35 @@ pub(crate) struct Tags {
     pub(crate) lines: bool,
 }
 
+/// How a call is written behind its mark, where an answer that may hold calls is kept to that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// An envelope, and the mark that ends it, if there is one.
+    Object(&'static str),
+    /// A list of envelopes, likewise.
+    List(&'static str),
+    /// A list of envelopes whose keys are Command's own.
+    Actions,
+    /// `functions.name:0`, a mark and the arguments.
+    Kimi,
+    /// A section of such calls.
+    KimiSection,
+    /// A name, a mark and the arguments, in older models within a fence.
+    DeepSeek,
+    DeepSeekSection,
+    /// A name, a mark and the arguments, or a list of envelopes.
+    Mistral,
+    /// The rest of a message's header, and the arguments.
+    Channel,
+    /// Tags for each argument.
+    Tags,
+    /// Calls as Python writes them, in a list or alone, and the mark that ends them.
+    Python {
+        listed: bool,
+        close: &'static str,
+    },
+}
+
 /// Marks of one family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Style {
@@ -43,6 +72,9 @@ pub(crate) struct Style {
     pub(crate) frames: &'static [&'static str],
     /// Channels of messages in place of all that.
     pub(crate) harmony: bool,
+    /// The marks behind which a free answer is kept to a call, with what follows them. Marks that stand in plain text too
+    /// aren't among them.
+    pub(crate) kept: &'static [(&'static str, Layout)],
     /// What a call begins with, up to its envelope. Where there is none, one that is forced begins with its envelope.
     pub(crate) lead: &'static str,
 }
@@ -62,6 +94,8 @@ static GLM: Tags = Tags {
     lines: false,
 };
 
+const TAGGED: &[(&str, Layout)] = &[("<tool_call>", Layout::Tags)];
+
 /// Calls in `<tool_call>`, which most models have seen.
 const PLAIN: Style = Style {
     think: None,
@@ -71,6 +105,7 @@ const PLAIN: Style = Style {
     bare: false,
     frames: &[],
     harmony: false,
+    kept: &[("<tool_call>", Layout::Object("</tool_call>"))],
     lead: "<tool_call>\n",
 };
 
@@ -78,7 +113,15 @@ const PLAIN: Style = Style {
 const FAMILIES: &[(&[&str], Style)] = &[
     (
         &["<|channel|>", "<|message|>"],
-        Style { openers: &[], closers: &[], body: Body::Headed, harmony: true, lead: "", ..PLAIN },
+        Style {
+            openers: &[],
+            closers: &[],
+            body: Body::Headed,
+            harmony: true,
+            kept: &[("to=functions.", Layout::Channel)],
+            lead: "",
+            ..PLAIN
+        },
     ),
     (
         &["<|tool_call_argument_begin|>"],
@@ -86,6 +129,7 @@ const FAMILIES: &[(&[&str], Style)] = &[
             openers: &["<|tool_call_begin|>", "<|tool_calls_section_begin|>"],
             closers: &["<|tool_call_end|>", "<|tool_calls_section_end|>"],
             body: Body::Headed,
+            kept: &[("<|tool_call_begin|>", Layout::Kimi), ("<|tool_calls_section_begin|>", Layout::KimiSection)],
             lead: "",
             ..PLAIN
         },
@@ -96,13 +140,21 @@ const FAMILIES: &[(&[&str], Style)] = &[
             openers: &["<｜tool▁call▁begin｜>", "<｜tool▁calls▁begin｜>"],
             closers: &["```", "<｜tool▁call▁end｜>", "<｜tool▁calls▁end｜>"],
             body: Body::Headed,
+            kept: &[("<｜tool▁call▁begin｜>", Layout::DeepSeek), ("<｜tool▁calls▁begin｜>", Layout::DeepSeekSection)],
             lead: "",
             ..PLAIN
         },
     ),
     (
         &["[TOOL_CALLS]"],
-        Style { openers: &["[TOOL_CALLS]"], closers: &[], body: Body::Headed, lead: "[TOOL_CALLS]", ..PLAIN },
+        Style {
+            openers: &["[TOOL_CALLS]"],
+            closers: &[],
+            body: Body::Headed,
+            kept: &[("[TOOL_CALLS]", Layout::Mistral)],
+            lead: "[TOOL_CALLS]",
+            ..PLAIN
+        },
     ),
     (
         &["<|tool_call_start|>"],
@@ -110,6 +162,7 @@ const FAMILIES: &[(&[&str], Style)] = &[
             openers: &["<|tool_call_start|>"],
             closers: &["<|tool_call_end|>"],
             body: Body::Python,
+            kept: &[("<|tool_call_start|>", Layout::Python { listed: true, close: "<|tool_call_end|>" })],
             lead: "<|tool_call_start|>",
             ..PLAIN
         },
@@ -120,25 +173,33 @@ const FAMILIES: &[(&[&str], Style)] = &[
             openers: &["<|tool_call_start|>"],
             closers: &["<|tool_call_end|>"],
             body: Body::Python,
+            kept: &[("<|tool_call_start|>", Layout::Python { listed: true, close: "<|tool_call_end|>" })],
             lead: "<|tool_call_start|>",
             ..PLAIN
         },
     ),
-    (&["<function=", "<parameter="], Style { body: Body::Tags(&CODER), ..PLAIN }),
-    (&["<arg_key>", "<arg_value>"], Style { body: Body::Tags(&GLM), lead: "<tool_call>", ..PLAIN }),
+    (&["<function=", "<parameter="], Style { body: Body::Tags(&CODER), kept: TAGGED, ..PLAIN }),
+    (&["<arg_key>", "<arg_value>"], Style { body: Body::Tags(&GLM), kept: TAGGED, lead: "<tool_call>", ..PLAIN }),
     (
         &["<|START_ACTION|>"],
         Style {
             openers: &["<|START_ACTION|>"],
             closers: &["<|END_ACTION|>"],
             frames: &["<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|START_TEXT|>", "<|END_TEXT|>"],
+            kept: &[("<|START_ACTION|>", Layout::Actions)],
             lead: "<|START_ACTION|>",
             ..PLAIN
         },
     ),
     (
         &["<|tool_call|>"],
-        Style { openers: &["<|tool_call|>"], closers: &["<|/tool_call|>"], lead: "<|tool_call|>", ..PLAIN },
+        Style {
+            openers: &["<|tool_call|>"],
+            closers: &["<|/tool_call|>"],
+            kept: &[("<|tool_call|>", Layout::List(""))],
+            lead: "<|tool_call|>",
+            ..PLAIN
+        },
     ),
     (
         &["<|tool|>"],
@@ -146,6 +207,7 @@ const FAMILIES: &[(&[&str], Style)] = &[
             openers: &["<|tool_call|>", "functools"],
             closers: &["<|/tool_call|>"],
             bare: true,
+            kept: &[("<|tool_call|>", Layout::List("<|/tool_call|>"))],
             lead: "<|tool_call|>",
             ..PLAIN
         },
@@ -153,7 +215,14 @@ const FAMILIES: &[(&[&str], Style)] = &[
     (&["<tool_call>"], PLAIN),
     (
         &["<|start_header_id|>"],
-        Style { openers: &["<|python_tag|>"], closers: &[";", "<|eom_id|>"], bare: true, lead: "", ..PLAIN },
+        Style {
+            openers: &["<|python_tag|>"],
+            closers: &[";", "<|eom_id|>"],
+            bare: true,
+            kept: &[("<|python_tag|>", Layout::Object(""))],
+            lead: "",
+            ..PLAIN
+        },
     ),
     (
         &["<start_of_turn>"],
@@ -162,6 +231,10 @@ const FAMILIES: &[(&[&str], Style)] = &[
             closers: &["```", "</tool_call>"],
             body: Body::Python,
             bare: true,
+            kept: &[
+                ("```tool_code", Layout::Python { listed: false, close: "```" }),
+                ("<tool_call>", Layout::Object("</tool_call>")),
+            ],
             lead: "<tool_call>\n",
             ..PLAIN
         },

@@ -3,7 +3,7 @@ use base::{Modality, ModelFacts};
 use proptest::prelude::*;
 
 /// A model of this family, whose template has these words.
-fn style(words: &str) -> Style {
+pub(super) fn style(words: &str) -> Style {
     let facts = ModelFacts {
         arch: "llama".into(),
         title: String::new(),
@@ -45,7 +45,7 @@ const GRANITE: &str = "<|tool_call|> </think>";
 const PHI: &str = "<|tool|>";
 const COMMAND: &str = "<|START_ACTION|> <|END_THINKING|>";
 const GEMMA: &str = "<start_of_turn>";
-const FAMILIES: [&str; 13] =
+pub(super) const FAMILIES: [&str; 13] =
     [HERMES, CODER, GLM, LLAMA, MISTRAL, DEEPSEEK, KIMI, GPT, LFM, GRANITE, PHI, COMMAND, GEMMA];
 
 fn tools() -> Vec<Tool> {
