@@ -56,6 +56,12 @@ impl Lookout {
         Self { marks, state, tail: Vec::new(), longest }
     }
 
+    /// What stands before the answer, as far as a mark may begin in it.
+    #[must_use]
+    pub fn behind(self, begun: &str) -> Self {
+        Self { tail: begun.as_bytes().to_vec(), ..self }
+    }
+
     /// Takes the next piece; the answer is the first mark that it completes. What comes behind the mark is not looked
     /// at: the call goes on with it, or [`Lookout::pass`] is told.
     pub fn push(&mut self, piece: &[u8]) -> Option<Found> {
@@ -206,6 +212,12 @@ mod tests {
         assert_eq!(bodies("head <think>[C]</think> head [C]"), [2]);
         assert_eq!(bodies("[C] is behind its own mark in a body [C]"), [2]);
         assert_eq!(bodies("<call>x</think>[C]"), [0, 2]);
+    }
+
+    #[test]
+    fn a_mark_may_have_begun_before_the_answer() {
+        let mut lookout = Lookout::new(marks(false), false).behind("<ca");
+        assert_eq!(walk(&mut lookout, &[b"ll>", b"<call>"]), [0, 0]);
     }
 
     #[test]

@@ -183,6 +183,9 @@ impl Hearing {
                     (*shape, *reasoning) = self.talk.calls().unwrap_or((WireShape::Free, None));
                 }
                 Stage::Answer => {
+                    if toolbox.callable().next().is_some() {
+                        stop.extend(style.waits.iter().map(|mark| (*mark).to_owned()));
+                    }
                     if !toolbox.parallel && toolbox.callable().next().is_some() {
                         stop.extend(style.stop_after_one().map(str::to_owned));
                     }

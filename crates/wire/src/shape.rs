@@ -46,6 +46,8 @@ pub struct WireLikelihood {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WireCalls {
     pub openings: Vec<WireOpening>,
+    /// What stands of the answer in the prompt already, as far as a mark may begin in it.
+    pub begun: String,
     /// Where no mark is one.
     pub quiet: Option<WireQuiet>,
     /// Marks that may stand, with white space, before a thought or between calls.

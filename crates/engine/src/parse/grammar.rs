@@ -41,9 +41,13 @@ impl Grammar {
         }
         let mut maker =
             Maker { style, tools, single: !toolbox.parallel, rules: Vec::new(), schemas: Vec::new(), unkept };
-        let opening =
-            |(mark, layout): &(&str, Layout)| WireOpening { mark: (*mark).to_owned(), then: maker.layout(*layout) };
-        let openings: Vec<WireOpening> = style.kept.iter().map(opening).collect();
+        let openings = if style.recipients {
+            maker.recipients()
+        } else {
+            let opening =
+                |(mark, layout): &(&str, Layout)| WireOpening { mark: (*mark).to_owned(), then: maker.layout(*layout) };
+            style.kept.iter().map(opening).collect()
+        };
         let Maker { single, rules, schemas, unkept: noted, .. } = maker;
         unkept = noted;
         if schemas.iter().map(|schema| schema.schema.len()).sum::<usize>() > SHAPE_BYTES_MAX {
@@ -52,7 +56,8 @@ impl Grammar {
             return Self { calls: None, unkept };
         }
         let passed = style.closers.iter().chain(style.frames).map(|mark| (*mark).to_owned()).collect();
-        Self { calls: Some(WireCalls { openings, quiet: quiet(style), passed, rules, schemas, single }), unkept }
+        let begun = if style.recipients { ">>>".to_owned() } else { String::new() };
+        Self { calls: Some(WireCalls { openings, begun, quiet: quiet(style), passed, rules, schemas, single }), unkept }
     }
 }
 
@@ -131,10 +136,18 @@ impl Maker<'_> {
                 WirePart::Any(vec![list, named])
             }
             Layout::Channel => self.channel(),
-            Layout::Tags => match self.style.body {
-                super::style::Body::Tags(tags) => self.tagged(tags),
-                _ => WirePart::Any(Vec::new()),
-            },
+            Layout::Tags(tags) => self.tagged(tags),
+            Layout::TagSection(tags, close) => {
+                let call = self.tagged(tags);
+                self.section(tags.call, call, close)
+            }
+            Layout::Braces(quote, close) => self.braced(quote, close),
+            Layout::Function(close) => {
+                let call = self.each(|_, name| vec![text(format!("{name}>")), SPACE]);
+                WirePart::All(vec![call, closed(close)])
+            }
+            // The mark is made for each tool.
+            Layout::Recipient => WirePart::Any(Vec::new()),
             Layout::Python { listed, close } => {
                 let call = self.python();
                 let calls = if listed { self.list(call) } else { WirePart::All(vec![SPACE, call]) };
@@ -303,8 +316,8 @@ impl Maker<'_> {
             "minLength" | "maxLength" => length(name).is_some(),
             name => name.starts_with("x-") || name.starts_with('$'),
         };
-        let names = schema.as_object().into_iter().flat_map(|schema| schema.keys());
-        if let Some(name) = names.into_iter().find(|name| !kept(name)) {
+        let mut names = schema.as_object().into_iter().flat_map(|schema| schema.keys());
+        if let Some(name) = names.find(|name| !kept(name)) {
             let reason = format!("`#/properties/{key}/{name}` of its schema isn't kept in a text between tags");
             self.note(tool, reason);
         }
@@ -361,6 +374,91 @@ impl Maker<'_> {
         first
     }
 
+    /// A line with the tool's name, and its arguments.
+    fn recipients(&mut self) -> Vec<WireOpening> {
+        let tools = self.tools.clone();
+        let opening = |tool: &&Tool| {
+            let then = WirePart::All(vec![SPACE, self.arguments(tool)]);
+            WireOpening { mark: format!(">>>{}\n", tool.name), then }
+        };
+        tools.iter().map(opening).collect()
+    }
+
+    /// `call:weather{city:<|"|>Paris<|"|>,days:3}`, where arguments come in the order of their names.
+    fn braced(&mut self, quote: &str, close: &str) -> WirePart {
+        let tools = self.tools.clone();
+        let value = self.braced_value(quote);
+        let call = |tool: &&Tool| {
+            let mut arguments = Arguments::of(tool, &mut self.unkept);
+            arguments.named.sort_by_key(|argument| argument.key.to_lowercase());
+            let rest = self.braced_rest(tool, &arguments, quote, &value);
+            WirePart::All(vec![text(format!("call:{}{{", tool.name)), rest])
+        };
+        WirePart::All(vec![WirePart::Any(tools.iter().map(call).collect()), mark(close)])
+    }
+
+    /// As [`Maker::python_rest`].
+    fn braced_rest(&mut self, tool: &Tool, arguments: &Arguments, quote: &str, any: &WirePart) -> WirePart {
+        let mut next = [text("}"), text("}")];
+        if arguments.any {
+            let item = WirePart::All(vec![WirePart::Word, text(":"), any.clone()]);
+            let comma = WirePart::All(vec![text(","), item.clone()]);
+            let more = WirePart::All(vec![maybe(again(comma)), text("}")]);
+            next = [WirePart::Any(vec![text("}"), WirePart::All(vec![item, more.clone()])]), more];
+        }
+        for Argument { key, schema, required } in arguments.named.iter().rev() {
+            let value = match schema["type"].as_str() {
+                Some("string") => {
+                    let raw = |least, most| WirePart::Until { end: quote.into(), apart: quote.into(), least, most };
+                    WirePart::All(vec![mark(quote), self.raw_text(tool, key, schema, quote, quote, raw)])
+                }
+                Some("integer" | "number" | "boolean" | "null") => self.value(tool, key, schema),
+                _ => {
+                    self.note(
+                        tool,
+                        format!("`#/properties/{key}` of its schema isn't kept in this model's kind of calls"),
+                    );
+                    any.clone()
+                }
+            };
+            let behind = next[1].clone();
+            next = [false, true].map(|comma| {
+                let before = if comma { "," } else { "" };
+                let item = WirePart::All(vec![text(format!("{before}{key}:")), value.clone(), behind.clone()]);
+                let either = if *required { item } else { WirePart::Any(vec![item, next[usize::from(comma)].clone()]) };
+                self.rules.push(either);
+                WirePart::Rule(number(self.rules.len() - 1))
+            });
+        }
+        let [first, _] = next;
+        first
+    }
+
+    /// Any value in braces.
+    fn braced_value(&mut self, quote: &str) -> WirePart {
+        let place = self.rules.len();
+        let value = WirePart::Rule(number(place));
+        let text_of = WirePart::All(vec![
+            mark(quote),
+            WirePart::Until { end: quote.into(), apart: quote.into(), least: 0, most: None },
+        ]);
+        let list = |open: &str, item: WirePart, close: &str| {
+            let comma = WirePart::All(vec![text(","), item.clone()]);
+            let items = WirePart::All(vec![item, maybe(again(comma))]);
+            WirePart::All(vec![text(open), maybe(items), text(close)])
+        };
+        let pair = WirePart::All(vec![WirePart::Word, text(":"), value.clone()]);
+        let digits = WirePart::All(vec![
+            maybe(text("-")),
+            WirePart::Digits,
+            maybe(WirePart::All(vec![text("."), WirePart::Digits])),
+        ]);
+        let words = ["true", "false", "null"].map(text).to_vec();
+        let plain = [words, vec![text_of, digits]].concat();
+        self.rules.push(WirePart::Any([plain, vec![list("[", value.clone(), "]"), list("{", pair, "}")]].concat()));
+        value
+    }
+
     fn note(&mut self, tool: &Tool, reason: String) {
         note(&mut self.unkept, tool, reason);
     }
@@ -393,9 +491,9 @@ impl Arguments {
         let schema = tool.schema();
         let known = ["type", "properties", "required", "additionalProperties", "$defs", "definitions", "$schema"];
         let notes = ["title", "description", "default", "examples", "example", "deprecated", "$comment", "$id"];
-        let keys = schema.as_object().into_iter().flat_map(|schema| schema.keys());
+        let mut keys = schema.as_object().into_iter().flat_map(|schema| schema.keys());
         let is_kept = |key: &str| known.contains(&key) || notes.contains(&key) || key.starts_with("x-");
-        if let Some(key) = keys.into_iter().find(|key| !is_kept(key)) {
+        if let Some(key) = keys.find(|key| !is_kept(key)) {
             let reason = format!("`#/{key}` of its schema isn't kept where each argument stands by itself");
             note(unkept, tool, reason);
         }

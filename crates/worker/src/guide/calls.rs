@@ -59,6 +59,7 @@ impl Calls {
         let passed = wanted.passed.clone();
         let quiet = quiet && !quiet_close.is_empty();
         let lookout = Lookout::new(Marks { openings, quiet_open, quiet_close, quiet_anywhere, passed }, quiet);
+        let lookout = lookout.behind(&wanted.begun);
         Self { lookout, fresh, running: None, marks, single: wanted.single, within: false, loose, vocabulary }
     }
 
@@ -149,20 +150,27 @@ impl Calls {
         }
     }
 
-    /// Whether the answer is over with a call that has just ended.
+    /// Whether the answer is over with a call that has just ended. No call is the beginning of a longer one: where it
+    /// may end it has ended.
     fn is_over(&mut self) -> bool {
-        let Some(matcher) = &self.running else { return false };
-        if !matcher.is_stopped() {
-            return false;
+        let Some(matcher) = &mut self.running else { return false };
+        match matcher.is_accepting() {
+            Ok(true) => {
+                self.running = None;
+                self.lookout.resume();
+                self.single
+            }
+            Ok(false) if !matcher.is_stopped() => false,
+            Ok(false) => {
+                let reason = format!("the matcher stopped: {}", matcher.stop_reason());
+                self.give_up(&reason);
+                false
+            }
+            Err(error) => {
+                self.give_up(&compile::first_line(&error));
+                false
+            }
         }
-        let reason = matcher.stop_reason();
-        if !reason.is_ok() {
-            self.give_up(&format!("the matcher stopped: {reason}"));
-            return false;
-        }
-        self.running = None;
-        self.lookout.resume();
-        self.single
     }
 
     /// The call goes on without its grammar.

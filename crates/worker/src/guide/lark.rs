@@ -176,7 +176,7 @@ mod tests {
     fn calls(then: Vec<WirePart>) -> WireCalls {
         let openings = vec![WireOpening { mark: "<call>".into(), then: WirePart::All(then) }];
         let (passed, rules, schemas) = Default::default();
-        WireCalls { openings, quiet: None, passed, rules, schemas, single: false }
+        WireCalls { openings, begun: String::new(), quiet: None, passed, rules, schemas, single: false }
     }
 
     fn text(words: &str) -> WirePart {

@@ -33,15 +33,17 @@ impl Draw<'_> {
         self.numbers.next().map_or(0, |number| usize::from(*number) % most)
     }
 
+    fn one_of(&mut self, words: &[&str]) {
+        let word = words[self.below(words.len())];
+        self.text.push_str(word);
+    }
+
     fn part(&mut self, part: &WirePart) {
         match part {
             WirePart::Text(text) | WirePart::Mark(text) => self.text.push_str(text),
-            WirePart::Space => {
-                let space = ["", " ", "\n", "\n  "][self.below(4)];
-                self.text.push_str(space);
-            }
-            WirePart::Digits => self.text.push_str(["0", "12"][self.below(2)]),
-            WirePart::Word => self.text.push_str(["a", "b_2"][self.below(2)]),
+            WirePart::Space => self.one_of(&["", " ", "\n", "\n  "]),
+            WirePart::Digits => self.one_of(&["0", "12"]),
+            WirePart::Word => self.one_of(&["a", "b_2"]),
             WirePart::Until { end, apart, .. } => {
                 let words = ["Paris", "", "a\n{\"b\": <c>}", "7", " x "][self.below(5)];
                 assert!(!words.contains(apart));
@@ -84,13 +86,13 @@ fn read(words: &str, toolbox: &Toolbox, said: &str) -> (Vec<(String, Value)>, St
     let mut parser = Parser::new(style(words), &tools, false);
     let mut pieces = parser.push(said);
     pieces.extend(parser.finish());
-    let (mut calls, mut text, mut errors): (Vec<(String, String)>, _, _) = Default::default();
+    let (mut calls, mut text, mut errors): (Vec<(String, String)>, String, Vec<String>) = Default::default();
     for piece in pieces {
         match piece {
             Piece::Call(name) => calls.push((name, String::new())),
             Piece::Arguments(more) | Piece::Made(more) => calls.last_mut().expect("a call").1.push_str(&more),
             Piece::Text(more) => text += &more,
-            Piece::Error(why) => Vec::push(&mut errors, why),
+            Piece::Error(why) => errors.push(why),
             Piece::Thought(_) | Piece::Syntax(_) => {}
         }
     }
