@@ -1,5 +1,8 @@
+use super::regular::Regular;
+use super::write::{Plain, Sign};
 use super::*;
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 
 fn refused(text: &str) -> (usize, usize, String) {
     let Refused { place: Place { line, column }, reason } = to_lark(text).expect_err(text);
@@ -112,6 +115,148 @@ proptest! {
             let lines: Vec<&str> = text.split('\n').collect();
             prop_assert!(place.line >= 1 && place.line <= lines.len());
             prop_assert!(place.column >= 1 && place.column <= lines[place.line - 1].chars().count() + 1);
+        }
+    }
+}
+
+/// LIMIT: characters of the texts by which two readings of a grammar are compared.
+const LENGTH_MAX: usize = 5;
+
+type Texts = BTreeSet<String>;
+
+/// What a part can be, up to that length, where rules can be `known`.
+fn texts(node: &Node, known: &[Texts]) -> Texts {
+    let joined = |left: &Texts, right: &Texts| -> Texts {
+        let pairs = left.iter().flat_map(|a| right.iter().map(move |b| format!("{a}{b}")));
+        pairs.filter(|text| text.len() <= LENGTH_MAX).collect()
+    };
+    match node {
+        Node::Text(text) => Texts::from([text.clone()]),
+        Node::Class(ranges) => "ab"
+            .chars()
+            .filter(|c| ranges.iter().any(|(a, b)| (*a..=*b).contains(&u32::from(*c))))
+            .map(String::from)
+            .collect(),
+        Node::Rule(number) => known[*number].clone(),
+        Node::All(nodes) => {
+            nodes.iter().fold(Texts::from([String::new()]), |all, node| joined(&all, &texts(node, known)))
+        }
+        Node::Any(nodes) => nodes.iter().flat_map(|node| texts(node, known)).collect(),
+        Node::Again { node, least, most } => {
+            let one = texts(node, known);
+            let mut all = Texts::new();
+            let mut now = Texts::from([String::new()]);
+            // Beyond that nothing new comes.
+            let most = most.map_or(*least as usize + LENGTH_MAX + 1, |most| most as usize);
+            for count in 0..=most {
+                if count >= *least as usize {
+                    all.extend(now.iter().cloned());
+                }
+                now = joined(&now, &one);
+            }
+            all
+        }
+    }
+}
+
+/// Lists of terminals that a grammar allows, up to that length; each of them stands for some text that isn't empty.
+fn lists(plain: &Plain, empty: &[bool]) -> BTreeSet<Vec<usize>> {
+    let mut known: Vec<BTreeSet<Vec<usize>>> = vec![BTreeSet::new(); plain.rules.len()];
+    loop {
+        let mut next = known.clone();
+        for (number, option) in plain.rules.iter().enumerate().flat_map(|(n, all)| all.iter().map(move |one| (n, one)))
+        {
+            let mut all = BTreeSet::from([Vec::new()]);
+            for sign in option {
+                let mut own = match sign {
+                    Sign::Rule(number) => known[*number].clone(),
+                    Sign::Terminal(number) => BTreeSet::from([vec![*number]]),
+                };
+                if let Sign::Terminal(number) = sign
+                    && empty[*number]
+                {
+                    own.insert(Vec::new());
+                }
+                let pairs = all.iter().flat_map(|a| own.iter().map(move |b| [a.clone(), b.clone()].concat()));
+                all = pairs.filter(|list| list.len() <= LENGTH_MAX).collect();
+            }
+            next[number].extend(all);
+        }
+        if next == known {
+            return known.swap_remove(0);
+        }
+        known = next;
+    }
+}
+
+/// Whether a reader that takes the longest terminal takes the text behind these terminals: it goes on as long as any
+/// that is waited for may go on, and never back.
+fn takes_longest(text: &str, before: &[usize], lists: &BTreeSet<Vec<usize>>, words: &[Texts]) -> bool {
+    if text.is_empty() {
+        return lists.contains(before);
+    }
+    let waited: BTreeSet<usize> = lists
+        .iter()
+        .filter(|list| list.starts_with(before))
+        .filter_map(|list| list.get(before.len()).copied())
+        .collect();
+    let goes_on = |length: usize| {
+        waited.iter().any(|t| words[*t].iter().any(|word| word.len() >= length && word.starts_with(&text[..length])))
+    };
+    let length = (1..=text.len()).take_while(|length| goes_on(*length)).last().unwrap_or(0);
+    let ended = waited.iter().filter(|terminal| length > 0 && words[**terminal].contains(&text[..length]));
+    ended.copied().any(|terminal| takes_longest(&text[length..], &[before, &[terminal]].concat(), lists, words))
+}
+
+fn node(depth: u32) -> BoxedStrategy<Node> {
+    let leaf = prop_oneof![
+        3 => prop::sample::select(vec!["a", "b", "ab", "ba", ""]).prop_map(|text| Node::Text(text.into())),
+        2 => prop::sample::select(vec![vec![(97, 97)], vec![(97, 98)]]).prop_map(Node::Class),
+        2 => (0..2_usize).prop_map(Node::Rule),
+    ];
+    if depth == 0 {
+        return leaf.boxed();
+    }
+    let again = (node(depth - 1), 0..2_u32, prop::option::of(0..2_u32));
+    prop_oneof![
+        3 => leaf,
+        3 => prop::collection::vec(node(depth - 1), 1..4).prop_map(Node::All),
+        2 => prop::collection::vec(node(depth - 1), 1..4).prop_map(Node::Any),
+        1 => again.prop_map(|(node, least, more)| Node::Again { node: Box::new(node), least, most: more.map(|more| least + more) }),
+    ]
+    .boxed()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1500))]
+
+    #[test]
+    fn what_is_not_refused_is_read_alike_by_characters_and_by_the_longest_terminal(one in node(2), two in node(2)) {
+        let place = Place { line: 1, column: 1 };
+        let rules: Vec<Rule> =
+            [one, two].into_iter().enumerate().map(|(n, node)| Rule { name: format!("r{n}"), place, node }).collect();
+        let regular = Regular::of(&rules);
+        if regular.is[0] || write::lark(&rules).is_err() {
+            return Ok(());
+        }
+        let mut known = vec![Texts::new(); rules.len()];
+        loop {
+            let next: Vec<Texts> = rules.iter().map(|rule| texts(&rule.node, &known)).collect();
+            if next == known {
+                break;
+            }
+            known = next;
+        }
+        let plain = Plain::of(&rules, &regular);
+        let words: Vec<Texts> = plain.terminals.iter().map(|node| texts(node, &known)).collect();
+        let empty: Vec<bool> = words.iter().map(|words| words.contains("")).collect();
+        let lists = lists(&plain, &empty);
+        for length in 0..=LENGTH_MAX {
+            for bits in 0..1_usize << length {
+                let text: String = (0..length).map(|n| if bits >> n & 1 == 0 { 'a' } else { 'b' }).collect();
+                let longest = takes_longest(&text, &[], &lists, &words);
+                prop_assert_eq!(longest, known[0].contains(&text), "{:?} of {:?}", text, rules);
+            }
         }
     }
 }

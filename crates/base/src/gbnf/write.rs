@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 /// A part of a rule that refers to itself: plain productions, in which everything regular is a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Sign {
+pub(super) enum Sign {
     Terminal(usize),
     Rule(usize),
 }
@@ -19,10 +19,10 @@ const SIGNS_MAX: usize = 5_000;
 const ROUNDS_MAX: usize = 500;
 
 #[derive(Debug, Default)]
-struct Plain {
+pub(super) struct Plain {
     /// For each rule its options.
-    rules: Vec<Vec<Vec<Sign>>>,
-    terminals: Vec<Node>,
+    pub(super) rules: Vec<Vec<Vec<Sign>>>,
+    pub(super) terminals: Vec<Node>,
     /// The rule of the grammar in which a terminal stands first.
     places: Vec<usize>,
     numbers: HashMap<String, usize>,
@@ -43,11 +43,7 @@ pub(super) fn lark(rules: &[Rule]) -> Result<String, Refused> {
         let empty = if regular.empty[0] { " | \"\"" } else { "" };
         return Ok(format!("start: ALL{empty}\nALL: ( {all} ) & /(?s:.+)/\n{}", terms.lines));
     }
-    let mut plain = Plain { rules: vec![Vec::new(); rules.len()], ..Plain::default() };
-    for (number, rule) in rules.iter().enumerate().filter(|(number, _)| !regular.is[*number]) {
-        let options = plain.options(&regular, number, &rule.node);
-        plain.rules[number] = options;
-    }
+    let plain = Plain::of(rules, &regular);
     let too_large = |_: TooLarge| Refused::new(rules[0].place, "begins a grammar that is too large to be read exactly");
     if plain.signs > SIGNS_MAX {
         return Err(too_large(TooLarge));
@@ -84,6 +80,15 @@ struct Follow {
 }
 
 impl Plain {
+    pub(super) fn of(rules: &[Rule], regular: &Regular) -> Self {
+        let mut plain = Self { rules: vec![Vec::new(); rules.len()], ..Self::default() };
+        for (number, rule) in rules.iter().enumerate().filter(|(number, _)| !regular.is[*number]) {
+            let options = plain.options(regular, number, &rule.node);
+            plain.rules[number] = options;
+        }
+        plain
+    }
+
     fn options(&mut self, regular: &Regular, place: usize, node: &Node) -> Vec<Vec<Sign>> {
         match node {
             Node::Any(nodes) if !regular.has(node) => {
