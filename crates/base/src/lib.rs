@@ -7,6 +7,7 @@ pub mod answer;
 pub mod ask;
 pub mod evidence;
 pub mod fault;
+pub mod gbnf;
 pub mod label;
 pub mod model;
 pub mod score;

@@ -1,6 +1,7 @@
 //! What form an answer must have, and where in the answer that form begins.
 
 use crate::fault::{Code, Fault};
+use crate::gbnf;
 use serde::{Deserialize, Serialize};
 
 /// LIMIT: bytes of a schema, an expression or a grammar, and of all choices together.
@@ -66,6 +67,15 @@ impl Shape {
     /// [`Code::InvalidAsk`] when the grammar is empty or too long.
     pub fn grammar(lark: impl Into<String>) -> Result<Self, Fault> {
         Self::try_from(Form::Grammar(lark.into()))
+    }
+
+    /// A grammar in llama.cpp's GBNF.
+    ///
+    /// # Errors
+    /// [`Code::InvalidAsk`] with the place of what isn't read, and as [`Shape::grammar`].
+    pub fn gbnf(grammar: &str) -> Result<Self, Fault> {
+        check_text("the grammar", grammar)?;
+        Self::grammar(gbnf::to_lark(grammar)?)
     }
 
     pub fn form(&self) -> &Form {

@@ -9,6 +9,7 @@ pub mod compose;
 pub mod crew;
 pub mod draft;
 pub mod likelihood;
+pub mod lookout;
 pub mod pace;
 pub mod pack;
 pub mod pool;

@@ -62,6 +62,12 @@ impl Answer {
                     }
                     continue;
                 }
+                Ok(Item::Loose { tool, reason }) => {
+                    if let Some(hearing) = &mut self.hearing {
+                        hearing.loosen(tool, reason);
+                    }
+                    continue;
+                }
                 item => item,
             };
             let item = match &mut self.compacting {
@@ -119,15 +125,23 @@ pub(crate) enum Item {
     Opened {
         in_thought: bool,
     },
+    /// Arguments of this tool, or of any, aren't kept to their schema.
+    Loose {
+        tool: Option<String>,
+        reason: String,
+    },
 }
 
 /// What a generation gets.
 pub(crate) fn only_delta(item: Item) -> Result<Delta, Fault> {
     match item {
         Item::Delta(delta) => Ok(delta),
-        Item::Vectors(_) | Item::Scored(_) | Item::Counted(_) | Item::Probed(_) | Item::Opened { .. } => {
-            Err(Fault::new(Code::Internal, "the engine answered another ask than this"))
-        }
+        Item::Vectors(_)
+        | Item::Scored(_)
+        | Item::Counted(_)
+        | Item::Probed(_)
+        | Item::Opened { .. }
+        | Item::Loose { .. } => Err(Fault::new(Code::Internal, "the engine answered another ask than this")),
     }
 }
 
@@ -204,6 +218,15 @@ impl Sink {
         let mut state = locked(&self.state);
         if !state.ended {
             state.items.push_back(Ok(Item::Opened { in_thought }));
+            wake(state);
+        }
+    }
+
+    /// Says what calls aren't kept to.
+    pub(crate) fn loose(&self, tool: Option<String>, reason: String) {
+        let mut state = locked(&self.state);
+        if !state.ended {
+            state.items.push_back(Ok(Item::Loose { tool, reason }));
             wake(state);
         }
     }

@@ -83,7 +83,14 @@ impl Compacting {
                     self.go_on(search, available)
                 }
                 // Where a count stands in its queue is no news.
-                Ok(Item::Delta(_) | Item::Vectors(_) | Item::Scored(_) | Item::Probed(_) | Item::Opened { .. }) => {
+                Ok(
+                    Item::Delta(_)
+                    | Item::Vectors(_)
+                    | Item::Scored(_)
+                    | Item::Probed(_)
+                    | Item::Opened { .. }
+                    | Item::Loose { .. },
+                ) => {
                     self.stage = Stage::Counting { search, turns, available };
                     Turn::Skip
                 }

@@ -28,7 +28,11 @@ pub(crate) fn forced(style: &Style, toolbox: &Toolbox) -> Option<Forced> {
     let named = match callable.as_slice() {
         [tool] => {
             let name = Value::from(tool.name.as_str());
-            lead.push(Lead::Said(format!("{{\"name\": {name}, \"{}\": ", style.arguments_key())));
+            lead.push(Lead::Said(if style.recipients {
+                format!("{}\n", tool.name)
+            } else {
+                format!("{{\"name\": {name}, \"{}\": ", style.arguments_key())
+            }));
             Some(tool.name.clone())
         }
         _ => None,

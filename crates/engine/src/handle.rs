@@ -383,7 +383,12 @@ impl Engine {
         let mut reader = self.send(order, None);
         wait_for(result(&mut reader, |item| match item {
             Item::Probed(errno) => Some(errno),
-            Item::Delta(_) | Item::Scored(_) | Item::Counted(_) | Item::Vectors(_) | Item::Opened { .. } => None,
+            Item::Delta(_)
+            | Item::Scored(_)
+            | Item::Counted(_)
+            | Item::Vectors(_)
+            | Item::Opened { .. }
+            | Item::Loose { .. } => None,
         }))
     }
 

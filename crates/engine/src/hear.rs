@@ -8,7 +8,7 @@
 use crate::answer::Reader;
 use crate::forced::{Forced, forced};
 use crate::handle::{Door, Order};
-use crate::parse::{Parser, Piece, Style};
+use crate::parse::{Grammar, Parser, Piece, Style, Unkept};
 use crate::supervise::Job;
 use crate::template::{Lead, Setting};
 use base::answer::Progress;
@@ -32,6 +32,8 @@ pub(crate) struct Talk {
     toolbox: Toolbox,
     thinking: Thinking,
     forced: Option<Forced>,
+    /// Of calls that the model may make, where the answer is free otherwise.
+    grammar: Option<Grammar>,
     stop: Vec<String>,
     /// 0: what the window leaves.
     tokens_max: u32,
@@ -40,14 +42,23 @@ pub(crate) struct Talk {
 impl Talk {
     pub(crate) fn of(facts: &ModelFacts, ask: &Ask) -> Self {
         let style = Style::of(facts);
+        let is_free = ask.shape.is_free() && !ask.toolbox.is_forced();
         Self {
             style,
             forced: forced(&style, &ask.toolbox),
+            grammar: is_free.then(|| Grammar::of(&style, &ask.toolbox)),
             toolbox: ask.toolbox.clone(),
             thinking: ask.thinking.clone(),
             stop: ask.stop.clone(),
             tokens_max: ask.limits.tokens_max.unwrap_or(0),
         }
+    }
+
+    /// The shape of an answer that is free but for its calls, and what encloses a thought.
+    fn calls(&self) -> Option<(WireShape, Option<WireReasoning>)> {
+        let calls = self.grammar.as_ref()?.calls.clone()?;
+        let thought = self.style.think.map(|(open, close)| WireReasoning { open: open.into(), close: close.into() });
+        Some((WireShape::Calls(Box::new(calls)), thought))
     }
 
     /// Tokens after which a thought is ended, where it has a job of its own.
@@ -107,6 +118,8 @@ pub(crate) struct Hearing {
     /// What stands of the answer when the next job begins.
     lead: Vec<Lead>,
     calls: u32,
+    /// What calls aren't kept to; told with the first call that it concerns.
+    unkept: Vec<Unkept>,
     /// What the calls' ids are made from.
     seed: u64,
 }
@@ -118,6 +131,7 @@ impl Hearing {
             (None, Some(_)) => Stage::Forced,
             (None, None) => Stage::Answer,
         };
+        let unkept = talk.grammar.as_ref().map(|grammar| grammar.unkept.clone()).unwrap_or_default();
         Self {
             door,
             talk,
@@ -132,6 +146,7 @@ impl Hearing {
             usage: None,
             lead: Vec::new(),
             calls: 0,
+            unkept,
             seed: RandomState::new().hash_one(0_u8),
         }
     }
@@ -165,11 +180,17 @@ impl Hearing {
                     stop.extend(style.think.map(|(_, close)| close.to_owned()));
                     let budget = self.talk.budget().unwrap_or(0);
                     *tokens_max = if *tokens_max == 0 { budget } else { budget.min(*tokens_max) };
-                    (*shape, *reasoning) = (WireShape::Free, None);
+                    (*shape, *reasoning) = self.talk.calls().unwrap_or((WireShape::Free, None));
                 }
                 Stage::Answer => {
+                    if toolbox.callable().next().is_some() {
+                        stop.extend(style.waits.iter().map(|mark| (*mark).to_owned()));
+                    }
                     if !toolbox.parallel && toolbox.callable().next().is_some() {
                         stop.extend(style.stop_after_one().map(str::to_owned));
+                    }
+                    if let Some((calls, thought)) = self.talk.calls() {
+                        (*shape, *reasoning) = (calls, thought);
                     }
                     // A thought stands outside the shape, where it wasn't a job of its own.
                     if *shape == WireShape::Free || self.jobs > 1 {
@@ -222,6 +243,13 @@ impl Hearing {
         self.parser = Some(parser);
     }
 
+    /// Calls of this tool, or of any, aren't kept to their schema.
+    pub(crate) fn loosen(&mut self, tool: Option<String>, reason: String) {
+        if !self.unkept.iter().any(|noted| noted.tool == tool) {
+            self.unkept.push(Unkept { tool, reason });
+        }
+    }
+
     pub(crate) fn take(&mut self, item: Result<Delta, Fault>) -> Heard {
         match item {
             Ok(Delta::Text(text)) => {
@@ -265,7 +293,9 @@ impl Hearing {
             // Of the caller's own stop strings, one within the answer ends that.
             Finish::StopString => thinks || self.talk.forced.is_some(),
             Finish::EndOfTurn => self.talk.forced.is_some(),
-            Finish::Cancelled | Finish::ToolCalls | Finish::StructureIncomplete | Finish::Loop => false,
+            // The budget has cut a call of an answer that began without a thought.
+            Finish::StructureIncomplete => self.talk.grammar.is_some(),
+            Finish::Cancelled | Finish::ToolCalls | Finish::Loop => false,
         };
         let room = self.talk.tokens_max == 0 || self.spent_tokens() < self.talk.tokens_max;
         if self.stage == Stage::Thought && self.jobs < JOBS_MAX && more && room {
@@ -330,6 +360,7 @@ impl Hearing {
                 Piece::Call(name) => {
                     let index = self.calls;
                     self.calls += 1;
+                    deltas.extend(self.notice_of(&name));
                     let (id, arguments) = (Some(self.id(index)), String::new());
                     Delta::Call(CallPiece { index, id, name: Some(name), arguments })
                 }
@@ -351,6 +382,15 @@ impl Hearing {
             deltas.push(delta);
         }
         deltas
+    }
+
+    /// What is to be said with a call of this tool; said once.
+    fn notice_of(&mut self, name: &str) -> Option<Delta> {
+        let concerns = |noted: &Unkept| noted.tool.as_deref().is_none_or(|tool| tool == name);
+        let place = self.unkept.iter().position(concerns)?;
+        let Unkept { reason, .. } = self.unkept.remove(place);
+        let words = format!("the arguments of `{name}` are not kept to their schema: {reason}");
+        Some(Delta::Notice(format!("tool_schema_loose: {words}")))
     }
 
     /// Letters and digits, another one for each call of each answer.

@@ -4,17 +4,22 @@
 //! and is none stays text, with the reason beside it. The pieces may be cut elsewhere when the text comes in other
 //! parts, but joined they are the same.
 
+mod braces;
 mod call;
 mod channel;
+mod grammar;
 mod json;
 mod python;
+mod recipient;
 mod style;
 
+pub(crate) use grammar::{Grammar, Unkept};
 pub(crate) use style::Style;
 
 use base::Tool;
 use call::{Call, Step};
 use channel::Channel;
+use recipient::Recipient;
 use std::collections::HashMap;
 
 /// A part of what was said.
@@ -73,6 +78,7 @@ enum State {
     /// Behind a call.
     After,
     Channel(Channel),
+    Recipient(Recipient),
 }
 
 /// Takes one answer apart.
@@ -100,6 +106,7 @@ impl Parser {
     pub(crate) fn new(style: Style, tools: &[&Tool], in_thought: bool) -> Self {
         let state = match () {
             () if style.harmony => State::Channel(Channel::Header),
+            () if style.recipients => State::Recipient(Recipient::Begin),
             () if in_thought && style.think.is_some() => State::Thought { begun: false },
             () => State::Text,
         };
@@ -115,7 +122,8 @@ impl Parser {
 
     /// Of an answer that is an envelope, or nothing but the arguments of the tool `named`.
     pub(crate) fn forced(style: Style, tools: &[&Tool], in_thought: bool, named: Option<&str>) -> Self {
-        let style = Style { bare: true, harmony: false, body: style::Body::Envelope, openers: &[], ..style };
+        let style =
+            Style { bare: true, harmony: false, recipients: false, body: style::Body::Envelope, openers: &[], ..style };
         let mut parser = Self { forced: true, ..Self::new(style, tools, in_thought) };
         if let Some(name) = named {
             parser.pieces.push(Piece::Call(name.to_owned()));
@@ -158,6 +166,7 @@ impl Parser {
             }
             State::After => self.after(last),
             State::Channel(_) => self.channel(last),
+            State::Recipient(_) => self.recipient(last),
             State::Call(call) => {
                 let Step { taken, pieces, then } = call.step(&self.rest, last, &self.tools);
                 self.rest.drain(..taken);
@@ -167,7 +176,11 @@ impl Parser {
                     call::Then::Wait => false,
                     call::Then::GoOn => true,
                     call::Then::Done => {
-                        let behind = if self.style.harmony { State::Channel(Channel::Behind) } else { State::After };
+                        let behind = match () {
+                            () if self.style.harmony => State::Channel(Channel::Behind),
+                            () if self.style.recipients => State::Recipient(Recipient::Behind),
+                            () => State::After,
+                        };
                         (self.state, self.fresh, self.strips) = (behind, true, true);
                         true
                     }
@@ -187,8 +200,11 @@ impl Parser {
         }
         self.take_text(mark);
         self.fresh = false;
-        let text = State::Channel(Channel::Body { thought: false });
-        self.state = if self.style.harmony { text } else { State::Text };
+        self.state = match () {
+            () if self.style.harmony => State::Channel(Channel::Body { thought: false }),
+            () if self.style.recipients => State::Recipient(Recipient::Body),
+            () => State::Text,
+        };
     }
 
     fn has_tools(&self) -> bool {

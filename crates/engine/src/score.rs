@@ -21,7 +21,12 @@ impl Engine {
         let mut reader = self.send(order, unfit);
         result(&mut reader, |item| match item {
             Item::Scored(scores) => Some(scores),
-            Item::Delta(_) | Item::Vectors(_) | Item::Counted(_) | Item::Probed(_) | Item::Opened { .. } => None,
+            Item::Delta(_)
+            | Item::Vectors(_)
+            | Item::Counted(_)
+            | Item::Probed(_)
+            | Item::Opened { .. }
+            | Item::Loose { .. } => None,
         })
         .await
     }

@@ -137,7 +137,12 @@ impl Engine {
             let Some(mut reader) = under_way.pop_front() else { return Ok(all) };
             let made = result(&mut reader, |item| match item {
                 Item::Vectors(made) => Some(made),
-                Item::Delta(_) | Item::Scored(_) | Item::Counted(_) | Item::Probed(_) | Item::Opened { .. } => None,
+                Item::Delta(_)
+                | Item::Scored(_)
+                | Item::Counted(_)
+                | Item::Probed(_)
+                | Item::Opened { .. }
+                | Item::Loose { .. } => None,
             })
             .await?;
             all.vectors.extend(made.vectors);

@@ -93,6 +93,8 @@ pub enum Step {
     End(WireFinish),
     /// The shape can't be kept to: its path, and the reason.
     Unsupported(String, String),
+    /// Arguments of this tool aren't kept to their schema, for that reason.
+    Loose(String, String),
 }
 
 impl Script {

@@ -180,8 +180,13 @@ fn name_of(directive: &Directive) -> String {
         Directive::Begin(begin) => {
             let Begin { job, deadline_ms, adapters, shape, reasoning, score, scope, .. } = &**begin;
             let mut with = if adapters.is_empty() { String::new() } else { format!(" adapters={adapters:?}") };
-            if *shape != WireShape::Free {
-                with += &format!(" shape={shape:?}");
+            match shape {
+                WireShape::Free => {}
+                WireShape::Calls(calls) => {
+                    let tools: Vec<&str> = calls.schemas.iter().map(|schema| schema.tool.as_str()).collect();
+                    with += &format!(" calls={}", tools.join(","));
+                }
+                shape => with += &format!(" shape={shape:?}"),
             }
             with += &reasoning.as_ref().map_or(String::new(), |texts| format!(" behind={}", texts.close));
             with += &score.as_ref().map_or(String::new(), |score| format!(" options={:?}", score.options));

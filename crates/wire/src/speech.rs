@@ -322,6 +322,12 @@ pub enum Report {
         job: JobId,
         reuse: Box<Reuse>,
     },
+    /// Arguments of this tool (of any, where none is named) aren't kept to their schema from here on, and why.
+    Loose {
+        job: JobId,
+        tool: Option<String>,
+        reason: String,
+    },
     /// Is there a state on disk that holds more of this prompt than `least` tokens? Answered by `Found`, for which the
     /// job waits.
     Seek {

@@ -4,7 +4,7 @@
 //! and stops a step that is reading a prompt between two operations of its graph.
 
 use crate::ffi::{Adapter, Batch, Candidates, Context, Decoded, ROWS, Sampler, Token};
-use crate::guide::{Chosen, Guide};
+use crate::guide::{Chosen, Guide, Loose};
 use crate::job::Job;
 use crate::keep::Keep;
 use crate::link::{Event, Inbox, Outbox, micros};
@@ -287,6 +287,7 @@ impl<'a> Generator<'a> {
         match read.and_then(|read| self.accept(begin, received, read)) {
             Ok(mut job) => {
                 job.owner = job.owner.filter(|_| !is_unkept);
+                tell_loose(&mut job, self.outbox);
                 self.seek_or_queue(job, begin.stored && !is_unkept);
             }
             Err(fault) => {
@@ -616,6 +617,7 @@ impl<'a> Generator<'a> {
             Some(logits) => job.guide.choose(&model, |allowed| sampler.choose(allowed, logits, candidates)),
             None => Ok(None),
         };
+        tell_loose(job, self.outbox);
         let now = Instant::now();
         let (token, last) = match chosen {
             Ok(Some(Chosen::Token(token))) => (token, false),
@@ -732,6 +734,13 @@ impl<'a> Generator<'a> {
             self.keep.free_id(&mut self.context, running.sequence);
             self.outbox.send(Report::Failed { job: Some(running.job.id), fault });
         }
+    }
+}
+
+/// Says which calls aren't kept to their schemas, where there is news of that.
+fn tell_loose(job: &mut Job, outbox: &Outbox) {
+    for Loose { tool, reason } in job.guide.take_loose() {
+        outbox.send(Report::Loose { job: job.id, tool, reason });
     }
 }
 

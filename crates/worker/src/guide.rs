@@ -2,17 +2,21 @@
 //!
 //! A token can only be chosen from an [`Allowed`], and only [`Guide::choose`] makes one, which takes the choice
 //! into account at once. There is no way to sample beside it. When the matcher is at a loss the answer ends with a
-//! fault; it never goes on without.
+//! fault; it never goes on without. The one exception are calls in an answer that is free otherwise: see [`calls`].
 
 use crate::ffi::{Model, Token};
+use calls::Calls;
 use llguidance::toktrie::SimpleVob;
 use llguidance::{Matcher, TokenParser};
 use std::sync::Arc;
 use wire::{WireFault, WireReasoning, WireShape};
 
+mod calls;
 mod compile;
+mod lark;
 mod vocabulary;
 
+pub(crate) use calls::Loose;
 pub(crate) use compile::Compiler;
 pub(crate) use vocabulary::Vocabulary;
 
@@ -76,7 +80,14 @@ pub(crate) enum Chosen {
 
 /// One answer's guide.
 #[derive(Debug)]
-pub(crate) struct Guide(Option<Box<Shaped>>);
+pub(crate) struct Guide(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Free,
+    Shaped(Box<Shaped>),
+    Calls(Box<Calls>),
+}
 
 /// An answer that has a shape.
 pub(crate) struct Shaped {
@@ -115,7 +126,7 @@ enum Phase {
 impl Guide {
     /// Lets everything pass, where no shape is asked for.
     pub(crate) fn of_free(shape: &WireShape) -> Option<Self> {
-        (*shape == WireShape::Free).then_some(Self(None))
+        (*shape == WireShape::Free).then_some(Self(Kind::Free))
     }
 
     /// Keeps to what `parser` was compiled from, behind the reasoning where there may be some.
@@ -139,18 +150,42 @@ impl Guide {
             }
         };
         let matcher = Matcher::new(Ok(parser));
-        Ok(Self(Some(Box::new(Shaped { matcher, phase, vocabulary, reasoning: markers }))))
+        Ok(Self(Kind::Shaped(Box::new(Shaped { matcher, phase, vocabulary, reasoning: markers }))))
     }
 
-    /// Whether the answer has a shape and doesn't have all of it yet.
+    /// Of an answer that is free but for its calls.
+    fn of_calls(calls: Calls) -> Self {
+        Self(Kind::Calls(Box::new(calls)))
+    }
+
+    /// Whether the answer has a shape and doesn't have all of it yet, or a call in it isn't whole.
     pub(crate) fn is_incomplete(&mut self) -> bool {
-        let Some(shaped) = &mut self.0 else { return false };
-        shaped.phase != Phase::Shape || !shaped.matcher.is_stopped() && !shaped.matcher.is_accepting().unwrap_or(false)
+        match &mut self.0 {
+            Kind::Free => false,
+            Kind::Calls(calls) => calls.is_open(),
+            Kind::Shaped(shaped) => {
+                let matcher = &mut shaped.matcher;
+                shaped.phase != Phase::Shape || !matcher.is_stopped() && !matcher.is_accepting().unwrap_or(false)
+            }
+        }
     }
 
-    /// Whether the answer has a shape at all.
+    /// Whether the answer as a whole has a shape.
     pub(crate) fn has_shape(&self) -> bool {
-        self.0.is_some()
+        matches!(self.0, Kind::Shaped(_))
+    }
+
+    /// Whether the token that was chosen last is part of a call that is kept to its schema.
+    pub(crate) fn spoke_call(&self) -> bool {
+        matches!(&self.0, Kind::Calls(calls) if calls.spoke())
+    }
+
+    /// What calls aren't kept to, and wasn't told yet.
+    pub(crate) fn take_loose(&mut self) -> Vec<Loose> {
+        match &mut self.0 {
+            Kind::Calls(calls) => calls.take_loose(),
+            Kind::Free | Kind::Shaped(_) => Vec::new(),
+        }
     }
 
     /// Has `pick` choose from what is allowed, and goes on by the choice. `None`: it chose nothing.
@@ -162,11 +197,14 @@ impl Guide {
         model: &Model,
         pick: impl FnOnce(&Allowed<'_>) -> Option<Token>,
     ) -> Result<Option<Chosen>, WireFault> {
-        let Some(shaped) = &mut self.0 else {
-            let token = pick(&Allowed(Which::All));
-            return Ok(token.map(|token| if model.ends(token) { Chosen::End } else { Chosen::Token(token) }));
-        };
-        shaped.choose(model, pick)
+        match &mut self.0 {
+            Kind::Free => {
+                let token = pick(&Allowed(Which::All));
+                Ok(token.map(|token| if model.ends(token) { Chosen::End } else { Chosen::Token(token) }))
+            }
+            Kind::Shaped(shaped) => shaped.choose(model, pick),
+            Kind::Calls(calls) => calls.choose(model, pick),
+        }
     }
 }
 

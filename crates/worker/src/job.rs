@@ -6,7 +6,8 @@ use crate::link::micros;
 use crate::park::Saved;
 use batch::likelihood::Options;
 use batch::repeat::Watch;
-use batch::{draft::Drafts, prefix::Owner, stop::Stops, utf8::Assembler};
+use batch::stop::{Passed, Stops};
+use batch::{draft::Drafts, prefix::Owner, utf8::Assembler};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use wire::{JobId, Reuse, Spent, WireFinish};
@@ -209,7 +210,13 @@ impl Job {
     pub(crate) fn take(&mut self, token: Token, bytes: &[u8], now: Instant) -> Progress {
         self.note_token(now);
         self.tokens.push(token);
-        let passed = self.stops.push(&self.assembler.push(bytes));
+        let text = self.assembler.push(bytes);
+        // What ends an answer in words can stand within the arguments of a call.
+        let passed = if self.guide.spoke_call() {
+            Passed { text: self.stops.finish() + &text, stopped: false }
+        } else {
+            self.stops.push(&text)
+        };
         if passed.stopped {
             return Progress { text: passed.text, finish: Some(WireFinish::StopString) };
         }

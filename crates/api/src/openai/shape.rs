@@ -105,10 +105,8 @@ fn json_schema(value: &Value, place: &str) -> Result<Shape, Refusal> {
 }
 
 fn grammar(text: &str, place: &str) -> Result<Shape, Refusal> {
-    if text.contains("::=") {
-        let hint = "write it in Lark, as llguidance reads it (`start: \"yes\" | \"no\"`), or send a schema, a regular \
-                    expression or a list of choices";
-        return Err(invalid(place, "is a grammar in GBNF or EBNF, which isn't read here", hint));
+    if base::gbnf::is_gbnf(text) {
+        return made(Shape::gbnf(text), place);
     }
     made(Shape::grammar(text), place)
 }
@@ -142,6 +140,7 @@ mod tests {
         let schema = json!({"type": "object", "properties": {"b": {"type": "string"}, "a": {"type": "null"}}});
         // In the order in which it was sent: properties are answered in that order.
         let text = r#"{"type":"object","properties":{"b":{"type":"string"},"a":{"type":"null"}}}"#;
+        let gbnf = || Form::Grammar("start: ALL\nALL: ( \"a\" ) & /(?s:.+)/\n".into());
         let choice = || Form::Choice(vec!["a".into(), "b".into()]);
         for (body, form) in [
             (json!({}), Form::Free),
@@ -164,6 +163,8 @@ mod tests {
             (json!({"structured_outputs": {"choice": ["a", "b"]}}), choice()),
             (json!({"grammar": "start: \"a\""}), Form::Grammar("start: \"a\"".into())),
             (json!({"guided_grammar": "start: \"a\""}), Form::Grammar("start: \"a\"".into())),
+            (json!({"grammar": "root ::= \"a\""}), gbnf()),
+            (json!({"structured_outputs": {"grammar": "root ::= \"a\""}}), gbnf()),
         ] {
             assert_eq!(read(body.clone()).expect("accepted"), form, "{body}");
         }
@@ -186,7 +187,7 @@ mod tests {
             (json!({"guided_choice": "a"}), "guided_choice"),
             (json!({"guided_choice": ["a", 3]}), "guided_choice[1]"),
             (json!({"guided_choice": ["a", "a"]}), "guided_choice"),
-            (json!({"grammar": "root ::= \"a\""}), "grammar"),
+            (json!({"grammar": "root ::= <think>"}), "grammar"),
             (json!({"structured_outputs": {"regex": "a", "choice": ["a"]}}), "structured_outputs.choice"),
             (json!({"guided_regex": "a", "response_format": {"type": "json_object"}}), "guided_regex"),
         ] {

@@ -19,7 +19,30 @@ impl Toolbox {
     }
 }
 
-/// The schema of a tool's arguments: an object in any case.
+impl Tool {
+    /// The schema of its arguments: an object in any case.
+    pub fn schema(&self) -> Value {
+        parameters(self)
+    }
+
+    /// The schema of one of its arguments by itself; `None` when its own schema doesn't name it.
+    pub fn argument_schema(&self, name: &str) -> Option<Value> {
+        const WHOLE: &str = "arguments";
+        let whole = parameters(self);
+        let mut part = whole.get("properties")?.get(name)?.clone();
+        let has_references = move_references(&mut part, &format!("#/$defs/{WHOLE}"));
+        if let (true, Some(object)) = (has_references, part.as_object_mut()) {
+            let mut whole = whole;
+            move_references(&mut whole, &format!("#/$defs/{WHOLE}"));
+            let defs = object.entry("$defs").or_insert_with(|| json!({}));
+            if let Some(defs) = defs.as_object_mut() {
+                defs.insert(WHOLE.to_owned(), whole);
+            }
+        }
+        Some(part)
+    }
+}
+
 fn parameters(tool: &Tool) -> Value {
     let nothing = || json!({"type": "object", "properties": {}, "additionalProperties": false});
     match serde_json::from_str(&tool.parameters) {
@@ -43,25 +66,28 @@ fn one_of(tools: &[&Tool], key: &str) -> Value {
     json!({"anyOf": tools.iter().enumerate().map(branch).collect::<Vec<_>>()})
 }
 
-/// References within a schema begin at its root, which lies deeper now.
-fn move_references(schema: &mut Value, root: &str) {
+/// References within a schema begin at its root, which lies deeper now. Whether there are any.
+fn move_references(schema: &mut Value, root: &str) -> bool {
     match schema {
         Value::Object(object) => {
             let within = |object: &Map<String, Value>| match object.get("$ref") {
                 Some(Value::String(place)) => place.strip_prefix('#').map(|place| format!("{root}{place}")),
                 _ => None,
             };
+            let mut moved = false;
             if let Some(place) = within(object) {
                 object.insert("$ref".to_owned(), Value::from(place));
+                moved = true;
             }
             for (key, value) in object.iter_mut() {
                 // Values that are no schemas hold no references.
                 if !matches!(key.as_str(), "const" | "enum" | "default" | "examples") {
-                    move_references(value, root);
+                    moved |= move_references(value, root);
                 }
             }
+            moved
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| move_references(item, root)),
-        _ => {}
+        Value::Array(items) => items.iter_mut().fold(false, |moved, item| move_references(item, root) | moved),
+        _ => false,
     }
 }

@@ -1,6 +1,6 @@
 //! Tools and thoughts: what a client gets over HTTP when a model calls, thinks, or does either badly.
 
-use crate::home::Home;
+use crate::home::{Home, until_line};
 use crate::http::{events, post};
 use serde_json::{Value, json};
 use testkit::{Script, Step, TestModel, WireFinish};
@@ -155,6 +155,28 @@ fn a_call_that_cannot_be_read_is_text_and_a_notice() {
         let notice = answer["notices"][0].as_str().expect("a notice");
         assert!(notice.starts_with("tool_parse_error: ") && notice.contains(why), "{notice}");
     }
+}
+
+#[test]
+fn a_schema_that_is_not_kept_is_said_with_the_call() {
+    let call = |name: &str| format!("<tool_call>{{\"name\": \"{name}\", \"arguments\": {{}}}}</tool_call>");
+    let loose = |script: Script, when: &str, name: &str| {
+        let why = "`#/not` of its schema is not kept".to_owned();
+        script.on(when, vec![Step::Loose("weather".into(), why), text(&call(name)), text(&call(name))])
+    };
+    let home = Home::new();
+    let log = home.path("frames");
+    let script = loose(loose(Script::default(), "weather?", "weather"), "time?", "now").logged(&log);
+    home.model(&TestModel::templated(&home.folder("models"), "small", &script, TEMPLATE));
+    let port = home.port();
+    let said = both(port, &asked("weather?", json!({})));
+    let notices: Vec<&str> = said["notices"].as_array().expect("notices").iter().filter_map(Value::as_str).collect();
+    until_line(&log, " calls=weather,now behind=</think>");
+    assert_eq!(notices.len(), 1, "once, for both calls: {notices:?}");
+    let words = "tool_schema_loose: the arguments of `weather` are not kept to their schema: `#/not`";
+    assert!(notices[0].starts_with(words), "{notices:?}");
+    let said = both(port, &asked("time?", json!({})));
+    assert!(said["notices"].as_array().is_none_or(Vec::is_empty), "the other tool is not concerned: {said}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! One call, or a list of them, behind its mark.
 
+use super::braces;
 use super::json::{Event, Scan, is_whole, quoted, unquoted};
 use super::style::{Body, Tags};
 use super::{Piece, Tools, python};
@@ -56,10 +57,16 @@ enum Stage {
         tool: String,
         any: bool,
     },
+    /// Between the arguments in braces.
+    Braces {
+        quote: &'static str,
+        tool: String,
+        any: bool,
+    },
 }
 
 /// LIMIT: what stands between a mark and the brackets of the arguments.
-const HEADER_BYTES_MAX: usize = 512;
+pub(super) const HEADER_BYTES_MAX: usize = 512;
 
 impl Call {
     /// `mark`: bytes of the mark that opened it and still stands before it.
@@ -110,6 +117,12 @@ impl Call {
                 }
             }
             Stage::Between => self.between(rest, last),
+            Stage::Braces { quote, tool, any } => match braces::argument(rest, quote, tool, any, tools) {
+                Step { taken, pieces, then: Then::Wait } if last => {
+                    bad(taken, pieces, "the answer ended within the arguments of a call")
+                }
+                step => step,
+            },
             Stage::Tags { tags, tool, any } => {
                 let step = argument(rest, tags, tool, any, tools);
                 match step {
@@ -136,8 +149,19 @@ impl Call {
                 }
                 pythonic(rest, mark, last, tools)
             }
+            Body::Braces(quote) if !start.starts_with('{') => {
+                let Some((name, taken)) = braces::head(start, last)? else { return Ok(wait()) };
+                check(&name, tools)?;
+                let taken = rest.len() - start.len() + taken;
+                let mut pieces = syntax(&rest[..taken]);
+                pieces.push(Piece::Call(name.clone()));
+                self.stage = Stage::Braces { quote, tool: name, any: false };
+                Ok(Step { taken, pieces, then: Then::GoOn })
+            }
             Body::Headed if !start.starts_with(['{', '[']) => self.headed(rest, mark, last, tools),
-            Body::Envelope | Body::Headed | Body::Tags(_) | Body::Python => self.envelope(rest, mark, last, tools),
+            Body::Envelope | Body::Headed | Body::Tags(_) | Body::Python | Body::Braces(_) => {
+                self.envelope(rest, mark, last, tools)
+            }
         }
     }
 
@@ -245,6 +269,14 @@ impl Call {
         let text = &rest[mark..];
         let start = text.trim_start();
         let blank = text.len() - start.len();
+        if !tags.call.is_empty() && mark > 0 {
+            if start.starts_with(tags.call) {
+                return Ok(passed(rest, mark));
+            }
+            if !last && tags.call.starts_with(start) {
+                return Ok(wait());
+            }
+        }
         let found = match tags.name {
             Some((open, close)) => match start.strip_prefix(open) {
                 Some(name) => name.find(close).map(|end| (&name[..end], open.len() + end + close.len())),
@@ -295,15 +327,15 @@ fn passed(rest: &str, mark: usize) -> Step {
     Step { taken: mark, pieces: syntax(&rest[..mark]), then: Then::Done }
 }
 
-fn wait() -> Step {
+pub(super) fn wait() -> Step {
     Step { taken: 0, pieces: Vec::new(), then: Then::Wait }
 }
 
-fn bad(taken: usize, pieces: Vec<Piece>, why: &str) -> Step {
+pub(super) fn bad(taken: usize, pieces: Vec<Piece>, why: &str) -> Step {
     Step { taken, pieces, then: Then::Bad { why: why.to_owned(), mark: 0 } }
 }
 
-fn syntax(text: &str) -> Vec<Piece> {
+pub(super) fn syntax(text: &str) -> Vec<Piece> {
     if text.is_empty() { Vec::new() } else { vec![Piece::Syntax(text.to_owned())] }
 }
 
@@ -327,9 +359,9 @@ fn name_in(header: &str) -> String {
         Some((name, _)) => name,
         None => header,
     };
-    let header = header.split("```").next().unwrap_or_default();
+    let header = header.split("```").next().unwrap_or_default().trim_start();
     let end = header.find(['<', '[', '\n']).unwrap_or(header.len());
-    let name = header[..end].trim();
+    let name = header[..end].trim().trim_end_matches('>');
     // Kimi's names are those of a module, with the number of the call.
     let name = name.strip_prefix("functions.").unwrap_or(name);
     match name.rsplit_once(':') {

@@ -168,6 +168,8 @@ impl Reader<'_> {
                 'n' => text.push('\n'),
                 't' => text.push('\t'),
                 'r' => text.push('\r'),
+                'b' => text.push('\u{8}'),
+                'f' => text.push('\u{c}'),
                 '0' => text.push('\0'),
                 '\n' => {}
                 'x' => text.push(self.code(2)?),

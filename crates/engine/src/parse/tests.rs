@@ -3,7 +3,7 @@ use base::{Modality, ModelFacts};
 use proptest::prelude::*;
 
 /// A model of this family, whose template has these words.
-fn style(words: &str) -> Style {
+pub(super) fn style(words: &str) -> Style {
     let facts = ModelFacts {
         arch: "llama".into(),
         title: String::new(),
@@ -32,21 +32,44 @@ fn style(words: &str) -> Style {
     Style::of(&facts)
 }
 
-const HERMES: &str = "<tool_call> </think>";
-const CODER: &str = "<tool_call> <function=x> <parameter=y>";
+pub(in crate::parse) const HERMES: &str = "<tool_call> </think>";
+pub(in crate::parse) const CODER: &str = "<tool_call> <function=x> <parameter=y>";
 const GLM: &str = "<tool_call> <arg_key> <arg_value> </think>";
 const LLAMA: &str = "<|start_header_id|> <|python_tag|>";
 const MISTRAL: &str = "[TOOL_CALLS] [/THINK]";
 const DEEPSEEK: &str = "<｜tool▁calls▁begin｜> </think>";
 const KIMI: &str = "<|tool_call_argument_begin|> </think>";
-const GPT: &str = "<|channel|> <|message|>";
-const LFM: &str = "<|tool_list_start|>";
+pub(in crate::parse) const GPT: &str = "<|channel|> <|message|>";
+pub(in crate::parse) const LFM: &str = "<|tool_list_start|>";
 const GRANITE: &str = "<|tool_call|> </think>";
 const PHI: &str = "<|tool|>";
 const COMMAND: &str = "<|START_ACTION|> <|END_THINKING|>";
 const GEMMA: &str = "<start_of_turn>";
-const FAMILIES: [&str; 13] =
-    [HERMES, CODER, GLM, LLAMA, MISTRAL, DEEPSEEK, KIMI, GPT, LFM, GRANITE, PHI, COMMAND, GEMMA];
+pub(super) const GEMMA_4: &str = "<|tool_call> <tool_call|> <|channel> <channel|>";
+const FUNCTION_GEMMA: &str = "<start_of_turn> <start_function_call>";
+const MINIMAX: &str = "<minimax:tool_call> <invoke name= </think>";
+const FUNCTIONARY: &str = "<|start_header_id|> >>>all";
+const FUNCTIONARY_31: &str = "<|start_header_id|> <function=x></function>";
+pub(in crate::parse) const FAMILIES: [&str; 18] = [
+    HERMES,
+    CODER,
+    GLM,
+    LLAMA,
+    MISTRAL,
+    DEEPSEEK,
+    KIMI,
+    GPT,
+    LFM,
+    GRANITE,
+    PHI,
+    COMMAND,
+    GEMMA,
+    GEMMA_4,
+    FUNCTION_GEMMA,
+    MINIMAX,
+    FUNCTIONARY,
+    FUNCTIONARY_31,
+];
 
 fn tools() -> Vec<Tool> {
     let tool = |name: &str, parameters: &str| Tool {
@@ -191,6 +214,70 @@ fn every_family_s_calls_are_read() {
 }
 
 #[test]
+fn calls_in_braces_are_read() {
+    let one = "<|tool_call>call:weather{city:<|\"|>Paris<|\"|>}<tool_call|>";
+    check(GEMMA_4, one, "", "", &[PARIS]);
+    let both = (PARIS.0, r#"{"city": "Paris", "days": 3}"#);
+    let two = "<|tool_call>call:weather{city:<|\"|>Paris<|\"|>,days:3}<tool_call|><|tool_call>call:now{}<tool_call|>";
+    check(GEMMA_4, two, "", "", &[both, ("now", "{}")]);
+    check(GEMMA_4, &format!("<|channel>thought\nhm\n<channel|>Let me look.\n{one}"), "hm", "Let me look.", &[PARIS]);
+    check(GEMMA_4, "<|channel>thought\n<channel|>yes", "", "yes", &[]);
+    check(GEMMA_4, &format!("{one}<|tool_response>"), "", "", &[PARIS]);
+    let deep =
+        "<|tool_call>call:now{a:[<|\"|>x, {y}<|\"|>,-1.5,true],b:{c:null,<|\"|>d e<|\"|>:[]},f: word}<tool_call|>";
+    check(
+        GEMMA_4,
+        deep,
+        "",
+        "",
+        &[("now", r#"{"a": ["x, {y}", -1.5, true], "b": {"c": null, "d e": []}, "f": "word"}"#)],
+    );
+    // Texts that stand there bare, or as JSON.
+    check(
+        GEMMA_4,
+        "<|tool_call>call:weather{city:42,days:None}<tool_call|>",
+        "",
+        "",
+        &[(PARIS.0, r#"{"city": "42", "days": null}"#)],
+    );
+    check(GEMMA_4, "<|tool_call>call:weather{\"city\": \"Paris\"}<tool_call|>", "", "", &[PARIS]);
+    let one = "<start_function_call>call:weather{city:<escape>Paris<escape>}<end_function_call>";
+    check(FUNCTION_GEMMA, one, "", "", &[PARIS]);
+    check(FUNCTION_GEMMA, &format!("{one}{one}<start_function_response>"), "", "", &[PARIS, PARIS]);
+}
+
+#[test]
+fn sections_of_tags_are_read() {
+    let invoke = "<invoke name=\"weather\">\n<parameter name=\"city\">Paris</parameter>\n</invoke>";
+    let now = "<invoke name=\"now\">\n</invoke>";
+    let section = |calls: &str| format!("<minimax:tool_call>\n{calls}\n</minimax:tool_call>");
+    check(MINIMAX, &section(invoke), "", "", &[PARIS]);
+    check(MINIMAX, &section(&format!("{invoke}\n{now}")), "", "", &[PARIS, ("now", "{}")]);
+    check(MINIMAX, &format!("<think>\nhm\n</think>\n\nsure\n{}", section(now)), "hm", "sure", &[("now", "{}")]);
+    let days = "<invoke name=\"weather\">\n<parameter name=\"city\">7</parameter>\n<parameter name=\"days\">3</parameter></invoke>";
+    check(MINIMAX, &section(days), "", "", &[("weather", r#"{"city": "7", "days": 3}"#)]);
+}
+
+#[test]
+fn recipients_are_told_apart() {
+    check(FUNCTIONARY, "all\nHello >>> there", "", "Hello >>> there", &[]);
+    check(FUNCTIONARY, "weather\n{\"city\": \"Paris\"}", "", "", &[PARIS]);
+    check(
+        FUNCTIONARY,
+        ">>>all\nLook:\n>>>weather\n{\"city\": \"Paris\"}>>>now\n{}",
+        "",
+        "Look:",
+        &[PARIS, ("now", "{}")],
+    );
+    check(FUNCTIONARY, "weather\n{\"city\": \"Paris\"}\n>>>all\nThat was it.", "", "That was it.", &[PARIS]);
+    check(FUNCTIONARY, "allow me\nplease", "", "allow me\nplease", &[]);
+    check(FUNCTIONARY, "plain words", "", "plain words", &[]);
+    let function = "<function=weather>{\"city\": \"Paris\"}</function>";
+    check(FUNCTIONARY_31, &format!("{function}<function=now>{{}}</function>"), "", "", &[PARIS, ("now", "{}")]);
+    check(FUNCTIONARY_31, &format!("Look: {function}"), "", "Look:", &[PARIS]);
+}
+
+#[test]
 fn what_is_no_call_stays_text_and_says_why() {
     for (words, text, why) in [
         (HERMES, "<tool_call>\nnonsense\n</tool_call>", Some("no object")),
@@ -206,6 +293,11 @@ fn what_is_no_call_stays_text_and_says_why() {
         (MISTRAL, "[TOOL_CALLS]weather, please", Some("before the arguments")),
         (LFM, "<|tool_call_start|>[weather(Paris)]<|tool_call_end|>", Some("function's")),
         (GPT, "<|channel|>final<|message|>a < b", None),
+        (GEMMA_4, "<|tool_call>weather{}<tool_call|>", Some("call:")),
+        (GEMMA_4, "<|tool_call>call:fly{}<tool_call|>", Some("`fly`")),
+        (MINIMAX, "<minimax:tool_call>\nnonsense", Some("doesn't begin")),
+        (FUNCTIONARY, "fly\n{}", None),
+        (FUNCTIONARY_31, "<function=fly>{}</function>", Some("`fly`")),
     ] {
         let pieces = whole(parser(words, false), text);
         let fold = fold(&pieces);
@@ -345,6 +437,25 @@ fn said() -> impl Strategy<Value = String> {
         "<|END_THINKING|>",
         "```tool_code",
         "```",
+        "<|tool_call>",
+        "<tool_call|>",
+        "<start_function_call>",
+        "<end_function_call>",
+        "<|\"|>",
+        "<escape>",
+        "call:weather{",
+        "city:",
+        "<minimax:tool_call>",
+        "</minimax:tool_call>",
+        "<invoke name=\"weather\">",
+        "</invoke>",
+        "<parameter name=\"city\">",
+        ">>>",
+        "all\n",
+        "weather\n",
+        "</function>",
+        "<|channel>thought",
+        "<channel|>",
         ",",
         ";",
     ];
@@ -403,6 +514,17 @@ const ANSWERS: &[(&str, &str)] = &[
     ),
     (COMMAND, "<|START_THINKING|>hm<|END_THINKING|><|START_RESPONSE|> yes <|END_RESPONSE|>"),
     (GEMMA, "```tool_code\nweather(city=\"P\")\n``` and ```json\n[{\"name\": \"now\"}]\n```"),
+    (
+        GEMMA_4,
+        "<|channel>thought\nhm<channel|>x<|tool_call>call:weather{city:<|\"|>P<|\"|>,days:[1,{a:true}]}<tool_call|><|tool_call>call:now{}<tool_call|>",
+    ),
+    (FUNCTION_GEMMA, "<start_function_call>call:weather{city:<escape>P<escape>,days:3}<end_function_call>"),
+    (
+        MINIMAX,
+        "a\n<minimax:tool_call>\n<invoke name=\"weather\">\n<parameter name=\"city\">P</parameter>\n</invoke>\n<invoke name=\"now\"></invoke>\n</minimax:tool_call>",
+    ),
+    (FUNCTIONARY, "all\nx >>> y\n>>>weather\n{\"city\": \"P\"}\n>>>now\n{}>>>all\nz"),
+    (FUNCTIONARY_31, "a <function=weather>{\"city\": \"P\"}</function> b <function=now>{}</function>"),
 ];
 
 /// A family and what a model of it may say.

@@ -397,6 +397,11 @@ impl Life {
             }
             Report::Resumed { job } => self.tell(News::Resumed { ask: AskId(job) }),
             Report::Reused { job, reuse } => self.tell(News::Reused { ask: AskId(job), reuse }),
+            Report::Loose { job, tool, reason } => {
+                if let Some(sink) = self.process.sink(job) {
+                    sink.loose(tool, reason);
+                }
+            }
             Report::Seek { job, prompt, least } => self.pass_to_writer(Order::Seek { job, prompt, least }),
             Report::Offer { state, chain, bytes, cost_us } => {
                 self.pass_to_writer(Order::Offer { state, chain, bytes, cost_us });
@@ -771,6 +776,7 @@ fn name_of(report: &Report) -> &'static str {
         Report::Wants { .. } => "`Wants`",
         Report::Resized { .. } => "`Resized`",
         Report::Reused { .. } => "`Reused`",
+        Report::Loose { .. } => "`Loose`",
         Report::Seek { .. } => "`Seek`",
         Report::Tried { .. } => "`Tried`",
         Report::Offer { .. } => "`Offer`",

@@ -248,6 +248,11 @@ impl Stage {
                     self.report(&Report::Reused { job, reuse });
                 }
             }
+            Step::Loose(tool, reason) => {
+                if let Some(job) = job {
+                    self.report(&Report::Loose { job, tool: Some(tool.clone()), reason: reason.clone() });
+                }
+            }
             Step::Percent(percent) => self.report(&Report::Loading { percent: *percent }),
             // An ask's wait was played where a cancel can end it; the load's is played here.
             Step::Wait(path) => {

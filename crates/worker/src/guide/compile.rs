@@ -1,16 +1,18 @@
 //! From a shape as it was asked for to a parser of this model's tokens, within bounds of size and time.
 
-use super::{Guide, Vocabulary};
+use super::calls::{Calls, Loose};
+use super::{Guide, Vocabulary, lark};
 use crate::ffi::Model;
 use batch::schema::{self, Refusal, Suspect};
 use llguidance::api::{ParserLimits, TopLevelGrammar};
 use llguidance::earley::SlicedBiasComputer;
 use llguidance::toktrie::InferenceCapabilities;
-use llguidance::{ParserFactory, TokenParser};
+use llguidance::{Matcher, ParserFactory, TokenParser};
 use serde_json::{Value, json};
+use std::collections::VecDeque;
 use std::fmt::Display;
 use std::sync::Arc;
-use wire::{WireFault, WireReasoning, WireShape};
+use wire::{WireCalls, WireFault, WireReasoning, WireSchema, WireShape};
 
 /// LIMIT: brackets that may be open at the same time in an expression or a grammar: parsers of both recurse.
 const NESTING_MAX: usize = 100;
@@ -22,11 +24,23 @@ const REASON_CHARS_MAX: usize = 300;
 /// ever. Enough for a new line and sixteen levels of indentation.
 const JSON_SPACE: &str = r"[\x20\x0A\x0D\x09]{1,65}";
 
+/// LIMIT: grammars of calls that are kept: programs send the same tools with each turn.
+const KEPT_MAX: usize = 4;
+
 /// Compiles shapes for one model.
 pub(crate) struct Compiler {
     model: Arc<Model>,
     /// Made with the first shape.
     made: Option<(ParserFactory, Arc<Vocabulary>)>,
+    /// The one that was used last comes last.
+    kept: VecDeque<Kept>,
+}
+
+/// Calls of some tools.
+struct Kept {
+    calls: WireCalls,
+    matcher: Option<Matcher>,
+    loose: Vec<Loose>,
 }
 
 impl std::fmt::Debug for Compiler {
@@ -37,7 +51,7 @@ impl std::fmt::Debug for Compiler {
 
 impl Compiler {
     pub(crate) fn new(model: Arc<Model>) -> Self {
-        Self { model, made: None }
+        Self { model, made: None, kept: VecDeque::new() }
     }
 
     /// The guide of one answer.
@@ -48,11 +62,39 @@ impl Compiler {
         if let Some(free) = Guide::of_free(shape) {
             return Ok(free);
         }
+        if let WireShape::Calls(calls) = shape {
+            let quiet = reasoning.is_some_and(|reasoning| reasoning.open.is_empty());
+            return self.calls(calls, quiet);
+        }
         let model = Arc::clone(&self.model);
         let (factory, vocabulary) = self.made()?;
         let parser =
             compile(factory, shape).map_err(|Refusal { path, reason }| WireFault::ShapeUnsupported { path, reason })?;
         Guide::new(parser, reasoning, &model, vocabulary)
+    }
+
+    fn calls(&mut self, calls: &WireCalls, quiet: bool) -> Result<Guide, WireFault> {
+        let place = self.kept.iter().position(|kept| kept.calls == *calls);
+        let (factory, vocabulary) = self.made()?;
+        let compiled = match place {
+            Some(_) => None,
+            None => Some(compile_calls(factory, calls, &vocabulary)),
+        };
+        let kept = match (compiled, place.and_then(|place| self.kept.remove(place))) {
+            (Some((parser, loose)), _) => {
+                let matcher = parser.map(|parser| Matcher::new(Ok(parser)));
+                Kept { calls: calls.clone(), matcher, loose }
+            }
+            (None, Some(kept)) => kept,
+            (None, None) => return Err(WireFault::ShapeFailed("the grammar isn't there".into())),
+        };
+        let own = kept.matcher.as_ref().map(Matcher::deep_clone);
+        let guide = Guide::of_calls(Calls::new(calls, own, kept.loose.clone(), quiet, vocabulary));
+        self.kept.push_back(kept);
+        if self.kept.len() > KEPT_MAX {
+            self.kept.pop_front();
+        }
+        Ok(guide)
     }
 
     fn made(&mut self) -> Result<(&ParserFactory, Arc<Vocabulary>), WireFault> {
@@ -96,7 +138,7 @@ fn limits() -> ParserLimits {
 
 fn compile(factory: &ParserFactory, shape: &WireShape) -> Result<TokenParser, Refusal> {
     match shape {
-        WireShape::Free => Err(refusal("", "a free answer has no shape")),
+        WireShape::Free | WireShape::Calls(_) => Err(refusal("", "a free answer has no shape")),
         WireShape::Json => parser(factory, with_space(json!({ "type": "object" })), "#"),
         WireShape::JsonSchema(text) => {
             let schema: Value =
@@ -119,6 +161,64 @@ fn compile(factory: &ParserFactory, shape: &WireShape) -> Result<TokenParser, Re
             check_nesting(text, "grammar")?;
             parser(factory, TopLevelGrammar::from_lark(with_strict_schemas(text)?), "grammar")
         }
+    }
+}
+
+/// The grammar of calls, and what it doesn't keep. A schema that can't be kept is left out of it, first alone and then,
+/// where that doesn't help, with all others.
+fn compile_calls(
+    factory: &ParserFactory,
+    calls: &WireCalls,
+    vocabulary: &Vocabulary,
+) -> (Option<TokenParser>, Vec<Loose>) {
+    let mut loose = Vec::new();
+    let mut schemas: Vec<Option<Value>> = Vec::new();
+    for wanted in &calls.schemas {
+        let read = serde_json::from_str(&wanted.schema).map_err(|error| refusal("#", &format!("isn't JSON: {error}")));
+        let prepared = read.and_then(|schema: Value| schema::prepare(&schema));
+        schemas.push(prepared.map_err(|refused| note(&mut loose, wanted, &refused)).ok().map(|made| made.schema));
+    }
+    let compiled = |schemas: &[Option<Value>]| {
+        let stands_in = |(schema, wanted): (&Option<Value>, &WireSchema)| {
+            let any = if wanted.whole { json!({ "type": "object" }) } else { json!({}) };
+            spaced(schema.clone().unwrap_or(any))
+        };
+        let all: Vec<Value> = schemas.iter().zip(&calls.schemas).map(stands_in).collect();
+        let text = lark::grammar(calls, &all, &|name| vocabulary.special(name));
+        parser(factory, TopLevelGrammar::from_lark(text), "tools")
+    };
+    if let Ok(parser) = compiled(&schemas) {
+        return (Some(parser), loose);
+    }
+    for (tried, (schema, wanted)) in schemas.iter_mut().zip(&calls.schemas).enumerate() {
+        let Some(alone) = schema.clone().filter(|_| tried < SUSPECTS_MAX) else { continue };
+        if let Err(refused) = parser(factory, with_space(alone), "#") {
+            note(&mut loose, wanted, &refused);
+            *schema = None;
+        }
+    }
+    if let Ok(parser) = compiled(&schemas) {
+        return (Some(parser), loose);
+    }
+    schemas.iter_mut().for_each(|schema| *schema = None);
+    match compiled(&schemas) {
+        Ok(parser) => {
+            loose.push(Loose { tool: None, reason: "the schemas of all tools together are too large".into() });
+            (Some(parser), loose)
+        }
+        Err(Refusal { reason, .. }) => {
+            loose.push(Loose { tool: None, reason });
+            (None, loose)
+        }
+    }
+}
+
+/// Notes why a schema isn't kept; one reason for each tool is enough.
+fn note(loose: &mut Vec<Loose>, wanted: &WireSchema, Refusal { path, reason }: &Refusal) {
+    let behind = path.strip_prefix('#').unwrap_or(path);
+    let tool = Some(wanted.tool.clone());
+    if !loose.iter().any(|noted| noted.tool == tool) {
+        loose.push(Loose { tool, reason: format!("`{}{behind}` of its schema {reason}", wanted.place) });
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::ffi::{Model, Token};
 use llguidance::toktrie::{ApproximateTokEnv, SimpleVob, TokEnv, TokRxInfo, TokTrie};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// LIMIT: bytes of white space in one token between reasoning and shape.
@@ -17,6 +18,8 @@ pub(crate) struct Vocabulary {
     ends: Vec<Token>,
     /// Some white space.
     blanks: Vec<Token>,
+    /// By their names; ends of a turn aren't among them.
+    special: HashMap<String, u32>,
 }
 
 impl std::fmt::Debug for Vocabulary {
@@ -30,13 +33,18 @@ impl Vocabulary {
     /// In words, when the model has no token that ends a turn.
     pub(crate) fn of(model: &Model) -> Result<Self, String> {
         let count = model.vocabulary_size();
-        let (mut words, mut blanks) = (Vec::with_capacity(count), Vec::new());
+        let (mut words, mut blanks, mut special) = (Vec::with_capacity(count), Vec::new(), HashMap::new());
         for token in 0..Token::try_from(count).map_err(|_| "the vocabulary is too large".to_owned())? {
             let mut bytes = Vec::new();
             if model.ends(token) || model.is_special(token) {
                 // The mark makes it a token that text can't be: only a grammar that names it has it.
                 bytes.push(TokTrie::SPECIAL_TOKEN_MARKER);
                 model.whole_piece(token, &mut bytes);
+                if let (false, Ok(name), Ok(id)) =
+                    (model.ends(token), str::from_utf8(&bytes[1..]), u32::try_from(token))
+                {
+                    special.insert(name.to_owned(), id);
+                }
             } else {
                 model.piece(token, &mut bytes);
                 // No UTF-8 has the mark, so neither has any text that a shape allows.
@@ -60,7 +68,7 @@ impl Vocabulary {
         };
         let size = u32::try_from(count).map_err(|_| "the vocabulary is too large".to_owned())?;
         let trie = TokTrie::from(&TokRxInfo::new(size, *first), &words).with_eos_tokens(&numbers);
-        Ok(Self { env: Arc::new(ApproximateTokEnv::new(trie)), ends, blanks })
+        Ok(Self { env: Arc::new(ApproximateTokEnv::new(trie)), ends, blanks, special })
     }
 
     pub(super) fn env(&self) -> &TokEnv {
@@ -82,5 +90,15 @@ impl Vocabulary {
 
     pub(super) fn tokens_of(&self, bytes: &[u8]) -> Vec<u32> {
         self.env.tokenize_bytes(bytes)
+    }
+
+    /// The special token of this name.
+    pub(super) fn special(&self, name: &str) -> Option<u32> {
+        self.special.get(name).copied()
+    }
+
+    /// The special token of this name, or the tokens of its letters.
+    pub(super) fn tokens_of_mark(&self, mark: &str) -> Vec<u32> {
+        self.special(mark).map_or_else(|| self.tokens_of(mark.as_bytes()), |token| vec![token])
     }
 }

@@ -8,6 +8,7 @@
 
 mod adapters;
 mod cache;
+mod calls;
 mod confinement;
 mod draft;
 mod embed;

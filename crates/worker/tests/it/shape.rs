@@ -155,6 +155,26 @@ fn expressions_choices_and_grammars_are_kept_to() {
 }
 
 #[test]
+fn a_grammar_that_was_gbnf_is_kept_to() {
+    let mut worker = Worker::ready();
+    // As it is made of llama.cpp's kind of grammar for JSON.
+    let grammar = include_str!("../../../base/src/gbnf/json.lark");
+    let mut whole = 0;
+    for seed in 0..10 {
+        let asked = shaped(u64::from(seed) + 1, "Describe a cat as JSON.", WireShape::Grammar(grammar.into()), 150);
+        let answer = worker.generate(Begin { sampling: wild(seed), ..asked }).unwrap();
+        match answer.finish {
+            WireFinish::EndOfTurn => {
+                serde_json::from_str::<Value>(&answer.text).unwrap_or_else(|error| panic!("{error}: {answer:?}"));
+                whole += 1;
+            }
+            other => assert!([WireFinish::StructureIncomplete, WireFinish::Length].contains(&other), "{answer:?}"),
+        }
+    }
+    assert!(whole > 0, "not one answer came to its end");
+}
+
+#[test]
 fn a_structure_that_was_cut_off_says_so() {
     let mut worker = Worker::ready();
     let list = json!({"type": "array", "items": {"type": "integer", "minimum": 1, "maximum": 9}, "minItems": 50});

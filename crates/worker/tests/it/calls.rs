@@ -1,0 +1,233 @@
+//! Calls in answers that are free otherwise: free up to a call's mark, kept to the tools in it, and free again.
+
+use crate::harness::{Answer, Worker, begin, chat, greedy, load, model};
+use crate::judge::fits;
+use serde_json::{Value, json};
+use wire::{
+    Begin, JobId, Load, Report, WireCalls, WireFinish, WireOpening, WirePart, WireQuiet, WireReasoning, WireSampling,
+    WireSchema, WireShape,
+};
+
+/// Two special tokens of the starter model, which it never says by itself: here they open and close a call.
+const OPEN: &str = "<file_sep>";
+const CLOSE: &str = "<filename>";
+/// The number of the first in its vocabulary.
+const OPEN_TOKEN: u32 = 5;
+
+/// Whose answers show these tokens, as they do for a family whose marks they are.
+fn worker() -> Worker {
+    let load = Load { shown: [OPEN, CLOSE].map(str::to_owned).to_vec(), ..load() };
+    Worker::with(&load, &model()).0
+}
+
+fn text(words: &str) -> WirePart {
+    WirePart::Text(words.into())
+}
+
+fn weather() -> Value {
+    json!({"type": "object", "properties": {"city": {"enum": ["Paris", "Oslo"]}, "days": {"type": "integer",
+           "minimum": 1, "maximum": 99}}, "required": ["city", "days"], "additionalProperties": false})
+}
+
+/// `{"name": …, "arguments": …}` and the closing token, of two tools.
+fn calls(mark: &str) -> WireCalls {
+    let one = |n: u32, name: &str| {
+        let name = text(&format!("\"{name}\", \"arguments\":"));
+        WirePart::All(vec![name, WirePart::Space, WirePart::Json(n)])
+    };
+    let names = WirePart::Any(vec![one(0, "weather"), one(1, "now")]);
+    let parts = vec![WirePart::Space, text("{\"name\":"), WirePart::Space, names, WirePart::Space, text("}")];
+    let close = vec![WirePart::Space, WirePart::Mark(CLOSE.into())];
+    let schema = |tool: &str, schema: &Value| WireSchema {
+        tool: tool.into(),
+        place: "#".into(),
+        schema: schema.to_string(),
+        whole: true,
+    };
+    WireCalls {
+        openings: vec![WireOpening { mark: mark.into(), then: WirePart::All([parts, close].concat()) }],
+        begun: String::new(),
+        quiet: None,
+        passed: Vec::new(),
+        rules: Vec::new(),
+        schemas: vec![schema("weather", &weather()), schema("now", &json!({"type": "object", "maxProperties": 0}))],
+        single: false,
+    }
+}
+
+fn asked(job: JobId, calls: WireCalls, sampling: WireSampling, tokens_max: u32) -> Begin {
+    let shape = WireShape::Calls(Box::new(calls));
+    Begin { shape, sampling, ..begin(job, &chat("What is the weather like in Paris?"), tokens_max) }
+}
+
+/// Where the special token is the likeliest wherever it may come.
+fn eager(seed: u32) -> WireSampling {
+    WireSampling { temperature: 1.5, top_k: 0, seed, logit_bias: vec![(OPEN_TOKEN, 60.0)], ..greedy() }
+}
+
+/// Every call that stands there whole.
+fn check(answer: &Answer) -> usize {
+    let mut whole = 0;
+    for (_, call) in
+        answer.text.split(OPEN).map(|part| (part, part.split_once(CLOSE))).filter(|(part, _)| !part.is_empty())
+    {
+        let Some((call, _)) = call else {
+            assert_eq!(answer.finish, WireFinish::StructureIncomplete, "{answer:?}");
+            continue;
+        };
+        let call: Value = serde_json::from_str(call).unwrap_or_else(|error| panic!("{error}: {answer:?}"));
+        match call["name"].as_str() {
+            Some("weather") => assert!(fits(&weather(), &call["arguments"]), "{call}"),
+            Some("now") => assert_eq!(call["arguments"], json!({})),
+            other => panic!("{other:?} in {answer:?}"),
+        }
+        whole += 1;
+    }
+    whole
+}
+
+#[test]
+fn what_stands_behind_a_mark_is_a_call_of_a_tool() {
+    let mut worker = worker();
+    let (mut whole, mut several) = (0, 0);
+    for seed in 0..12 {
+        let answer = worker.generate(asked(u64::from(seed) + 1, calls(OPEN), eager(seed), 120)).unwrap();
+        assert!(answer.text.starts_with(OPEN), "{answer:?}");
+        let found = check(&answer);
+        whole += usize::from(found > 0);
+        several += usize::from(found > 1);
+    }
+    assert!(whole >= 10 && several >= 6, "{whole} answers with a call, {several} with several");
+    // One that ends with its first call.
+    let single = WireCalls { single: true, ..calls(OPEN) };
+    let answer = worker.generate(asked(90, single, eager(1), 200)).unwrap();
+    assert_eq!((answer.finish, check(&answer)), (WireFinish::EndOfTurn, 1), "{answer:?}");
+    assert!(answer.text.ends_with(CLOSE), "{answer:?}");
+}
+
+#[test]
+fn without_a_call_the_answer_is_what_it_would_be() {
+    let mut worker = worker();
+    for (job, sampling) in [(1, greedy()), (3, WireSampling { temperature: 1.0, seed: 7, ..greedy() })] {
+        let free = begin(job, &chat("Why is the sky blue?"), 80);
+        let free = worker.generate(Begin { sampling: sampling.clone(), ..free }).unwrap();
+        let shape = WireShape::Calls(Box::new(calls(OPEN)));
+        let kept = begin(job + 1, &chat("Why is the sky blue?"), 80);
+        let kept = worker.generate(Begin { sampling, shape, ..kept }).unwrap();
+        assert_eq!((&kept.text, kept.finish), (&free.text, free.finish));
+    }
+}
+
+#[test]
+fn a_mark_may_be_plain_text_and_what_is_no_call_goes_on() {
+    let mut worker = worker();
+    // Behind the first `.` that ends its token stands a call.
+    let answer = worker.generate(asked(1, calls("."), greedy(), 200)).unwrap();
+    let (said, rest) = answer.text.split_once('.').expect("a sentence");
+    assert!(!said.is_empty(), "{answer:?}");
+    let (call, _) = rest.split_once(CLOSE).unwrap_or_else(|| panic!("{answer:?}"));
+    let call: Value = serde_json::from_str(call).unwrap();
+    assert!(["weather", "now"].contains(&call["name"].as_str().unwrap()), "{call}");
+    // Blanks begin words here, which no call does.
+    let free = worker.generate(begin(2, &chat("What is the weather like in Paris?"), 40)).unwrap();
+    let strict = WireCalls { openings: vec![WireOpening { mark: " ".into(), then: text("{}") }], ..calls("") };
+    let answer = worker.generate(asked(3, strict, greedy(), 40)).unwrap();
+    assert_eq!(answer.text, free.text);
+}
+
+#[test]
+fn thoughts_hold_no_calls() {
+    let mut worker = worker();
+    let quiet =
+        |open: &str| Some(WireQuiet { open: vec![open.into()], close: vec!["</think>".into()], anywhere: false });
+    let thinking = WireCalls { quiet: quiet("<think>"), ..calls(OPEN) };
+    let reasoning = Some(WireReasoning { open: String::new(), close: "</think>".into() });
+    let answer = worker.generate(Begin { reasoning, ..asked(1, thinking, eager(3), 20) }).unwrap();
+    assert_eq!(answer.text, OPEN.repeat(20), "it says nothing else, and all of that is a thought");
+    assert_eq!(answer.finish, WireFinish::Length);
+}
+
+#[test]
+fn stop_strings_end_words_and_no_calls() {
+    let mut worker = worker();
+    let stop = ["\"", "}", "Paris"].map(str::to_owned).to_vec();
+    let single = WireCalls { single: true, ..calls(OPEN) };
+    let answer = worker.generate(Begin { stop, ..asked(1, single, eager(2), 200) }).unwrap();
+    assert_eq!((answer.finish, check(&answer)), (WireFinish::EndOfTurn, 1), "{answer:?}");
+    let stop = vec!["e".to_owned()];
+    let answer = worker.generate(Begin { stop, ..asked(2, calls(OPEN), greedy(), 100) }).unwrap();
+    assert_eq!(answer.finish, WireFinish::StopString, "{answer:?}");
+    // A call that was cut says so.
+    let answer = worker.generate(asked(3, calls(OPEN), eager(1), 6)).unwrap();
+    assert_eq!(answer.finish, WireFinish::StructureIncomplete, "{answer:?}");
+}
+
+#[test]
+fn a_schema_that_can_not_be_kept_is_told_and_the_others_are_kept() {
+    let mut worker = worker();
+    for (job, schema) in (1..).zip([
+        json!({"type": "object", "not": {}}),
+        json!({"properties": {"a": {"type": "string", "pattern": "(?=x)y"}}}),
+    ]) {
+        let mut loose = calls(OPEN);
+        loose.schemas[1].schema = schema.to_string();
+        loose.single = true;
+        let answer = worker.generate(asked(job, loose, eager(4), 300)).unwrap();
+        let told = worker.find(|report| match report {
+            Report::Loose { job: told, tool, reason } if *told == job => Some((tool.clone(), reason.clone())),
+            _ => None,
+        });
+        assert_eq!(told.0.as_deref(), Some("now"));
+        assert!(told.1.contains("of its schema") && !told.1.contains('\n'), "{told:?}");
+        if answer.finish == WireFinish::EndOfTurn {
+            let call = answer.text.strip_prefix(OPEN).and_then(|text| text.strip_suffix(CLOSE)).expect("a call");
+            let call: Value = serde_json::from_str(call).unwrap();
+            let fits = call["name"] == "now" && call["arguments"].is_object();
+            assert!(fits || crate::judge::fits(&weather(), &call["arguments"]), "{call}");
+        }
+    }
+}
+
+#[test]
+fn every_part_of_a_grammar_is_kept_to() {
+    let mut worker = worker();
+    let until = |least, most| WirePart::Until { end: "</v>".into(), apart: "</v>".into(), least, most };
+    let special = WirePart::Until { end: CLOSE.into(), apart: CLOSE.into(), least: 0, most: Some(12) };
+    let items = WirePart::Any(vec![
+        WirePart::All(vec![text("a="), WirePart::Digits, text(";")]),
+        WirePart::All(vec![text("b="), WirePart::Word, text(";")]),
+        WirePart::All(vec![text("<v>"), until(2, Some(8)), text(";")]),
+        WirePart::All(vec![text("n="), WirePart::Space, WirePart::Json(0), WirePart::Space, text(";")]),
+    ]);
+    let rules = vec![items, special];
+    let number = json!({"type": "integer", "minimum": 0, "maximum": 50});
+    let schema =
+        WireSchema { tool: "f".into(), place: "#/properties/n".into(), schema: number.to_string(), whole: false };
+    let then =
+        WirePart::All(vec![text("f("), WirePart::Again(Box::new(WirePart::Rule(0))), text(")"), WirePart::Rule(1)]);
+    let openings = vec![WireOpening { mark: OPEN.into(), then }];
+    let wanted = WireCalls { openings, rules, schemas: vec![schema], single: true, ..calls(OPEN) };
+    let mut whole = 0;
+    for seed in 0..10 {
+        let answer = worker.generate(asked(u64::from(seed) + 1, wanted.clone(), eager(seed), 200)).unwrap();
+        if answer.finish != WireFinish::EndOfTurn {
+            assert_eq!(answer.finish, WireFinish::StructureIncomplete, "{answer:?}");
+            continue;
+        }
+        whole += 1;
+        let call = answer.text.strip_prefix(&format!("{OPEN}f(")).unwrap_or_else(|| panic!("{answer:?}"));
+        let mut items = call;
+        while !items.starts_with(')') {
+            let rest = match items.split_at(2) {
+                ("a=" | "b=" | "n=", rest) => rest.split_once(';'),
+                ("<v", rest) => rest.split_once("</v>;"),
+                other => panic!("{other:?} in {answer:?}"),
+            };
+            items = rest.unwrap_or_else(|| panic!("{answer:?}")).1;
+        }
+        let last =
+            items.strip_prefix(')').and_then(|text| text.strip_suffix(CLOSE)).unwrap_or_else(|| panic!("{answer:?}"));
+        assert!(last.chars().count() <= 12, "{answer:?}");
+    }
+    assert!(whole >= 2, "only {whole} answers came to their end");
+}
