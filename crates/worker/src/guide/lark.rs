@@ -7,9 +7,9 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use wire::{WireCalls, WirePart};
 
-/// LIMIT: white space at one place of a call.
-const SPACE: &str = r"/[\x20\x0A\x0D\x09]{0,65}/";
-const SOME_SPACE: &str = r"/[\x20\x0A\x0D\x09]{1,65}/";
+/// LIMIT: characters of white space at one place of a call, outside of JSON: small models would go on with it.
+const SPACE: &str = r"/[\x20\x0A\x0D\x09]{0,16}/";
+const SOME_SPACE: &str = r"/[\x20\x0A\x0D\x09]{1,16}/";
 
 /// The number of the special token of this name.
 pub(super) type Special<'a> = dyn Fn(&str) -> Option<u32> + 'a;

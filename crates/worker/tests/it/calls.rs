@@ -3,6 +3,7 @@
 use crate::harness::{Answer, Worker, begin, chat, greedy, load, model};
 use crate::judge::fits;
 use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 use wire::{
     Begin, JobId, Load, Report, WireCalls, WireFinish, WireOpening, WirePart, WireQuiet, WireReasoning, WireSampling,
     WireSchema, WireShape,
@@ -230,4 +231,88 @@ fn every_part_of_a_grammar_is_kept_to() {
         assert!(last.chars().count() <= 12, "{answer:?}");
     }
     assert!(whole >= 2, "only {whole} answers came to their end");
+}
+
+/// Where a part that begins at `from` may end, by the letter of what it says.
+fn ends(part: &WirePart, calls: &WireCalls, text: &str, from: usize) -> BTreeSet<usize> {
+    let rest = &text[from..];
+    let literal = |words: &str| rest.starts_with(words).then_some(from + words.len()).into_iter().collect();
+    let run = |least: usize, most: usize, fits: fn(&char) -> bool| {
+        let count = rest.chars().take_while(fits).take(most).count();
+        (least..=count).map(|length| from + length).collect()
+    };
+    match part {
+        WirePart::Text(words) | WirePart::Mark(words) => literal(words),
+        WirePart::Space => run(0, 16, char::is_ascii_whitespace),
+        WirePart::Digits => run(1, 4, char::is_ascii_digit),
+        WirePart::Word => run(1, 64, |c| c.is_ascii_alphanumeric() || *c == '_'),
+        WirePart::Until { end, apart, least, most } => {
+            let found = rest.match_indices(end.as_str()).filter(|(at, _)| {
+                let (before, count) = (&rest[..*at], rest[..*at].chars().count());
+                !before.contains(apart) && count >= *least as usize && most.is_none_or(|most| count <= most as usize)
+            });
+            found.map(|(at, _)| from + at + end.len()).collect()
+        }
+        WirePart::Json(n) => {
+            let schema: Value = serde_json::from_str(&calls.schemas[*n as usize].schema).unwrap();
+            let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
+            match values.next() {
+                Some(Ok(value)) if fits(&schema, &value) => BTreeSet::from([from + values.byte_offset()]),
+                _ => BTreeSet::new(),
+            }
+        }
+        WirePart::Rule(n) => ends(&calls.rules[*n as usize], calls, text, from),
+        WirePart::All(parts) => parts.iter().fold(BTreeSet::from([from]), |places, part| {
+            places.into_iter().flat_map(|from| ends(part, calls, text, from)).collect()
+        }),
+        WirePart::Any(parts) => parts.iter().flat_map(|part| ends(part, calls, text, from)).collect(),
+        WirePart::Maybe(part) => ends(part, calls, text, from).into_iter().chain([from]).collect(),
+        WirePart::Again(part) => {
+            let mut all = ends(part, calls, text, from);
+            let mut next: Vec<usize> = all.iter().copied().collect();
+            while let Some(from) = next.pop() {
+                next.extend(ends(part, calls, text, from).into_iter().filter(|end| all.insert(*end)));
+            }
+            all
+        }
+    }
+}
+
+#[test]
+fn every_family_s_calls_are_kept_to() {
+    let families: BTreeMap<String, WireCalls> =
+        serde_json::from_str(include_str!("../../../engine/src/parse/grammar/families.json")).unwrap();
+    assert!(families.len() >= 18);
+    let mut worker = worker();
+    let mut job = 0;
+    for (family, calls) in families {
+        let (mut whole, mut said) = (0, Vec::new());
+        for opening in &calls.openings {
+            // The family's marks are text to this model; a token that can be had at once opens the call in their place.
+            let opening = WireOpening { mark: OPEN.into(), then: opening.then.clone() };
+            let (openings, begun) = (vec![opening.clone()], String::new());
+            let wanted = WireCalls { openings, begun, quiet: None, ..calls.clone() };
+            for seed in 0..5 {
+                job += 1;
+                let sampling = WireSampling { temperature: 2.0, ..eager(seed) };
+                let answer = worker.generate(asked(job, wanted.clone(), sampling, 160)).unwrap();
+                let parts: Vec<&str> = answer.text.split(OPEN).skip(1).collect();
+                let (last, before) = parts.split_last().unwrap();
+                for call in before {
+                    let ends = ends(&opening.then, &wanted, call, 0);
+                    assert!(ends.contains(&call.len()), "{family}: {call:?} in {answer:?}");
+                }
+                assert!(!last.is_empty() || !before.is_empty(), "{family}: {answer:?}");
+                whole += before.len();
+                let is_enough = !before.is_empty();
+                said.push(answer.text);
+                if is_enough {
+                    break;
+                }
+            }
+        }
+        assert!(whole > 0, "{family}: no call came to its end in {said:?}");
+    }
+    let loose = worker.seen(|report| matches!(report, Report::Loose { .. }));
+    assert!(!loose, "all of it is kept");
 }

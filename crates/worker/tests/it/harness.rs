@@ -263,6 +263,11 @@ impl Worker {
         }
     }
 
+    /// Whether such a report came and nobody asked for it yet.
+    pub(crate) fn seen(&self, wanted: impl Fn(&Report) -> bool) -> bool {
+        self.later.iter().any(wanted)
+    }
+
     /// Follows a job to its end.
     pub(crate) fn finish(&mut self, id: JobId) -> Result<Answer, WireFault> {
         let (mut text, mut pieces) = (String::new(), 0);

@@ -11,7 +11,7 @@ fn tool(name: &str, parameters: &Value) -> Tool {
 
 fn toolbox(parallel: bool) -> Toolbox {
     let weather = json!({"type": "object", "required": ["city"], "properties": {
-        "city": {"type": "string"}, "days": {"type": "integer"}, "unit": {"type": "string", "enum": ["C", "F"]},
+        "city": {"type": "string", "maxLength": 20}, "days": {"type": "integer"}, "unit": {"type": "string", "enum": ["C", "F"]},
         "near": {"type": "boolean"}}});
     let empty = Tool { name: "now".into(), description: String::new(), parameters: String::new() };
     Toolbox { tools: vec![tool("weather", &weather), empty], parallel, ..Toolbox::default() }
@@ -189,4 +189,14 @@ fn thoughts_and_bodies_hold_no_calls() {
     let quiet = |words| made(words, &toolbox(true)).quiet.expect("thoughts");
     assert_eq!(quiet(HERMES).close, ["</think>"]);
     assert!(!quiet(HERMES).anywhere && quiet(GPT).anywhere);
+}
+
+#[test]
+fn the_worker_s_tests_know_what_every_family_s_calls_are() {
+    let all: serde_json::Map<String, Value> = FAMILIES
+        .iter()
+        .map(|words| ((*words).to_owned(), serde_json::to_value(made(words, &toolbox(true))).expect("plain data")))
+        .collect();
+    let known: Value = serde_json::from_str(include_str!("families.json")).expect("json");
+    assert_eq!(known, Value::Object(all.clone()), "{}", Value::Object(all));
 }
