@@ -148,7 +148,9 @@ pub(crate) fn read<'a>(args: &[String], names: &[&'a str]) -> Result<(&'a str, O
     match name {
         Some(name) if options.keep && !KEEP.contains(&name) => bail!("`{name}` makes no files that --keep could leave"),
         Some(name) if options.only.is_some() && !ONLY.contains(&name) => bail!("`{name}` has no models to choose from"),
-        Some("sizes") if options.only == Some(STARTER) => bail!("`sizes` doesn't measure the starter model: `raw` does"),
+        Some("sizes") if options.only == Some(STARTER) => {
+            bail!("`sizes` doesn't measure the starter model: `raw` does")
+        }
         Some(name) => Ok((name, options)),
         None => bail!("name one of: {}", names.join(", ")),
     }

@@ -1,6 +1,5 @@
-//! Drafts: what an answer will say next is often in its own text already, when it rewrites, extracts or quotes. The
-//! tokens that followed the same words before are put beside the next one in the same step, and those that the model
-//! chooses itself are kept.
+//! Drafts: some tokens that an answer is likely to say next are put beside the next one in the same step, and those that
+//! the model chooses itself are kept. What they are guessed from is a [`Source`].
 //!
 //! A step of several tokens takes longer than one of a single token, so a draft has to be right often enough. Both are
 //! measured: what steps of each size cost, and how often such a guess was right, in this answer and in all before,
@@ -38,13 +37,46 @@ const SCORES_PART: f64 = 1.25;
 
 type Token = i32;
 
-/// A guess: the tokens that stand from `from` on in the text.
+/// What a guess stands on. How often such guesses are right is learnt for each alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The answer's shape leaves no other text, though it may be cut into tokens in more than one way.
+    Forced,
+    /// What followed the same words before. So many tokens before it are the same as those at the end.
+    Text { alike: u32 },
+}
+
+/// The tokens that may come next; one at least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Guess {
-    pub from: usize,
-    pub tokens: u32,
+    source: Source,
+    ahead: [Token; TOKENS_MAX as usize],
+    tokens: u32,
+}
+
+impl Guess {
+    /// Of `ahead` no more than [`TOKENS_MAX`]. `None`: there is none.
+    pub fn new(source: Source, ahead: &[Token]) -> Option<Self> {
+        let mut guess = Self { source, ahead: [0; TOKENS_MAX as usize], tokens: 0 };
+        for (place, token) in guess.ahead.iter_mut().zip(ahead) {
+            *place = *token;
+            guess.tokens += 1;
+        }
+        (guess.tokens > 0).then_some(guess)
+    }
+
+    pub fn ahead(&self) -> &[Token] {
+        &self.ahead[..self.tokens as usize]
+    }
+}
+
+/// A place in a text whose past is like the text's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    /// Of what followed.
+    from: usize,
     /// How many tokens before it are the same as those at the end.
-    pub alike: u32,
+    alike: u32,
 }
 
 /// Where every few tokens of a text stood.
@@ -66,10 +98,10 @@ impl Places {
     }
 
     /// The place whose past is most like the text's end; of equal ones the latest.
-    fn find(&self, text: &[Token]) -> Option<Guess> {
+    fn find(&self, text: &[Token]) -> Option<Place> {
         let end = text.len().checked_sub(ALIKE_MIN)?;
         let mut place = self.last.get(&key(text, end)?).copied();
-        let mut best: Option<Guess> = None;
+        let mut best: Option<Place> = None;
         for _ in 0..PLACES_MAX {
             let Some(at) = place.map(|place| place as usize) else { break };
             let from = at + ALIKE_MIN;
@@ -77,8 +109,7 @@ impl Places {
             let alike = pairs.take(ALIKE_MAX).take_while(|(one, other)| one == other).count();
             let alike = u32::try_from(alike).unwrap_or(u32::MAX);
             if best.is_none_or(|best| alike > best.alike) {
-                let tokens = u32::try_from(text.len() - from).unwrap_or(u32::MAX).min(TOKENS_MAX);
-                best = Some(Guess { from, tokens, alike });
+                best = Some(Place { from, alike });
             }
             place = self.before.get(at).copied().flatten();
         }
@@ -112,22 +143,24 @@ impl Luck {
 #[derive(Debug)]
 pub struct Drafts {
     places: Places,
-    luck: Luck,
+    /// By kind of source.
+    luck: [Luck; KINDS],
     /// Time that drafts have cost more than they brought; below 0 when they have saved some.
     lost_us: f64,
 }
 
 impl Default for Drafts {
     fn default() -> Self {
-        Self { places: Places::default(), luck: Luck { right: 0.0, tried: 0.0 }, lost_us: 0.0 }
+        Self { places: Places::default(), luck: [Luck { right: 0.0, tried: 0.0 }; KINDS], lost_us: 0.0 }
     }
 }
 
 impl Drafts {
-    /// What may come after `text`, which is the text of the last call and more.
+    /// What may come after `text`, which is the text of the last call and more, by the text itself.
     pub fn guess(&mut self, text: &[Token]) -> Option<Guess> {
         self.places.note(text);
-        self.places.find(text)
+        let Place { from, alike } = self.places.find(text)?;
+        Guess::new(Source::Text { alike }, &text[from..])
     }
 
     /// A step is done that took `took_us` and brought `right` drafted tokens; without a draft it would have taken
@@ -155,17 +188,20 @@ pub struct Step {
 /// What all answers of a model have taught.
 #[derive(Debug)]
 pub struct Drafter {
-    /// By how long a guess's past was alike.
+    /// By class of guess.
     luck: [Luck; CLASSES],
     /// By tokens of a step.
     cost_us: [Option<f64>; SIZES],
 }
 
-const CLASSES: usize = 5;
+/// Of sources, without a difference between long and short common pasts.
+const KINDS: usize = 2;
+/// Five of the text's own, and forced ones.
+const CLASSES: usize = 6;
 /// Of steps whose cost is kept.
 const SIZES: usize = ANSWERS_MAX * (1 + TOKENS_MAX as usize) + 1;
 /// Before anything was seen: the longer the common past, the likelier the same future.
-const AT_FIRST: [f64; CLASSES] = [0.3, 0.4, 0.5, 0.65, 0.8];
+const AT_FIRST: [f64; CLASSES] = [0.3, 0.4, 0.5, 0.65, 0.8, 0.9];
 
 impl Default for Drafter {
     fn default() -> Self {
@@ -174,13 +210,21 @@ impl Default for Drafter {
     }
 }
 
-fn class(guess: Guess) -> usize {
-    match guess.alike {
-        ..4 => 0,
-        4 => 1,
-        5..8 => 2,
-        8..16 => 3,
-        16.. => 4,
+fn class(source: Source) -> usize {
+    match source {
+        Source::Text { alike: ..4 } => 0,
+        Source::Text { alike: 4 } => 1,
+        Source::Text { alike: 5..8 } => 2,
+        Source::Text { alike: 8..16 } => 3,
+        Source::Text { alike: 16.. } => 4,
+        Source::Forced => 5,
+    }
+}
+
+fn kind(source: Source) -> usize {
+    match source {
+        Source::Text { .. } => 0,
+        Source::Forced => 1,
     }
 }
 
@@ -210,9 +254,9 @@ impl Drafter {
     }
 
     /// How likely each further token of a guess is the right one.
-    fn likely(&self, drafts: &Drafts, guess: Guess) -> f64 {
-        let all = self.luck[class(guess)].share();
-        let share = (drafts.luck.right + BEFORE_WEIGHT * all) / (drafts.luck.tried + BEFORE_WEIGHT);
+    fn likely(&self, drafts: &Drafts, source: Source) -> f64 {
+        let (all, own) = (self.luck[class(source)].share(), drafts.luck[kind(source)]);
+        let share = (own.right + BEFORE_WEIGHT * all) / (own.tried + BEFORE_WEIGHT);
         share.clamp(0.0, 0.99)
     }
 
@@ -224,7 +268,7 @@ impl Drafter {
         if plain <= 0.0 || !drafts.may_lose(plain, generated) {
             return none;
         }
-        let likely = self.likely(drafts, guess);
+        let likely = self.likely(drafts, guess.source);
         let (mut best, mut best_rate) = (none, step.brings / plain * WORTH);
         let (mut chance, mut brings) = (1.0, step.brings);
         for tokens in 1..=guess.tokens.min(most) {
@@ -243,8 +287,8 @@ impl Drafter {
     pub fn learn(&mut self, drafts: &mut Drafts, guess: Guess, tried: u32, right: u32) {
         // After the first wrong one nothing was tried any more.
         let tried = f64::from(tried.min(right + 1));
-        drafts.luck.learn(OWN_STAYS, tried, right.into());
-        self.luck[class(guess)].learn(ALL_STAYS, tried, right.into());
+        drafts.luck[kind(guess.source)].learn(OWN_STAYS, tried, right.into());
+        self.luck[class(guess.source)].learn(ALL_STAYS, tried, right.into());
     }
 }
 

@@ -43,7 +43,7 @@ pub struct EngineConfig {
     pub cache_dir: PathBuf,
     /// Bytes for them; 0: none are.
     pub cache_disk_max: Bytes,
-    /// Guess from an answer's own text what comes next, where that measures faster.
+    /// Guess what comes next, from an answer's own text and its shape, where that measures faster.
     pub drafts: bool,
     /// Bytes for all models together; `None`: what this machine can give.
     pub memory_max: Option<Bytes>,

@@ -82,7 +82,7 @@ pub struct Load {
     pub confine: bool,
     /// Special tokens whose names an answer's text shows; all others are left out of it.
     pub shown: Vec<String>,
-    /// Guess from an answer's own text what comes next, where that measures faster.
+    /// Guess what comes next, from an answer's own text and its shape, where that measures faster.
     pub drafts: bool,
 }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use wire::{WireFault, WireReasoning, WireShape};
 
 mod compile;
+mod forced;
 mod vocabulary;
 
 pub(crate) use compile::Compiler;
@@ -146,6 +147,16 @@ impl Guide {
     pub(crate) fn is_incomplete(&mut self) -> bool {
         let Some(shaped) = &mut self.0 else { return false };
         shaped.phase != Phase::Shape || !shaped.matcher.is_stopped() && !shaped.matcher.is_accepting().unwrap_or(false)
+    }
+
+    /// Tokens that are likely to come next because the shape leaves no other text; `last` is the one before them.
+    /// Whether they do come is for [`Guide::choose`] to say: another way to cut the same text is as good.
+    pub(crate) fn forced(&mut self, model: &Model, last: Option<Token>) -> Vec<Token> {
+        let Some(shaped) = &mut self.0 else { return Vec::new() };
+        if shaped.phase != Phase::Shape || shaped.matcher.is_stopped() {
+            return Vec::new();
+        }
+        forced::tokens(&shaped.matcher.compute_ff_bytes(), model, &shaped.vocabulary, last)
     }
 
     /// Whether the answer has a shape at all.

@@ -5,8 +5,9 @@ use proptest::prelude::*;
 
 /// Each text is cut off after its last token, and the next ones are guessed.
 fn guess(text: &[Token]) -> Option<(Vec<Token>, u32)> {
-    let mut drafts = Drafts::default();
-    drafts.guess(text).map(|guess| (text[guess.from..guess.from + guess.tokens as usize].to_vec(), guess.alike))
+    let guess = Drafts::default().guess(text)?;
+    let Source::Text { alike } = guess.source else { panic!("{guess:?} isn't from the text") };
+    Some((guess.ahead().to_vec(), alike))
 }
 
 #[test]
@@ -35,7 +36,7 @@ fn drafter(more_us: u64) -> Drafter {
 const ALONE: Step = Step { tokens: 1, brings: 1.0, prompt_token_us: Some(2000.0) };
 
 fn alike(alike: u32) -> Guess {
-    Guess { from: 0, tokens: TOKENS_MAX, alike }
+    Guess::new(Source::Text { alike }, &[0; TOKENS_MAX as usize]).unwrap()
 }
 
 /// What is drafted after as many guesses with a share that was right.
@@ -69,6 +70,24 @@ fn no_more_is_drafted_than_there_is_room_for() {
     }
     let short = Guess { tokens: 2, ..alike(5) };
     assert_eq!(drafter.length(&drafts, short, ALONE, 7, 10).0, 2);
+}
+
+#[test]
+fn the_luck_of_forced_tokens_and_of_the_text_are_each_their_own() {
+    let forced = Guess::new(Source::Forced, &[1, 2, 3]).unwrap();
+    assert_eq!((forced.ahead(), Guess::new(Source::Forced, &[])), (&[1, 2, 3][..], None));
+    let (mut drafter, mut drafts) = (drafter(500), Drafts::default());
+    let length = |drafter: &Drafter, drafts: &Drafts, guess| drafter.length(drafts, guess, ALONE, 7, 100).0;
+    let before = length(&drafter, &drafts, alike(5));
+    for _ in 0..20 {
+        drafter.learn(&mut drafts, forced, 3, 0);
+    }
+    assert_eq!((length(&drafter, &drafts, forced), length(&drafter, &drafts, alike(5))), (0, before));
+    // Nor does a text that repeats itself make the other kind better.
+    for _ in 0..20 {
+        drafter.learn(&mut drafts, alike(5), 7, 7);
+    }
+    assert_eq!((length(&drafter, &drafts, forced), length(&drafter, &drafts, alike(5))), (0, TOKENS_MAX));
 }
 
 #[test]
@@ -158,8 +177,12 @@ proptest! {
         }
         let guess = drafts.guess(&text);
         prop_assert_eq!(guess, Drafts::default().guess(&text));
-        if let Some(Guess { from, tokens, alike }) = guess {
-            prop_assert!(tokens > 0 && from + tokens as usize <= text.len());
+        let place = drafts.places.find(&text);
+        prop_assert_eq!(guess.is_some(), place.is_some());
+        if let (Some(guess), Some(Place { from, alike })) = (guess, place) {
+            prop_assert_eq!(guess.ahead(), &text[from..][..guess.ahead().len()]);
+            prop_assert_eq!(guess.ahead().len(), (text.len() - from).min(TOKENS_MAX as usize));
+            prop_assert_eq!(guess.source, Source::Text { alike });
             let alike = alike as usize;
             prop_assert!(alike >= ALIKE_MIN);
             prop_assert_eq!(&text[from - alike..from], &text[text.len() - alike..]);

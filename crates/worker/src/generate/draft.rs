@@ -6,9 +6,8 @@
 //! differ from those of one. Models whose state can't go back get no drafts.
 
 use super::{Generator, Part};
-use crate::ffi::Token;
 use batch::compose::{Share, Work};
-use batch::draft::{self, Guess, Step};
+use batch::draft::{self, Guess, Source, Step};
 use std::time::Duration;
 
 /// What is guessed of one answer in a step.
@@ -31,11 +30,13 @@ impl Generator<'_> {
         let own = u32::try_from(shares.len()).unwrap_or(u32::MAX);
         let mut left = cells.min(self.batch_tokens.saturating_sub(own)).min(self.rows.saturating_sub(own));
         let mut step = Step { tokens: own, brings: f64::from(own), prompt_token_us: self.pace.token_us() };
-        let mut drafts = none;
+        let (model, mut drafts) = (self.context.shared_model(), none);
         for (share, found) in shares.iter().zip(&mut drafts) {
             let Some(running) = self.slots[share.sequence].as_mut() else { continue };
             let job = &mut running.job;
-            let Some(guess) = job.drafts.guess(&job.tokens) else { continue };
+            // Where the shape says what comes there is nothing to be learnt of what stood in the text.
+            let forced = Guess::new(Source::Forced, &job.guide.forced(&model, job.tokens.last().copied()));
+            let Some(guess) = forced.or_else(|| job.drafts.guess(&job.tokens)) else { continue };
             // The last token of an answer is chosen and never computed.
             let most = left.min(job.tokens_max.saturating_sub(job.generated() + 1));
             let (tokens, brings) = self.drafter.length(&job.drafts, guess, step, most, job.generated());
@@ -50,8 +51,7 @@ impl Generator<'_> {
     pub(super) fn fill_draft(&mut self, slot: usize, draft: Draft) {
         let Some(running) = self.slots[slot].as_ref() else { return };
         let job = &running.job;
-        let from = draft.guess.from;
-        let tokens = &job.tokens[from..from + draft.tokens as usize];
+        let tokens = &draft.guess.ahead()[..draft.tokens as usize];
         for (position, &token) in (job.past + 1..).zip(tokens) {
             self.batch.add(token, position, running.sequence, true);
         }
@@ -73,8 +73,7 @@ impl Generator<'_> {
         let Some(running) = self.slots[slot].as_mut() else { return };
         let job = &mut running.job;
         job.drafted += draft.tokens;
-        let from = draft.guess.from;
-        let expected: Vec<Token> = job.tokens[from..from + draft.tokens.max(1) as usize].to_vec();
+        let expected = draft.guess.ahead();
         let mut right = 0;
         for (row, &token) in (row..).zip(&expected[..draft.tokens as usize]) {
             match self.advance_token(slot, row, Some(token)) {

@@ -1,7 +1,8 @@
 //! Drafts: an answer that copies its prompt is guessed ahead, and says what it says without that.
 
-use crate::harness::{Answer, Worker, begin, greedy, load, model};
-use wire::{Begin, JobId, Load, WireFinish, WireSampling};
+use crate::harness::{Answer, Worker, begin, chat, greedy, load, model};
+use serde_json::json;
+use wire::{Begin, JobId, Load, WireFinish, WireSampling, WireShape};
 
 /// Counting, twice: the second time a model can only go on in one way, and the first time says how.
 fn copied(from: u32, tokens_max: u32, job: JobId) -> Begin {
@@ -100,4 +101,45 @@ fn an_answer_that_ended_at_a_stop_string_is_gone_on_from() {
         worker.send(&wire::Directive::Forget { scope: 0 });
     }
     assert!(cached > 0, "something of an answer was gone on from");
+}
+
+/// An object whose keys stand nowhere else, so that only its shape tells what comes.
+fn shaped(job: JobId) -> Begin {
+    let keys = [
+        "total_number_of_visitors",
+        "average_distance_in_kilometres",
+        "highest_temperature_measured",
+        "is_open_on_sundays",
+    ];
+    let number = json!({"type": "integer", "minimum": 0, "maximum": 999});
+    let properties: serde_json::Map<String, serde_json::Value> = keys
+        .iter()
+        .map(|key| {
+            ((*key).to_owned(), if key.starts_with("is_") { json!({"type": "boolean"}) } else { number.clone() })
+        })
+        .collect();
+    let schema = json!({"type": "object", "properties": properties, "required": keys, "additionalProperties": false});
+    let asked = format!("Write {job} in JSON.");
+    Begin { shape: WireShape::JsonSchema(schema.to_string()), ..begin(job, &chat(&asked), 120) }
+}
+
+#[test]
+fn what_a_shape_forces_is_drafted_and_says_the_same() {
+    let (mut with, mut without) = (worker(true), worker(false));
+    let (drafted, plain) = (texts(&mut with, shaped), texts(&mut without, shaped));
+    for (drafted, plain) in drafted.iter().zip(&plain) {
+        assert_eq!((&drafted.text, drafted.finish), (&plain.text, plain.finish));
+        assert_eq!(drafted.spent.completion_tokens, plain.spent.completion_tokens);
+    }
+    // Each accepted token is a step less: the keys are most of the answer.
+    let sum = |of: fn(&Answer) -> u32| drafted.iter().map(of).sum::<u32>();
+    let (accepted, all) = (sum(|answer| answer.spent.accepted_tokens), sum(|answer| answer.spent.completion_tokens));
+    assert!(5 * accepted > all, "{accepted} of {all}: {drafted:?}");
+    assert!(4 * accepted > 3 * sum(|answer| answer.spent.drafted_tokens), "forced tokens are nearly sure: {drafted:?}");
+    // By chance too, and under shapes that force little.
+    let wild = |job| Begin { sampling: WireSampling { temperature: 2.0, seed: seed(job), ..greedy() }, ..shaped(job) };
+    let (drafted, plain) = (texts(&mut with, wild), texts(&mut without, wild));
+    for (drafted, plain) in drafted.iter().zip(&plain) {
+        assert_eq!((&drafted.text, drafted.finish), (&plain.text, plain.finish));
+    }
 }
