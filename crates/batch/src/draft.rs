@@ -32,6 +32,9 @@ const OWN_STAYS: f64 = 0.94;
 const ALL_STAYS: f64 = 0.995;
 /// How much of a step's cost stays when one of its size is measured again.
 const COST_STAYS: f64 = 0.8;
+/// How much of what larger steps cost stays with each smaller one: a size that isn't tried isn't measured either, and one
+/// busy moment must not count for ever.
+const COST_FADES: f64 = 0.9998;
 /// A prompt's tokens need no scores, an answer's do: so much more they cost at most, until it was measured.
 const SCORES_PART: f64 = 1.25;
 
@@ -44,6 +47,8 @@ pub enum Source {
     Forced,
     /// What followed the same words before. So many tokens before it are the same as those at the end.
     Text { alike: u32 },
+    /// What a smaller model of the same vocabulary says. To ask it takes time.
+    Model,
 }
 
 /// The tokens that may come next; one at least.
@@ -67,6 +72,25 @@ impl Guess {
 
     pub fn ahead(&self) -> &[Token] {
         &self.ahead[..self.tokens as usize]
+    }
+}
+
+/// A guess that could be made, and what that costs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Offer {
+    pub source: Source,
+    /// At most so many.
+    pub tokens: u32,
+    /// Time that has to be spent before its first token, which later guesses have no more to.
+    pub at_once_us: f64,
+    /// Time for each of its tokens.
+    pub token_us: f64,
+}
+
+impl From<Guess> for Offer {
+    /// It is made already.
+    fn from(guess: Guess) -> Self {
+        Self { source: guess.source, tokens: guess.tokens, at_once_us: 0.0, token_us: 0.0 }
     }
 }
 
@@ -147,11 +171,18 @@ pub struct Drafts {
     luck: [Luck; KINDS],
     /// Time that drafts have cost more than they brought; below 0 when they have saved some.
     lost_us: f64,
+    /// It was offered guesses of a smaller model.
+    asked_model: bool,
 }
 
 impl Default for Drafts {
     fn default() -> Self {
-        Self { places: Places::default(), luck: [Luck { right: 0.0, tried: 0.0 }; KINDS], lost_us: 0.0 }
+        Self {
+            places: Places::default(),
+            luck: [Luck { right: 0.0, tried: 0.0 }; KINDS],
+            lost_us: 0.0,
+            asked_model: false,
+        }
     }
 }
 
@@ -169,8 +200,14 @@ impl Drafts {
         self.lost_us += took_us - plain_us * (1.0 + f64::from(right));
     }
 
-    fn may_lose(&self, plain_us: f64, generated: u32) -> bool {
-        self.lost_us < plain_us * (LOSS_STEPS + LOSS_PER_TOKEN * f64::from(generated))
+    /// So much time went into a guess.
+    pub fn pay(&mut self, us: f64) {
+        self.lost_us += us;
+    }
+
+    /// Time that it may still lose.
+    fn purse_us(&self, plain_us: f64, generated: u32) -> f64 {
+        plain_us * (LOSS_STEPS + LOSS_PER_TOKEN * f64::from(generated)) - self.lost_us
     }
 }
 
@@ -195,13 +232,17 @@ pub struct Drafter {
 }
 
 /// Of sources, without a difference between long and short common pasts.
-const KINDS: usize = 2;
-/// Five of the text's own, and forced ones.
-const CLASSES: usize = 6;
+const KINDS: usize = 3;
+/// Five of the text's own, forced ones, and a smaller model's.
+const CLASSES: usize = 7;
 /// Of steps whose cost is kept.
 const SIZES: usize = ANSWERS_MAX * (1 + TOKENS_MAX as usize) + 1;
 /// Before anything was seen: the longer the common past, the likelier the same future.
-const AT_FIRST: [f64; CLASSES] = [0.3, 0.4, 0.5, 0.65, 0.8, 0.9];
+const AT_FIRST: [f64; CLASSES] = [0.3, 0.4, 0.5, 0.65, 0.8, 0.9, 0.6];
+/// Of what a smaller model's luck was in all answers so much stays with each further one; the rest becomes again what was
+/// thought at first, as after so many tokens: nothing is learnt of guesses that nobody makes.
+const MODEL_STAYS: f64 = 0.9;
+const MODEL_TOKENS: f64 = 8.0;
 
 impl Default for Drafter {
     fn default() -> Self {
@@ -218,6 +259,7 @@ fn class(source: Source) -> usize {
         Source::Text { alike: 8..16 } => 3,
         Source::Text { alike: 16.. } => 4,
         Source::Forced => 5,
+        Source::Model => 6,
     }
 }
 
@@ -225,6 +267,7 @@ fn kind(source: Source) -> usize {
     match source {
         Source::Text { .. } => 0,
         Source::Forced => 1,
+        Source::Model => 2,
     }
 }
 
@@ -234,7 +277,12 @@ impl Drafter {
         let Some(cost) = self.cost_us.get_mut(tokens as usize) else { return };
         #[expect(clippy::cast_precision_loss, reason = "microseconds of one step are far below 2^53")]
         let now = took_us as f64;
-        *cost = Some(cost.map_or(now, |before| COST_STAYS * before + (1.0 - COST_STAYS) * now));
+        let known = cost.map_or(now, |before| COST_STAYS * before + (1.0 - COST_STAYS) * now);
+        *cost = Some(known);
+        // Never below what a smaller step costs.
+        for larger in self.cost_us.iter_mut().skip(tokens as usize + 1).flatten() {
+            *larger = (*larger * COST_FADES).max(known.min(*larger));
+        }
     }
 
     /// What a step of so many tokens costs: as measured, else by its neighbours, else by what prompts cost.
@@ -260,26 +308,51 @@ impl Drafter {
         share.clamp(0.0, 0.99)
     }
 
-    /// How many tokens of `guess` are worth drafting beside what `step` holds, at most `most`; 0: none. The answer
+    /// How many tokens of an offer are worth drafting beside what `step` holds, at most `most`; 0: none. The answer
     /// has `generated` so many. With it, what the step is expected to bring then.
-    pub fn length(&self, drafts: &Drafts, guess: Guess, step: Step, most: u32, generated: u32) -> (u32, f64) {
-        let none = (0, step.brings);
+    pub fn length(
+        &self,
+        drafts: &Drafts,
+        offer: impl Into<Offer>,
+        step: Step,
+        most: u32,
+        generated: u32,
+    ) -> (u32, f64) {
+        let (none, offer) = ((0, step.brings), offer.into());
         let Some(plain) = self.cost_us(step.tokens, step.prompt_token_us) else { return none };
-        if plain <= 0.0 || !drafts.may_lose(plain, generated) {
+        if plain <= 0.0 || drafts.purse_us(plain, generated) <= offer.at_once_us {
             return none;
         }
-        let likely = self.likely(drafts, guess.source);
+        let likely = self.likely(drafts, offer.source);
         let (mut best, mut best_rate) = (none, step.brings / plain * WORTH);
         let (mut chance, mut brings) = (1.0, step.brings);
-        for tokens in 1..=guess.tokens.min(most) {
+        for tokens in 1..=offer.tokens.min(most) {
             chance *= likely;
             brings += chance;
             let Some(cost) = self.cost_us(step.tokens + tokens, step.prompt_token_us) else { break };
-            if brings / cost > best_rate {
-                (best, best_rate) = ((tokens, brings), brings / cost);
+            let rate = brings / (cost + offer.token_us * f64::from(tokens));
+            if rate > best_rate {
+                (best, best_rate) = ((tokens, brings), rate);
             }
         }
         best
+    }
+
+    /// Time that an answer may spend on what may turn out to be in vain; 0 as long as no step was measured.
+    pub fn purse_us(&self, drafts: &Drafts, step: Step, generated: u32) -> f64 {
+        let plain = self.cost_us(step.tokens, step.prompt_token_us);
+        plain.map_or(0.0, |plain| drafts.purse_us(plain, generated).max(0.0))
+    }
+
+    /// To be told before a smaller model is asked for an answer. Whether it is the first time.
+    pub fn ask_model(&mut self, drafts: &mut Drafts) -> bool {
+        let first = !std::mem::replace(&mut drafts.asked_model, true);
+        if first {
+            let at = class(Source::Model);
+            let fresh = (1.0 - MODEL_STAYS) * MODEL_TOKENS;
+            self.luck[at].learn(MODEL_STAYS, fresh, fresh * AT_FIRST[at]);
+        }
+        first
     }
 
     /// Takes note of how a guess did: of `tried` tokens the first `right` ones were right. One that was only watched
@@ -289,6 +362,42 @@ impl Drafter {
         let tried = f64::from(tried.min(right + 1));
         drafts.luck[kind(guess.source)].learn(OWN_STAYS, tried, right.into());
         self.luck[class(guess.source)].learn(ALL_STAYS, tried, right.into());
+    }
+}
+
+/// What a smaller model is to do about what it has read of a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum View {
+    /// Go on from there.
+    On,
+    /// Forget it, and read so many of the last tokens.
+    Anew(u32),
+    /// It isn't to be asked.
+    Not,
+}
+
+/// With fewer tokens than that before its eyes a model guesses badly.
+const VIEW_MIN: u32 = 16;
+/// Who has seen the end of a text only sees more of it when that is so many times as much.
+const VIEW_GROWS: u32 = 4;
+
+/// Of a `text` it has read `held` tokens up to `lag` before the end, and there is room for `limit`; it may read `can_read`
+/// for this guess. It costs time to read a prompt which the answer may not be worth, so it begins with as much of the
+/// end as the answer can bear, and sees more when its guesses have paid for it.
+pub fn view(text: u32, held: u32, lag: u32, limit: u32, can_read: u32) -> View {
+    // With room to go on.
+    let whole = text.min(limit / 2);
+    let anew = |tokens: u32| if tokens >= VIEW_MIN.min(whole) && tokens > 0 { View::Anew(tokens) } else { View::Not };
+    let full = held.saturating_add(lag).saturating_add(TOKENS_MAX) > limit;
+    if held == 0 || full || lag > can_read {
+        return anew(whole.min(can_read));
+    }
+    // Only half of what it may lose: the rest is for wrong guesses.
+    let wider = whole.min(can_read / 2);
+    if held.saturating_add(lag) < whole && wider >= whole.min(held.saturating_mul(VIEW_GROWS)) {
+        anew(wider)
+    } else {
+        View::On
     }
 }
 

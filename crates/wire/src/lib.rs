@@ -15,7 +15,7 @@ pub use shape::{WireLikelihood, WireReasoning, WireScore, WireShape};
 pub use speech::*;
 
 /// Both sides must say the same number in `Hello`; raise it with every change of a frame.
-pub const VERSION: u32 = 8;
+pub const VERSION: u32 = 9;
 
 /// LIMIT: sequences that a worker keeps in its pool beside those that run, where that takes no memory of its own but
 /// a row of scores for each.

@@ -85,6 +85,8 @@ pub(crate) struct Shaped {
     phase: Phase,
     vocabulary: Arc<Vocabulary>,
     reasoning: Option<Markers>,
+    /// It counts tokens, so that text must not be taken as said before its tokens are.
+    counts_tokens: bool,
 }
 
 impl std::fmt::Debug for Shaped {
@@ -140,7 +142,14 @@ impl Guide {
             }
         };
         let matcher = Matcher::new(Ok(parser));
-        Ok(Self(Some(Box::new(Shaped { matcher, phase, vocabulary, reasoning: markers }))))
+        let counts_tokens = false;
+        Ok(Self(Some(Box::new(Shaped { matcher, phase, vocabulary, reasoning: markers, counts_tokens }))))
+    }
+
+    /// Its shape counts tokens: nothing is forced.
+    pub(crate) fn counting_tokens(mut self, counts: bool) -> Self {
+        self.0.iter_mut().for_each(|shaped| shaped.counts_tokens = counts);
+        self
     }
 
     /// Whether the answer has a shape and doesn't have all of it yet.
@@ -153,7 +162,7 @@ impl Guide {
     /// Whether they do come is for [`Guide::choose`] to say: another way to cut the same text is as good.
     pub(crate) fn forced(&mut self, model: &Model, last: Option<Token>) -> Vec<Token> {
         let Some(shaped) = &mut self.0 else { return Vec::new() };
-        if shaped.phase != Phase::Shape || shaped.matcher.is_stopped() {
+        if shaped.phase != Phase::Shape || shaped.counts_tokens || shaped.matcher.is_stopped() {
             return Vec::new();
         }
         forced::tokens(&shaped.matcher.compute_ff_bytes(), model, &shaped.vocabulary, last)

@@ -52,7 +52,8 @@ impl Compiler {
         let (factory, vocabulary) = self.made()?;
         let parser =
             compile(factory, shape).map_err(|Refusal { path, reason }| WireFault::ShapeUnsupported { path, reason })?;
-        Guide::new(parser, reasoning, &model, vocabulary)
+        let counts = matches!(shape, WireShape::Grammar(text) if text.contains("max_tokens"));
+        Ok(Guide::new(parser, reasoning, &model, vocabulary)?.counting_tokens(counts))
     }
 
     fn made(&mut self) -> Result<(&ParserFactory, Arc<Vocabulary>), WireFault> {

@@ -10,6 +10,7 @@ mod adapters;
 mod cache;
 mod confinement;
 mod draft;
+mod draft_model;
 mod embed;
 mod families;
 mod generate;
