@@ -1,6 +1,5 @@
-//! Drafts: what an answer will say next is often in its own text already, when it rewrites, extracts or quotes. The
-//! tokens that followed the same words before are put beside the next one in the same step, and those that the model
-//! chooses itself are kept.
+//! Drafts: some tokens that an answer is likely to say next are put beside the next one in the same step, and those that
+//! the model chooses itself are kept. What they are guessed from is a [`Source`].
 //!
 //! A step of several tokens takes longer than one of a single token, so a draft has to be right often enough. Both are
 //! measured: what steps of each size cost, and how often such a guess was right, in this answer and in all before,
@@ -33,18 +32,75 @@ const OWN_STAYS: f64 = 0.94;
 const ALL_STAYS: f64 = 0.995;
 /// How much of a step's cost stays when one of its size is measured again.
 const COST_STAYS: f64 = 0.8;
+/// How much of what larger steps cost stays with each smaller one: a size that isn't tried isn't measured either, and one
+/// busy moment must not count for ever.
+const COST_FADES: f64 = 0.9998;
 /// A prompt's tokens need no scores, an answer's do: so much more they cost at most, until it was measured.
 const SCORES_PART: f64 = 1.25;
 
 type Token = i32;
 
-/// A guess: the tokens that stand from `from` on in the text.
+/// What a guess stands on. How often such guesses are right is learnt for each alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The answer's shape leaves no other text, though it may be cut into tokens in more than one way.
+    Forced,
+    /// What followed the same words before. So many tokens before it are the same as those at the end.
+    Text { alike: u32 },
+    /// What a smaller model of the same vocabulary says. To ask it takes time.
+    Model,
+}
+
+/// The tokens that may come next; one at least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Guess {
-    pub from: usize,
+    source: Source,
+    ahead: [Token; TOKENS_MAX as usize],
+    tokens: u32,
+}
+
+impl Guess {
+    /// Of `ahead` no more than [`TOKENS_MAX`]. `None`: there is none.
+    pub fn new(source: Source, ahead: &[Token]) -> Option<Self> {
+        let mut guess = Self { source, ahead: [0; TOKENS_MAX as usize], tokens: 0 };
+        for (place, token) in guess.ahead.iter_mut().zip(ahead) {
+            *place = *token;
+            guess.tokens += 1;
+        }
+        (guess.tokens > 0).then_some(guess)
+    }
+
+    pub fn ahead(&self) -> &[Token] {
+        &self.ahead[..self.tokens as usize]
+    }
+}
+
+/// A guess that could be made, and what that costs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Offer {
+    pub source: Source,
+    /// At most so many.
     pub tokens: u32,
+    /// Time that has to be spent before its first token, which later guesses have no more to.
+    pub at_once_us: f64,
+    /// Time for each of its tokens.
+    pub token_us: f64,
+}
+
+impl From<Guess> for Offer {
+    /// It is made already.
+    fn from(guess: Guess) -> Self {
+        Self { source: guess.source, tokens: guess.tokens, at_once_us: 0.0, token_us: 0.0 }
+    }
+}
+
+/// A place in a text whose past is like the text's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    /// Of what followed.
+    from: usize,
     /// How many tokens before it are the same as those at the end.
-    pub alike: u32,
+    alike: u32,
 }
 
 /// Where every few tokens of a text stood.
@@ -66,10 +122,10 @@ impl Places {
     }
 
     /// The place whose past is most like the text's end; of equal ones the latest.
-    fn find(&self, text: &[Token]) -> Option<Guess> {
+    fn find(&self, text: &[Token]) -> Option<Place> {
         let end = text.len().checked_sub(ALIKE_MIN)?;
         let mut place = self.last.get(&key(text, end)?).copied();
-        let mut best: Option<Guess> = None;
+        let mut best: Option<Place> = None;
         for _ in 0..PLACES_MAX {
             let Some(at) = place.map(|place| place as usize) else { break };
             let from = at + ALIKE_MIN;
@@ -77,8 +133,7 @@ impl Places {
             let alike = pairs.take(ALIKE_MAX).take_while(|(one, other)| one == other).count();
             let alike = u32::try_from(alike).unwrap_or(u32::MAX);
             if best.is_none_or(|best| alike > best.alike) {
-                let tokens = u32::try_from(text.len() - from).unwrap_or(u32::MAX).min(TOKENS_MAX);
-                best = Some(Guess { from, tokens, alike });
+                best = Some(Place { from, alike });
             }
             place = self.before.get(at).copied().flatten();
         }
@@ -112,22 +167,31 @@ impl Luck {
 #[derive(Debug)]
 pub struct Drafts {
     places: Places,
-    luck: Luck,
+    /// By kind of source.
+    luck: [Luck; KINDS],
     /// Time that drafts have cost more than they brought; below 0 when they have saved some.
     lost_us: f64,
+    /// It was offered guesses of a smaller model.
+    asked_model: bool,
 }
 
 impl Default for Drafts {
     fn default() -> Self {
-        Self { places: Places::default(), luck: Luck { right: 0.0, tried: 0.0 }, lost_us: 0.0 }
+        Self {
+            places: Places::default(),
+            luck: [Luck { right: 0.0, tried: 0.0 }; KINDS],
+            lost_us: 0.0,
+            asked_model: false,
+        }
     }
 }
 
 impl Drafts {
-    /// What may come after `text`, which is the text of the last call and more.
+    /// What may come after `text`, which is the text of the last call and more, by the text itself.
     pub fn guess(&mut self, text: &[Token]) -> Option<Guess> {
         self.places.note(text);
-        self.places.find(text)
+        let Place { from, alike } = self.places.find(text)?;
+        Guess::new(Source::Text { alike }, &text[from..])
     }
 
     /// A step is done that took `took_us` and brought `right` drafted tokens; without a draft it would have taken
@@ -136,8 +200,14 @@ impl Drafts {
         self.lost_us += took_us - plain_us * (1.0 + f64::from(right));
     }
 
-    fn may_lose(&self, plain_us: f64, generated: u32) -> bool {
-        self.lost_us < plain_us * (LOSS_STEPS + LOSS_PER_TOKEN * f64::from(generated))
+    /// So much time went into a guess.
+    pub fn pay(&mut self, us: f64) {
+        self.lost_us += us;
+    }
+
+    /// Time that it may still lose.
+    fn purse_us(&self, plain_us: f64, generated: u32) -> f64 {
+        plain_us * (LOSS_STEPS + LOSS_PER_TOKEN * f64::from(generated)) - self.lost_us
     }
 }
 
@@ -155,17 +225,24 @@ pub struct Step {
 /// What all answers of a model have taught.
 #[derive(Debug)]
 pub struct Drafter {
-    /// By how long a guess's past was alike.
+    /// By class of guess.
     luck: [Luck; CLASSES],
     /// By tokens of a step.
     cost_us: [Option<f64>; SIZES],
 }
 
-const CLASSES: usize = 5;
+/// Of sources, without a difference between long and short common pasts.
+const KINDS: usize = 3;
+/// Five of the text's own, forced ones, and a smaller model's.
+const CLASSES: usize = 7;
 /// Of steps whose cost is kept.
 const SIZES: usize = ANSWERS_MAX * (1 + TOKENS_MAX as usize) + 1;
 /// Before anything was seen: the longer the common past, the likelier the same future.
-const AT_FIRST: [f64; CLASSES] = [0.3, 0.4, 0.5, 0.65, 0.8];
+const AT_FIRST: [f64; CLASSES] = [0.3, 0.4, 0.5, 0.65, 0.8, 0.9, 0.6];
+/// Of what a smaller model's luck was in all answers so much stays with each further one; the rest becomes again what was
+/// thought at first, as after so many tokens: nothing is learnt of guesses that nobody makes.
+const MODEL_STAYS: f64 = 0.9;
+const MODEL_TOKENS: f64 = 8.0;
 
 impl Default for Drafter {
     fn default() -> Self {
@@ -174,13 +251,23 @@ impl Default for Drafter {
     }
 }
 
-fn class(guess: Guess) -> usize {
-    match guess.alike {
-        ..4 => 0,
-        4 => 1,
-        5..8 => 2,
-        8..16 => 3,
-        16.. => 4,
+fn class(source: Source) -> usize {
+    match source {
+        Source::Text { alike: ..4 } => 0,
+        Source::Text { alike: 4 } => 1,
+        Source::Text { alike: 5..8 } => 2,
+        Source::Text { alike: 8..16 } => 3,
+        Source::Text { alike: 16.. } => 4,
+        Source::Forced => 5,
+        Source::Model => 6,
+    }
+}
+
+fn kind(source: Source) -> usize {
+    match source {
+        Source::Text { .. } => 0,
+        Source::Forced => 1,
+        Source::Model => 2,
     }
 }
 
@@ -190,7 +277,12 @@ impl Drafter {
         let Some(cost) = self.cost_us.get_mut(tokens as usize) else { return };
         #[expect(clippy::cast_precision_loss, reason = "microseconds of one step are far below 2^53")]
         let now = took_us as f64;
-        *cost = Some(cost.map_or(now, |before| COST_STAYS * before + (1.0 - COST_STAYS) * now));
+        let known = cost.map_or(now, |before| COST_STAYS * before + (1.0 - COST_STAYS) * now);
+        *cost = Some(known);
+        // Never below what a smaller step costs.
+        for larger in self.cost_us.iter_mut().skip(tokens as usize + 1).flatten() {
+            *larger = (*larger * COST_FADES).max(known.min(*larger));
+        }
     }
 
     /// What a step of so many tokens costs: as measured, else by its neighbours, else by what prompts cost.
@@ -210,32 +302,57 @@ impl Drafter {
     }
 
     /// How likely each further token of a guess is the right one.
-    fn likely(&self, drafts: &Drafts, guess: Guess) -> f64 {
-        let all = self.luck[class(guess)].share();
-        let share = (drafts.luck.right + BEFORE_WEIGHT * all) / (drafts.luck.tried + BEFORE_WEIGHT);
+    fn likely(&self, drafts: &Drafts, source: Source) -> f64 {
+        let (all, own) = (self.luck[class(source)].share(), drafts.luck[kind(source)]);
+        let share = (own.right + BEFORE_WEIGHT * all) / (own.tried + BEFORE_WEIGHT);
         share.clamp(0.0, 0.99)
     }
 
-    /// How many tokens of `guess` are worth drafting beside what `step` holds, at most `most`; 0: none. The answer
+    /// How many tokens of an offer are worth drafting beside what `step` holds, at most `most`; 0: none. The answer
     /// has `generated` so many. With it, what the step is expected to bring then.
-    pub fn length(&self, drafts: &Drafts, guess: Guess, step: Step, most: u32, generated: u32) -> (u32, f64) {
-        let none = (0, step.brings);
+    pub fn length(
+        &self,
+        drafts: &Drafts,
+        offer: impl Into<Offer>,
+        step: Step,
+        most: u32,
+        generated: u32,
+    ) -> (u32, f64) {
+        let (none, offer) = ((0, step.brings), offer.into());
         let Some(plain) = self.cost_us(step.tokens, step.prompt_token_us) else { return none };
-        if plain <= 0.0 || !drafts.may_lose(plain, generated) {
+        if plain <= 0.0 || drafts.purse_us(plain, generated) <= offer.at_once_us {
             return none;
         }
-        let likely = self.likely(drafts, guess);
+        let likely = self.likely(drafts, offer.source);
         let (mut best, mut best_rate) = (none, step.brings / plain * WORTH);
         let (mut chance, mut brings) = (1.0, step.brings);
-        for tokens in 1..=guess.tokens.min(most) {
+        for tokens in 1..=offer.tokens.min(most) {
             chance *= likely;
             brings += chance;
             let Some(cost) = self.cost_us(step.tokens + tokens, step.prompt_token_us) else { break };
-            if brings / cost > best_rate {
-                (best, best_rate) = ((tokens, brings), brings / cost);
+            let rate = brings / (cost + offer.token_us * f64::from(tokens));
+            if rate > best_rate {
+                (best, best_rate) = ((tokens, brings), rate);
             }
         }
         best
+    }
+
+    /// Time that an answer may spend on what may turn out to be in vain; 0 as long as no step was measured.
+    pub fn purse_us(&self, drafts: &Drafts, step: Step, generated: u32) -> f64 {
+        let plain = self.cost_us(step.tokens, step.prompt_token_us);
+        plain.map_or(0.0, |plain| drafts.purse_us(plain, generated).max(0.0))
+    }
+
+    /// To be told before a smaller model is asked for an answer. Whether it is the first time.
+    pub fn ask_model(&mut self, drafts: &mut Drafts) -> bool {
+        let first = !std::mem::replace(&mut drafts.asked_model, true);
+        if first {
+            let at = class(Source::Model);
+            let fresh = (1.0 - MODEL_STAYS) * MODEL_TOKENS;
+            self.luck[at].learn(MODEL_STAYS, fresh, fresh * AT_FIRST[at]);
+        }
+        first
     }
 
     /// Takes note of how a guess did: of `tried` tokens the first `right` ones were right. One that was only watched
@@ -243,8 +360,44 @@ impl Drafter {
     pub fn learn(&mut self, drafts: &mut Drafts, guess: Guess, tried: u32, right: u32) {
         // After the first wrong one nothing was tried any more.
         let tried = f64::from(tried.min(right + 1));
-        drafts.luck.learn(OWN_STAYS, tried, right.into());
-        self.luck[class(guess)].learn(ALL_STAYS, tried, right.into());
+        drafts.luck[kind(guess.source)].learn(OWN_STAYS, tried, right.into());
+        self.luck[class(guess.source)].learn(ALL_STAYS, tried, right.into());
+    }
+}
+
+/// What a smaller model is to do about what it has read of a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum View {
+    /// Go on from there.
+    On,
+    /// Forget it, and read so many of the last tokens.
+    Anew(u32),
+    /// It isn't to be asked.
+    Not,
+}
+
+/// With fewer tokens than that before its eyes a model guesses badly.
+const VIEW_MIN: u32 = 16;
+/// Who has seen the end of a text only sees more of it when that is so many times as much.
+const VIEW_GROWS: u32 = 4;
+
+/// Of a `text` it has read `held` tokens up to `lag` before the end, and there is room for `limit`; it may read `can_read`
+/// for this guess. It costs time to read a prompt which the answer may not be worth, so it begins with as much of the
+/// end as the answer can bear, and sees more when its guesses have paid for it.
+pub fn view(text: u32, held: u32, lag: u32, limit: u32, can_read: u32) -> View {
+    // With room to go on.
+    let whole = text.min(limit / 2);
+    let anew = |tokens: u32| if tokens >= VIEW_MIN.min(whole) && tokens > 0 { View::Anew(tokens) } else { View::Not };
+    let full = held.saturating_add(lag).saturating_add(TOKENS_MAX) > limit;
+    if held == 0 || full || lag > can_read {
+        return anew(whole.min(can_read));
+    }
+    // Only half of what it may lose: the rest is for wrong guesses.
+    let wider = whole.min(can_read / 2);
+    if held.saturating_add(lag) < whole && wider >= whole.min(held.saturating_mul(VIEW_GROWS)) {
+        anew(wider)
+    } else {
+        View::On
     }
 }
 

@@ -43,7 +43,7 @@ pub struct EngineConfig {
     pub cache_dir: PathBuf,
     /// Bytes for them; 0: none are.
     pub cache_disk_max: Bytes,
-    /// Guess from an answer's own text what comes next, where that measures faster.
+    /// Guess what comes next, from an answer's own text and its shape, where that measures faster.
     pub drafts: bool,
     /// Bytes for all models together; `None`: what this machine can give.
     pub memory_max: Option<Bytes>,
@@ -105,6 +105,16 @@ pub struct ModelSource {
     pub pinned: bool,
     /// What an ask wants the model changed by.
     pub adapters: Vec<AdapterSource>,
+    /// A smaller model of the same vocabulary that may guess what this one will say.
+    pub draft: Option<DraftSource>,
+}
+
+/// A draft model as the store knows it; one file.
+#[derive(Debug, Clone)]
+pub struct DraftSource {
+    pub name: ModelName,
+    pub path: PathBuf,
+    pub facts: Arc<ModelFacts>,
 }
 
 /// An adapter as the store knows it, and how much of it is wanted.
@@ -134,6 +144,8 @@ pub struct Loaded {
     pub sequences_max: u32,
     /// How its context is kept.
     pub kv_cache: KvCache,
+    /// The smaller model that guesses for it, where one is in use.
+    pub draft_model: Option<String>,
     pub pinned: bool,
     /// What the worker has, and the bytes of it by its own account.
     pub room: wire::Room,
@@ -339,7 +351,7 @@ impl Engine {
         let program = config.program.clone();
         let memory_max = config.memory_max;
         let EngineConfig { context_tokens, sequences_max, kv_cache, .. } = config;
-        let wish = Wish { context_tokens, sequences_max, kv_cache, adapter_bytes: 0 };
+        let wish = Wish { context_tokens, sequences_max, kv_cache, ..Wish::default() };
         let cache_disk_max = if config.prefix_cache { config.cache_disk_max.0 } else { 0 };
         let stored = Stored::open(&config.cache_dir, cache_disk_max);
         supervise::start(config, tuning, Arc::clone(&door), Arc::clone(&backends), Arc::clone(&stored), messages)?;

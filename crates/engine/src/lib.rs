@@ -20,6 +20,7 @@ mod adapters;
 mod answer;
 mod compacting;
 mod count;
+mod draft;
 mod forced;
 mod handle;
 mod hear;
@@ -36,7 +37,7 @@ mod window;
 
 pub use answer::Answer;
 pub use backend::{BackendChoice, Tried, Verdict};
-pub use handle::{AdapterSource, Engine, EngineConfig, Loaded, ModelSource, PromptsForgotten, Tuning};
+pub use handle::{AdapterSource, DraftSource, Engine, EngineConfig, Loaded, ModelSource, PromptsForgotten, Tuning};
 pub use render::run_renderer;
 pub use vectors::{EmbedOptions, Embedded, Ranked};
 pub use window::{MemoryShare, Window};

@@ -1,5 +1,6 @@
 //! How much of the machine a model gets: pool, window, sequences, and the memory that this takes. Pure.
 
+use crate::draft::DraftCost;
 use crate::machine::Memory;
 use crate::residency::Cost;
 use base::{Bytes, CacheShape, Code, Fault, Modality, ModelFacts};
@@ -18,6 +19,8 @@ pub(crate) struct Plan {
     pub(crate) batch_tokens: u32,
     /// Adapters, which are read into memory whole.
     pub(crate) adapter_bytes: u64,
+    /// What a draft model would take beside it, where there is one; not in `cost`, as it isn't needed.
+    pub(crate) draft: DraftCost,
     pub(crate) cost: Cost,
 }
 
@@ -29,6 +32,7 @@ pub(crate) struct Wish {
     pub(crate) sequences_max: u32,
     pub(crate) kv_cache: KvCache,
     pub(crate) adapter_bytes: u64,
+    pub(crate) draft: DraftCost,
 }
 
 /// A pool begins with no more than this; most asks never need more, and all of a pool is resident.
@@ -42,7 +46,7 @@ const PROGRAM_BYTES: u64 = 10 << 20;
 /// Tables of the vocabulary and its merges, for each token.
 const VOCABULARY_BYTES: u64 = 272;
 /// Each row of a step is masked against each cell of the pool.
-const MASK_BYTES: u64 = 2;
+pub(crate) const MASK_BYTES: u64 = 2;
 /// What a header promises is believed when the whole is off by less than one part in so many.
 const NEAR_PART: u64 = 20;
 /// LIMIT: left to the rest of the system, and to what this account doesn't know of.
@@ -62,6 +66,7 @@ pub(crate) fn plan(facts: &ModelFacts, wish: Wish) -> Plan {
         sequences_max,
         batch_tokens,
         adapter_bytes: wish.adapter_bytes,
+        draft: wish.draft,
         cost: Cost {
             weights: facts.weights_bytes.saturating_add(wish.adapter_bytes).saturating_add(overhead(facts)),
             compute: compute_bytes(facts, batch_tokens, sequences_max),
@@ -141,7 +146,11 @@ pub(crate) fn short(name: &str, cost: Cost, pool: u32, available: Bytes) -> Faul
 
 /// Beside the weights: the worker itself, and its vocabulary.
 fn overhead(facts: &ModelFacts) -> u64 {
-    PROGRAM_BYTES.saturating_add(VOCABULARY_BYTES.saturating_mul(u64::from(facts.vocab_tokens)))
+    PROGRAM_BYTES.saturating_add(vocabulary_bytes(facts))
+}
+
+pub(crate) fn vocabulary_bytes(facts: &ModelFacts) -> u64 {
+    VOCABULARY_BYTES.saturating_mul(u64::from(facts.vocab_tokens))
 }
 
 fn known_max(facts: &ModelFacts) -> u32 {
@@ -185,7 +194,7 @@ fn packed(bytes: u64, kv_cache: KvCache) -> u64 {
     bytes.div_ceil(KvCache::F16.block_bytes()).saturating_mul(kv_cache.block_bytes())
 }
 
-fn kv_bytes_per_token(facts: &ModelFacts) -> u64 {
+pub(crate) fn kv_bytes_per_token(facts: &ModelFacts) -> u64 {
     if facts.kv_bytes_per_token > 0 {
         return facts.kv_bytes_per_token;
     }
@@ -199,13 +208,18 @@ pub(crate) fn score_rows(sequences_max: u32) -> u64 {
 }
 
 /// A step's widest moments: five rows as wide as the model and three as wide as its feed-forward part, of 32
-/// bits, for each token; and rows of scores.
-fn compute_bytes(facts: &ModelFacts, batch_tokens: u32, sequences_max: u32) -> u64 {
+/// bits, for each token.
+pub(crate) fn activation_bytes(facts: &ModelFacts, batch_tokens: u32) -> u64 {
     let width = u64::from(facts.embedding_length);
     // Where the header doesn't say: wider than most.
     let forward = if facts.forward_length == 0 { width.saturating_mul(4) } else { u64::from(facts.forward_length) };
     let row = width.saturating_mul(5).saturating_add(forward.saturating_mul(3)).saturating_mul(4);
-    let activations = row.saturating_mul(u64::from(batch_tokens));
+    row.saturating_mul(u64::from(batch_tokens))
+}
+
+/// That, and rows of scores.
+fn compute_bytes(facts: &ModelFacts, batch_tokens: u32, sequences_max: u32) -> u64 {
+    let activations = activation_bytes(facts, batch_tokens);
     match facts.modality {
         Modality::Chat => activations.saturating_add(score_rows(sequences_max) * 4 * u64::from(facts.vocab_tokens)),
         // Rows of several layers live side by side where every token looks at every other.
@@ -338,7 +352,8 @@ mod tests {
     #[test]
     fn packed_caches_and_adapters_are_counted_with_their_own_bytes() {
         let cost = |kv_cache, adapter_bytes, facts: &ModelFacts| {
-            plan(facts, Wish { context_tokens: None, sequences_max: 4, kv_cache, adapter_bytes }).cost
+            plan(facts, Wish { context_tokens: None, sequences_max: 4, kv_cache, adapter_bytes, ..Wish::default() })
+                .cost
         };
         let (tokens, chat) = (65_536, facts());
         let cache = chat.kv_bytes_per_token * u64::from(tokens);

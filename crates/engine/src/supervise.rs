@@ -10,7 +10,6 @@ mod identity;
 mod life;
 mod share;
 
-use crate::adapters;
 use crate::admit::{Action, Admission, Bounds, Counts, Ending, Entry, Event, ModelKey, Need, Needs, Size, WorkerKey};
 use crate::answer::{Item, Promise};
 use crate::backend::Backends;
@@ -20,7 +19,7 @@ use crate::scope::{self, SharedScopes};
 use crate::stored::Stored;
 use crate::template::Setting;
 use crate::vectors::Embedded;
-use crate::{locked, machine, residency};
+use crate::{adapters, draft, locked, machine, residency};
 use base::answer::Progress;
 use base::{
     AppId, AskId, Code, Delta, Fault, Finish, Likelihood, Message as Turn, Modality, ModelName, Priority, Sampling,
@@ -374,7 +373,13 @@ impl Owner {
             (Some(place), None) => {
                 let adapters = std::mem::take(&mut self.models[place].adapters);
                 let pinned = model.pinned;
+                let draft = draft_cost(&model);
                 let before = std::mem::replace(&mut self.models[place], ModelSource { adapters, ..model });
+                if self.plans[place].draft != draft {
+                    // For its next load: a worker keeps what it has.
+                    self.plans[place].draft = draft;
+                    self.tell_needs(key(place));
+                }
                 if before.pinned != pinned {
                     self.step(Event::Pin(key(place), pinned));
                 }
@@ -384,7 +389,8 @@ impl Owner {
                 let EngineConfig { context_tokens, sequences_max, kv_cache, .. } = *self.config;
                 let adapters = known.unwrap_or_default();
                 let adapter_bytes = adapters.iter().fold(0, |sum: u64, adapter| sum.saturating_add(adapter.bytes));
-                let wish = Wish { context_tokens, sequences_max, kv_cache, adapter_bytes };
+                let draft = draft_cost(&model);
+                let wish = Wish { context_tokens, sequences_max, kv_cache, adapter_bytes, draft };
                 self.plans.push(plan::plan(&model.facts, wish));
                 self.models.push(ModelSource { adapters, ..model });
                 let new = key(self.models.len() - 1);
@@ -450,6 +456,12 @@ impl Owner {
                     let model = self.models.get(worker.model.0 as usize);
                     if model.is_some_and(|model| model.facts.modality != Modality::Chat) {
                         slots = EMBED_SLOTS;
+                    }
+                    if let Some(reason) = &ready.draft_refused {
+                        tracing::warn!(reason, "a draft model is of no use");
+                    }
+                    if ready.draft_model.is_none() {
+                        self.admission.give_up_draft(worker.model);
                     }
                     worker.ready = Some(((*ready).clone(), Instant::now()));
                     worker.idle_since = Some(Instant::now());
@@ -576,7 +588,8 @@ impl Owner {
     fn start_worker(&mut self, model: ModelKey, key: WorkerKey) {
         let place = model.0 as usize;
         let (Some(source), Some(plan)) = (self.models.get(place).cloned(), self.plans.get(place)) else { return };
-        let plan = Plan { first_tokens: self.admission.granted(model), ..*plan };
+        let (first_tokens, draft) = (self.admission.granted(model), self.admission.draft(model));
+        let plan = Plan { first_tokens, draft, ..*plan };
         let park_bytes = self.admission.park_bytes(model);
         let (orders, inbox) = sync_channel(ORDERS_MAX);
         let process = Arc::new(Process::new());
@@ -700,6 +713,7 @@ impl Owner {
                     Modality::Chat => self.config.kv_cache,
                     Modality::Embed | Modality::Rerank | Modality::Adapter => KvCache::F16,
                 },
+                draft_model: ready.draft_model.clone(),
                 pinned: source.pinned,
                 room: ready.room,
                 held_bytes: holding.bytes,
@@ -717,6 +731,10 @@ impl Owner {
         rows.sort_by(|a, b| a.loaded.name.cmp(&b.loaded.name));
         self.door.show_loaded(rows);
     }
+}
+
+fn draft_cost(model: &ModelSource) -> draft::DraftCost {
+    model.draft.as_ref().map(|draft| draft::cost(&draft.facts)).unwrap_or_default()
 }
 
 impl Drop for Owner {

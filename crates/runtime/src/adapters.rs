@@ -38,7 +38,7 @@ impl Inner {
     pub(crate) fn chat_source(&self, model: &str, adapters: &[AdapterChoice]) -> Result<ModelSource, Fault> {
         let is_whole = !model.contains('+') || self.store.find(model).is_ok();
         let (base, named) = if is_whole { (model, Vec::new()) } else { split(model) };
-        let mut source = self.model_for(base, Modality::Chat)?;
+        let mut source = self.chat_model(base)?;
         for choice in wanted(&named, adapters)? {
             let adapter = self.adapter_for(&choice, &source)?;
             if source.adapters.iter().any(|other| other.name == adapter.name) {

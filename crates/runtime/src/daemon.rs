@@ -56,6 +56,12 @@ pub(crate) fn model_row(inner: &Inner, entry: &Entry, default: bool) -> ModelRow
         path: entry.parts.first().map(|part| part.display().to_string()).unwrap_or_default(),
         sha256: entry.sha256.clone(),
         default,
+        draft_model: inner
+            .engine
+            .loaded()
+            .into_iter()
+            .find(|loaded| loaded.name == entry.name.0)
+            .and_then(|loaded| loaded.draft_model),
         problem: entry.problem(),
         template_notes: engine::template::notes(facts).into_iter().map(str::to_owned).collect(),
     }
@@ -90,6 +96,7 @@ pub(crate) fn loaded_row(loaded: Loaded) -> LoadedModel {
             cache_bytes: Bytes(room.cache_bytes),
             compute_bytes: Bytes(room.compute_bytes),
         },
+        draft_model: loaded.draft_model,
         held_bytes: Bytes(loaded.held_bytes),
         states_bytes_max: Bytes(loaded.states_bytes_max),
         context_tokens: loaded.context_tokens,

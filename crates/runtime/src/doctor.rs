@@ -182,7 +182,7 @@ fn attempts(inner: &Inner) -> Vec<(&'static str, Attempt)> {
 
 fn worker_confinement(inner: &Inner) -> Vec<Check> {
     const NAME: &str = "confinement: worker";
-    let Ok(source) = inner.model_for("", Modality::Chat).or_else(|_| inner.model_for("", Modality::Embed)) else {
+    let Ok(source) = inner.chat_model("").or_else(|_| inner.model_for("", Modality::Embed)) else {
         return vec![check(NAME, Verdict::Weak, "not examined: there is no model to start a worker with")];
     };
     match probe_all(inner, &source) {

@@ -310,7 +310,7 @@ fn run_ask(
     let wanted = labels(&request.filter.labels, Label::default());
     let cards = chosen(inner, request.map.as_deref(), sight, &wanted)?;
     // A missing model is said before the search, not after it.
-    let source = if request.quotes { None } else { Some(inner.model_for(&request.model, Modality::Chat)?) };
+    let source = if request.quotes { None } else { Some(inner.chat_model(&request.model)?) };
     let reranker = reranker(inner, request.rerank, Some(&events.reader))?;
     let embedder = embedder(inner, Some(&events.reader));
     // A question's quotation marks and colons are its own: only a search has a syntax.

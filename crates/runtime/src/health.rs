@@ -4,9 +4,7 @@
 use crate::stream::EventSender;
 use crate::view::{CheckEvent, Health, Share, TemplateHealth};
 use crate::{Inner, own_app};
-use base::{
-    Ask, Bytes, Code, Delta, Fault, Finish, Limits, Message, Modality, Priority, Role, Sampling, Score, Shape, Usage,
-};
+use base::{Ask, Bytes, Code, Delta, Fault, Finish, Limits, Message, Priority, Role, Sampling, Score, Shape, Usage};
 use engine::{Answer, ModelSource};
 use serde_json::{Value, json};
 
@@ -47,8 +45,7 @@ const PEOPLE: [(&str, u32); 10] = [
 
 /// The work behind `models check`; its last event is `Done` or `Failed`.
 pub(crate) fn check(inner: &Inner, name: &str, events: &EventSender<CheckEvent>) {
-    let checked =
-        inner.model_for(name, Modality::Chat).and_then(|source| Check { inner, source, events, done: 0 }.run());
+    let checked = inner.chat_model(name).and_then(|source| Check { inner, source, events, done: 0 }.run());
     events.send(match checked {
         Ok(Some(health)) => CheckEvent::Done { health },
         // Nobody reads any more.

@@ -8,6 +8,7 @@ mod baselines;
 pub mod child;
 mod daemon;
 mod doctor;
+mod draft_model;
 mod embedder;
 mod files;
 mod filter;
@@ -437,10 +438,17 @@ impl Inner {
         Ok(self.source_of(entry))
     }
 
+    /// A chat model with what guesses for it.
+    fn chat_model(&self, name: &str) -> Result<ModelSource, Fault> {
+        let source = self.model_for(name, Modality::Chat)?;
+        let draft = self.draft_for(&self.store.find(&source.name.0)?)?;
+        Ok(ModelSource { draft, ..source })
+    }
+
     fn source_of(&self, entry: Entry) -> ModelSource {
         let pinned = self.store.is_pinned(&entry.name);
-        let adapters = Vec::new();
-        ModelSource { name: entry.name, parts: entry.parts, facts: Arc::new(entry.facts), pinned, adapters }
+        let (adapters, draft) = (Vec::new(), None);
+        ModelSource { name: entry.name, parts: entry.parts, facts: Arc::new(entry.facts), pinned, adapters, draft }
     }
 
     fn default_model(&self, modality: Modality) -> Result<Entry, Fault> {

@@ -268,6 +268,7 @@ fn daemon_env(settings: &Settings) -> Vec<(String, String)> {
     env.push(("FREEHOLD_PREFIX_CACHE".into(), if settings.prefix_cache { "1" } else { "0" }.into()));
     env.push(("FREEHOLD_CACHE_DISK".into(), format!("{} B", settings.cache_disk.0)));
     env.push(("FREEHOLD_DRAFTS".into(), if settings.drafts { "1" } else { "0" }.into()));
+    env.push(("FREEHOLD_DRAFT_MODEL".into(), settings.draft_model.as_str().into()));
     env.push(("FREEHOLD_IDLE_REST_SECONDS".into(), (settings.idle_rest_ms / 1_000).to_string()));
     env.push(("FREEHOLD_IDLE_UNLOAD_MINUTES".into(), (settings.idle_unload_ms / 60_000).to_string()));
     env.push(("FREEHOLD_RERANK_MS".into(), settings.rerank_ms.to_string()));

@@ -66,6 +66,8 @@ pub struct Settings {
     pub cache_disk: Bytes,
     /// Whether answers that repeat their own text are guessed ahead.
     pub drafts: bool,
+    /// Whether a smaller model guesses too, and which.
+    pub draft_model: DraftChoice,
     /// Bytes for all models together; `None`: what the machine can give.
     pub memory_max: Option<Bytes>,
     pub idle_rest_ms: u64,
@@ -85,6 +87,34 @@ pub struct Settings {
     pub no_color: bool,
 }
 
+/// Which model guesses what a larger one will say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum DraftChoice {
+    /// The likeliest to be of use of those that are there.
+    #[default]
+    Auto,
+    Off,
+    Named(String),
+}
+
+impl DraftChoice {
+    fn parse(text: &str) -> Self {
+        match text.trim() {
+            "auto" | "" => Self::Auto,
+            "off" => Self::Off,
+            name => Self::Named(name.to_owned()),
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Auto => "auto",
+            Self::Off => "off",
+            Self::Named(name) => name,
+        }
+    }
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct FileSettings {
@@ -99,6 +129,7 @@ struct FileSettings {
     prefix_cache: Option<bool>,
     cache_disk: Option<String>,
     drafts: Option<bool>,
+    draft_model: Option<String>,
     memory: Option<String>,
     idle_rest_seconds: Option<u64>,
     idle_unload_minutes: Option<u64>,
@@ -176,6 +207,10 @@ impl Settings {
             prefix_cache: flag(var, "FREEHOLD_PREFIX_CACHE")?.or(file.prefix_cache).unwrap_or(true),
             cache_disk: cache_disk(var, file.cache_disk.as_deref())?,
             drafts: flag(var, "FREEHOLD_DRAFTS")?.or(file.drafts).unwrap_or(true),
+            draft_model: var("FREEHOLD_DRAFT_MODEL")
+                .or(file.draft_model)
+                .map(|text| DraftChoice::parse(&text))
+                .unwrap_or_default(),
             memory_max: memory(var, file.memory.as_deref())?,
             idle_rest_ms: number::<u64>(var, "FREEHOLD_IDLE_REST_SECONDS")?
                 .or(file.idle_rest_seconds)
@@ -228,6 +263,7 @@ impl Settings {
             ("prefix_cache", self.prefix_cache.to_string()),
             ("cache_disk", self.cache_disk.0.to_string()),
             ("drafts", self.drafts.to_string()),
+            ("draft_model", self.draft_model.as_str().to_string()),
             ("memory", self.memory_max.map_or_else(|| "automatic".to_string(), |bytes| bytes.0.to_string())),
             ("idle_rest_seconds", (self.idle_rest_ms / 1_000).to_string()),
             ("ocr_languages", ocr),
@@ -513,6 +549,21 @@ mod tests {
     }
 
     #[test]
+    fn a_draft_model_is_chosen_named_or_none() {
+        let home = tempfile::tempdir().expect("tempdir");
+        let at = home.path().to_str().expect("utf-8");
+        let with = |text: &str| {
+            std::fs::write(home.path().join("config.toml"), text).expect("write");
+            read(&[("FREEHOLD_HOME", at)]).expect("settings").draft_model
+        };
+        assert_eq!((with(""), with("draft_model = \"auto\"\n")), (DraftChoice::Auto, DraftChoice::Auto));
+        assert_eq!(with("draft_model = \"off\"\n"), DraftChoice::Off);
+        assert_eq!(with("draft_model = \"small\"\n"), DraftChoice::Named("small".into()));
+        let told = read(&[("FREEHOLD_HOME", at), ("FREEHOLD_DRAFT_MODEL", "other")]).expect("settings");
+        assert_eq!(told.effective()["draft_model"], "other");
+    }
+
+    #[test]
     fn a_huge_time_is_as_good_as_never_and_survives_the_way_to_the_daemon() {
         let home = tempfile::tempdir().expect("tempdir");
         let at = home.path().to_str().expect("utf-8");
@@ -557,6 +608,7 @@ mod tests {
             ("FREEHOLD_PREFIX_CACHE", "0", "prefix_cache"),
             ("FREEHOLD_CACHE_DISK", "1 GiB", "cache_disk"),
             ("FREEHOLD_DRAFTS", "0", "drafts"),
+            ("FREEHOLD_DRAFT_MODEL", "qwen3-0.6b", "draft_model"),
             ("FREEHOLD_IDLE_UNLOAD_MINUTES", "9", "idle_unload_minutes"),
             ("FREEHOLD_IDLE_REST_SECONDS", "9", "idle_rest_seconds"),
             ("FREEHOLD_MEMORY", "6 GiB", "memory"),

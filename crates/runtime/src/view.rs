@@ -95,6 +95,9 @@ pub struct LoadedModel {
     pub pool_tokens: u32,
     #[serde(default)]
     pub buffers: Buffers,
+    /// The smaller model that guesses for it, where one is in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draft_model: Option<String>,
     /// What it counts for in the memory that models share.
     #[serde(default)]
     pub held_bytes: Bytes,
@@ -141,6 +144,9 @@ pub struct ModelRow {
     pub sha256: Option<String>,
     /// The one taken when no model is named.
     pub default: bool,
+    /// The smaller model that guesses for it, where it is loaded with one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draft_model: Option<String>,
     /// Set when the file has gone or changed since it was added.
     pub problem: Option<String>,
     /// What is known to be wrong with its chat template, and what is done about it.

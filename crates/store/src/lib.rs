@@ -15,6 +15,7 @@ mod model;
 mod name;
 mod pull;
 mod scan;
+mod vocabulary;
 
 pub use entry::{Entry, Source};
 pub use model::{Model, read_model};
@@ -40,6 +41,7 @@ pub struct Store {
     index: Mutex<Index>,
     /// Held while something is pulled: downloads share the partial files.
     pulling: Mutex<()>,
+    vocabularies: Mutex<vocabulary::Prints>,
 }
 
 impl Store {
@@ -48,7 +50,7 @@ impl Store {
         let layout = disk::Layout::make(&home.join("models"))?;
         let file = IndexFile::new(layout.index());
         let index = file.read()?;
-        Ok(Self { layout, file, index: Mutex::new(index), pulling: Mutex::new(()) })
+        Ok(Self { layout, file, index: Mutex::new(index), pulling: Mutex::new(()), vocabularies: Mutex::default() })
     }
 
     /// Every model by name, those with a [`Entry::problem`] included.
@@ -70,6 +72,13 @@ impl Store {
                     .hint("give the whole name"))
             }
         }
+    }
+
+    /// Whether a token means the same to two models. The header of each is read once for that, as long as its file stays as it is.
+    pub fn same_vocabulary(&self, one: &Entry, other: &Entry) -> bool {
+        let mut prints = self.vocabularies.lock().unwrap_or_else(PoisonError::into_inner);
+        let one = prints.of(one);
+        one.is_some() && one == prints.of(other)
     }
 
     /// The model taken when none is named: the chosen one, else the one pulled last, else the one added

@@ -69,6 +69,9 @@ fn serve() -> ExitCode {
     log.line(&format!(
         "load embed={embed} context={context_tokens} threads={threads} max={context_max} backends={backends:?}"
     ));
+    if let Some(draft) = &load.draft_model {
+        log.line(&format!("draft {} context={}", draft.name, draft.context_tokens));
+    }
     if !load.adapters.is_empty() {
         log.line(&format!("adapters {:?}", load.adapters));
     }
@@ -128,6 +131,8 @@ fn ready(script: &Script, load: &wire::Load) -> Ready {
             missing: vec!["all of it: this is a scripted worker".into()],
             ..Default::default()
         },
+        draft_model: load.draft_model.as_ref().map(|draft| draft.name.clone()),
+        draft_refused: None,
     }
 }
 

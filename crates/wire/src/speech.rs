@@ -9,7 +9,8 @@ pub type JobId = u64;
 /// Daemon to worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Directive {
-    /// First frame of all. Carries one descriptor per file in `parts`: the model, opened for reading.
+    /// First frame of all. Carries descriptors that are open for reading: the model's files in order, the draft model's
+    /// where there is one, and the adapters'.
     Load(Load),
     /// Start one generation.
     Begin(Box<Begin>),
@@ -73,7 +74,7 @@ pub struct Load {
     pub offload: Offload,
     /// How keys and values are kept while text is generated.
     pub kv_cache: KvCache,
-    /// Names of adapters, whose descriptors come after the model's, one for each.
+    /// Names of adapters, whose descriptors come last, one for each.
     pub adapters: Vec<String>,
     /// Bytes for saved states: of jobs that step back, and, as long as these don't need them, of sequences that
     /// are kept for what may come. What doesn't fit is read again.
@@ -82,8 +83,20 @@ pub struct Load {
     pub confine: bool,
     /// Special tokens whose names an answer's text shows; all others are left out of it.
     pub shown: Vec<String>,
-    /// Guess from an answer's own text what comes next, where that measures faster.
+    /// Guess what comes next, where that measures faster.
     pub drafts: bool,
+    /// A smaller model that guesses too, whose descriptor comes before those of adapters.
+    pub draft_model: Option<WireDraftModel>,
+}
+
+/// A smaller model of the same vocabulary.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WireDraftModel {
+    pub name: String,
+    /// Tokens that it may hold, of two answers together.
+    pub context_tokens: u32,
+    /// Most tokens that it reads in one step.
+    pub batch_tokens: u32,
 }
 
 /// What of a model goes to GPUs. Ignored by a CPU backend.
@@ -394,6 +407,10 @@ pub struct Ready {
     pub context_trained: u32,
     pub room: Room,
     pub protection: WireProtection,
+    /// The draft model that is in use.
+    pub draft_model: Option<String>,
+    /// Why the one that was named isn't.
+    pub draft_refused: Option<String>,
 }
 
 /// What a worker has to work with, and the bytes that this takes by llama.cpp's own account.
@@ -459,7 +476,7 @@ pub struct Spent {
     pub prefill_us: u64,
     /// From the first token to the last.
     pub decode_us: u64,
-    /// Tokens that were guessed from the text itself and computed beside the next one.
+    /// Tokens that were guessed and computed beside the next one.
     pub drafted_tokens: u32,
     /// Those of them that turned out to be the right ones.
     pub accepted_tokens: u32,

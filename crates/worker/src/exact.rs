@@ -50,6 +50,7 @@ fn context(model: &Arc<Model>, cpu: Backend) -> Context {
         kv_cache: KvCache::F16,
         embed: None,
         judges: false,
+        whole_windows: false,
     };
     let mut context = Context::new(Arc::clone(model), options).unwrap();
     context.use_threads(cpu, 2, 1).unwrap();

@@ -3,6 +3,7 @@
 //! Nothing here waits for the daemon. A cancelled job or a passed deadline ends within one step,
 //! and stops a step that is reading a prompt between two operations of its graph.
 
+use crate::draft_model::DraftModel;
 use crate::ffi::{Adapter, Batch, Candidates, Context, Decoded, ROWS, Sampler, Token};
 use crate::guide::{Chosen, Guide, Loose};
 use crate::job::Job;
@@ -86,6 +87,8 @@ pub(crate) struct Generator<'a> {
     drafter: Drafter,
     /// Whether the cache can forget the last tokens of a sequence, and a few more find room in it for a moment.
     drafts: bool,
+    /// Guesses where the text itself says nothing.
+    draft_model: Option<DraftModel>,
     /// Rows of scores that a step has room for.
     rows: u32,
 }
@@ -127,6 +130,7 @@ impl Part {
 impl<'a> Generator<'a> {
     pub(crate) fn new(loaded: Loaded, inbox: &'a Inbox, outbox: &'a Outbox) -> Self {
         let Loaded { mut context, rooms, ready, batch_tokens, adapters, threads, park_bytes, drafts, .. } = loaded;
+        let draft_model = loaded.draft_model;
         let interrupt = inbox.interrupt();
         context.set_abort(Arc::new(move || interrupt.is_due()));
         let pool = Pool { cells: context.cells() };
@@ -164,6 +168,7 @@ impl<'a> Generator<'a> {
             threads,
             drafter: Drafter::default(),
             drafts,
+            draft_model,
             rows: ROWS,
         }
     }

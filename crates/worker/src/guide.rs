@@ -13,6 +13,7 @@ use wire::{WireFault, WireReasoning, WireShape};
 
 mod calls;
 mod compile;
+mod forced;
 mod lark;
 mod vocabulary;
 
@@ -95,6 +96,8 @@ pub(crate) struct Shaped {
     phase: Phase,
     vocabulary: Arc<Vocabulary>,
     reasoning: Option<Markers>,
+    /// It counts tokens, so that text must not be taken as said before its tokens are.
+    counts_tokens: bool,
 }
 
 impl std::fmt::Debug for Shaped {
@@ -150,7 +153,16 @@ impl Guide {
             }
         };
         let matcher = Matcher::new(Ok(parser));
-        Ok(Self(Kind::Shaped(Box::new(Shaped { matcher, phase, vocabulary, reasoning: markers }))))
+        let counts_tokens = false;
+        Ok(Self(Kind::Shaped(Box::new(Shaped { matcher, phase, vocabulary, reasoning: markers, counts_tokens }))))
+    }
+
+    /// Its shape counts tokens: nothing is forced.
+    pub(crate) fn counting_tokens(mut self, counts: bool) -> Self {
+        if let Kind::Shaped(shaped) = &mut self.0 {
+            shaped.counts_tokens = counts;
+        }
+        self
     }
 
     /// Of an answer that is free but for its calls.
@@ -168,6 +180,16 @@ impl Guide {
                 shaped.phase != Phase::Shape || !matcher.is_stopped() && !matcher.is_accepting().unwrap_or(false)
             }
         }
+    }
+
+    /// Tokens that are likely to come next because the shape leaves no other text; `last` is the one before them.
+    /// Whether they do come is for [`Guide::choose`] to say: another way to cut the same text is as good.
+    pub(crate) fn forced(&mut self, model: &Model, last: Option<Token>) -> Vec<Token> {
+        let Kind::Shaped(shaped) = &mut self.0 else { return Vec::new() };
+        if shaped.phase != Phase::Shape || shaped.counts_tokens || shaped.matcher.is_stopped() {
+            return Vec::new();
+        }
+        forced::tokens(&shaped.matcher.compute_ff_bytes(), model, &shaped.vocabulary, last)
     }
 
     /// Whether the answer as a whole has a shape.

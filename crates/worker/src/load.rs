@@ -4,6 +4,7 @@
 //! processes, and only then looks at the first byte of the model, which may be hostile. A model in
 //! several parts and a GPU need one exception each, stated at [`confine`].
 
+use crate::draft_model::DraftModel;
 use crate::ffi::{
     Adapter, Backend, Batch, Context, ContextOptions, Decoded, Device, Model, ModelOptions, Pages, Pooling,
     copies_weights, memory_bytes,
@@ -53,6 +54,8 @@ pub(crate) struct Loaded {
     pub(crate) park_bytes: u64,
     /// Whether answers may be drafted for: wanted, and possible with this model.
     pub(crate) drafts: bool,
+    /// Guesses too.
+    pub(crate) draft_model: Option<DraftModel>,
 }
 
 /// Why there is nothing to compute with.
@@ -82,6 +85,7 @@ pub(crate) fn load(receiver: &mut Receiver, sender: &mut Sender) -> Result<Loade
     let start = Instant::now();
     check(&load, &parts)?;
     let adapter_files = parts.split_off(parts.len() - load.adapters.len());
+    let draft_file = if load.draft_model.is_some() { parts.pop() } else { None };
     let backends = load_backends(&load.backends)?;
     let cpu = backends.iter().copied().find(|backend| backend.name() == "CPU");
     let cpu = cpu.ok_or_else(|| WireFault::BackendFailed("no CPU backend is named; every model needs one".into()))?;
@@ -90,8 +94,15 @@ pub(crate) fn load(receiver: &mut Receiver, sender: &mut Sender) -> Result<Loade
     let gpu = !split.is_empty();
     // Opened now, read later: no path can be opened any more then.
     let (idle, resident, pages) = (threads::Meter::open(), room::Meter::open(), Pages::of(&parts));
+    let draft_pages = Pages::of(draft_file.as_slice());
     let first = confine(&first_rules(gpu, &parts), load.confine)?;
     let several = parts.len() > 1;
+    // Before the model, whose bytes are counted from its own beginning.
+    let draft_model = match (&load.draft_model, draft_file) {
+        (Some(_), _) if gpu => Some(Err("the model has layers on a graphics device".to_owned())),
+        (Some(wanted), Some(file)) => Some(DraftModel::load(wanted, (file, &draft_pages), cpu, load.threads)),
+        _ => None,
+    };
     let model = load_model(&load, &split, cpu, (parts, &pages), sender)?;
     let adapters = load_adapters(&load.adapters, adapter_files, &model);
     let sizes = load.embed.then(|| EmbedSizes::of(&load, model.context_trained()));
@@ -110,6 +121,13 @@ pub(crate) fn load(receiver: &mut Receiver, sender: &mut Sender) -> Result<Loade
     let mut threads = Threads::new(&load, cpu, idle, !gpu);
     threads.begin(&mut context, Phase::Answer).map_err(WireFault::BackendFailed)?;
     warm_up(&mut context, load.embed, 1)?;
+    let drafts = load.drafts && model.can_go_back();
+    let draft_model = draft_model.map(|made| made.and_then(|draft| draft.begin_beside(&context, drafts)));
+    let (draft_model, draft_refused) = match draft_model {
+        Some(Ok(draft)) => (Some(draft), None),
+        Some(Err(reason)) => (None, Some(reason)),
+        None => (None, None),
+    };
     let ready = Ready {
         context_tokens: sizes.map_or_else(|| context.window(), |sizes| sizes.window),
         sequences_max: if load.embed { EMBED_SEQUENCES_MAX } else { load.sequences_max },
@@ -122,16 +140,18 @@ pub(crate) fn load(receiver: &mut Receiver, sender: &mut Sender) -> Result<Loade
         context_trained: model.context_trained(),
         room: rooms.report(Some(&context)),
         protection,
+        draft_model: draft_model.as_ref().map(|draft| draft.name().to_owned()),
+        draft_refused,
     };
     let batch_tokens = sizes.map_or(load.batch_tokens, |sizes| sizes.together);
-    let drafts = load.drafts && model.can_go_back();
-    Ok(Loaded { context, rooms, ready, batch_tokens, embed, adapters, park_bytes: load.park_bytes, drafts, threads })
+    let park_bytes = load.park_bytes;
+    Ok(Loaded { context, rooms, ready, batch_tokens, embed, adapters, park_bytes, drafts, threads, draft_model })
 }
 
 fn check(load: &Load, parts: &[OwnedFd]) -> Result<(), WireFault> {
     let wrong = |words: &str| Err(WireFault::Protocol(words.into()));
-    if parts.len() <= load.adapters.len() {
-        return wrong("Load brought no descriptor of a model, or of an adapter");
+    if parts.len() <= load.adapters.len() + usize::from(load.draft_model.is_some()) {
+        return wrong("Load brought no descriptor of a model, of its draft model, or of an adapter");
     }
     if load.backends.is_empty() {
         return wrong("Load names no backend");
@@ -319,6 +339,7 @@ fn make_context(
             kv_cache: load.kv_cache,
             embed: None,
             judges: true,
+            whole_windows: false,
         };
         check_memory(load.context_tokens, model.cache_bytes_per_token(), memory_bytes())?;
         let context = Context::new(model, options).map_err(|reason| cache_or(reason, load.kv_cache))?;
@@ -338,6 +359,7 @@ fn make_context(
         kv_cache: KvCache::F16,
         embed: Some(pooling),
         judges: false,
+        whole_windows: false,
     };
     let context = Context::new(Arc::clone(&model), options(Pooling::OfModel)).map_err(failed)?;
     if context.pools_text() {
@@ -443,6 +465,7 @@ mod tests {
                 confine: true,
                 shown: Vec::new(),
                 drafts: true,
+                draft_model: None,
             };
             let EmbedSizes { window, step, together } = EmbedSizes::of(&load, trained);
             (window, step, together)

@@ -6,6 +6,7 @@
 //! `ffi` alone. `freehold-worker selftest FILE` multiplies a few matrices and says how it went.
 
 mod aside;
+mod draft_model;
 mod embed;
 #[cfg(test)]
 mod exact;

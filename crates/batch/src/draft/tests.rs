@@ -5,8 +5,9 @@ use proptest::prelude::*;
 
 /// Each text is cut off after its last token, and the next ones are guessed.
 fn guess(text: &[Token]) -> Option<(Vec<Token>, u32)> {
-    let mut drafts = Drafts::default();
-    drafts.guess(text).map(|guess| (text[guess.from..guess.from + guess.tokens as usize].to_vec(), guess.alike))
+    let guess = Drafts::default().guess(text)?;
+    let Source::Text { alike } = guess.source else { panic!("{guess:?} isn't from the text") };
+    Some((guess.ahead().to_vec(), alike))
 }
 
 #[test]
@@ -35,7 +36,7 @@ fn drafter(more_us: u64) -> Drafter {
 const ALONE: Step = Step { tokens: 1, brings: 1.0, prompt_token_us: Some(2000.0) };
 
 fn alike(alike: u32) -> Guess {
-    Guess { from: 0, tokens: TOKENS_MAX, alike }
+    Guess::new(Source::Text { alike }, &[0; TOKENS_MAX as usize]).unwrap()
 }
 
 /// What is drafted after as many guesses with a share that was right.
@@ -72,6 +73,24 @@ fn no_more_is_drafted_than_there_is_room_for() {
 }
 
 #[test]
+fn the_luck_of_forced_tokens_and_of_the_text_are_each_their_own() {
+    let forced = Guess::new(Source::Forced, &[1, 2, 3]).unwrap();
+    assert_eq!((forced.ahead(), Guess::new(Source::Forced, &[])), (&[1, 2, 3][..], None));
+    let (mut drafter, mut drafts) = (drafter(500), Drafts::default());
+    let length = |drafter: &Drafter, drafts: &Drafts, guess: Guess| drafter.length(drafts, guess, ALONE, 7, 100).0;
+    let before = length(&drafter, &drafts, alike(5));
+    for _ in 0..20 {
+        drafter.learn(&mut drafts, forced, 3, 0);
+    }
+    assert_eq!((length(&drafter, &drafts, forced), length(&drafter, &drafts, alike(5))), (0, before));
+    // Nor does a text that repeats itself make the other kind better.
+    for _ in 0..20 {
+        drafter.learn(&mut drafts, alike(5), 7, 7);
+    }
+    assert_eq!((length(&drafter, &drafts, forced), length(&drafter, &drafts, alike(5))), (0, TOKENS_MAX));
+}
+
+#[test]
 fn who_has_lost_time_drafts_no_more_until_it_is_forgotten() {
     let (mut drafter, mut drafts) = (drafter(1000), Drafts::default());
     for _ in 0..20 {
@@ -105,6 +124,28 @@ fn what_a_step_costs_is_measured_or_lies_between_its_neighbours() {
     assert_eq!(drafter.cost_us(1_000_000, Some(1.0)), None);
 }
 
+#[test]
+fn a_busy_moment_does_not_count_for_ever() {
+    let mut drafter = drafter(500);
+    let mut drafts = Drafts::default();
+    for _ in 0..20 {
+        drafter.learn(&mut drafts, alike(5), 7, 7);
+    }
+    let length = |drafter: &Drafter| drafter.length(&drafts, alike(5), ALONE, TOKENS_MAX, 100).0;
+    for _ in 0..20 {
+        (2..=1 + TOKENS_MAX).for_each(|tokens| drafter.observe(tokens, 90_000));
+    }
+    assert_eq!(length(&drafter), 0);
+    let mut plain = 0;
+    while length(&drafter) == 0 && plain < 50_000 {
+        drafter.observe(1, 10_000);
+        plain += 1;
+    }
+    assert!((100..20_000).contains(&plain), "after {plain} steps");
+    (0..50_000).for_each(|_| drafter.observe(1, 10_000));
+    assert!(drafter.cost_us(8, None).unwrap() >= 10_000.0, "no step is cheaper than a smaller one");
+}
+
 /// A machine whose steps cost what they cost, and answers of which some repeat themselves: how much time the drafts
 /// take of what going without takes.
 fn time_share(tokens: u32, more_us: u64, right: impl Fn(u32) -> bool) -> f64 {
@@ -133,7 +174,97 @@ fn a_text_that_repeats_gets_faster() {
     assert!(time_share(200, 2000, |place| place % 10 > 0) < 0.8);
 }
 
+/// The same with a smaller model that takes `ask_us` for a token, and has a prompt to read first.
+fn time_share_of_model(tokens: u32, more_us: u64, ask_us: f64, right: impl Fn(u32) -> bool) -> f64 {
+    let (mut drafter, mut drafts) = (drafter(more_us), Drafts::default());
+    let (mut done, mut took, mut held) = (0, 0.0, 0);
+    let read_us = ask_us / 10.0;
+    while done < tokens {
+        drafter.ask_model(&mut drafts);
+        let text = 300 + done;
+        let can_read = (drafter.purse_us(&drafts, ALONE, done) / read_us) as u32;
+        let read = match view(text, held, 1, 4096, can_read) {
+            View::On => 1,
+            View::Anew(tokens) => tokens,
+            View::Not => 0,
+        };
+        let at_once_us = f64::from(read.saturating_sub(1)) * read_us;
+        let offer = Offer { source: Source::Model, tokens: TOKENS_MAX, at_once_us, token_us: ask_us };
+        let most = if read > 0 { TOKENS_MAX } else { 0 };
+        let (length, _) = drafter.length(&drafts, offer, ALONE, most, done);
+        let good = u32::try_from((0..length).take_while(|place| right(done + place)).count()).unwrap();
+        let step = 10_000 + u64::from(length) * more_us;
+        took += step as f64;
+        if length > 0 {
+            let asked = at_once_us + f64::from(length) * ask_us;
+            took += asked;
+            drafts.pay(asked);
+            drafts.settle(step as f64, 10_000.0, good);
+            let guess = Guess::new(Source::Model, &[0; 7]).unwrap();
+            drafter.learn(&mut drafts, guess, length, good);
+            held = if read > 1 { read } else { held } + 1 + good;
+        }
+        done += 1 + good;
+    }
+    took / (10_000.0 * f64::from(tokens))
+}
+
+#[test]
+fn a_smaller_model_that_guesses_well_makes_answers_faster_and_a_dear_one_is_not_asked() {
+    assert!(time_share_of_model(300, 800, 1000.0, |place| place % 5 > 0) < 0.8);
+    let dear = time_share_of_model(300, 800, 10_000.0, |_| true);
+    assert!((dear - 1.0).abs() < 1e-9, "{dear}");
+}
+
+#[test]
+fn a_smaller_model_that_has_failed_is_tried_again_some_answers_later() {
+    let (mut drafter, offer) =
+        (drafter(800), Offer { source: Source::Model, tokens: TOKENS_MAX, at_once_us: 0.0, token_us: 1000.0 });
+    let guess = Guess::new(Source::Model, &[0; 7]).unwrap();
+    let mut drafts = Drafts::default();
+    drafter.ask_model(&mut drafts);
+    for _ in 0..50 {
+        drafter.learn(&mut drafts, guess, 3, 0);
+    }
+    let tried = |drafter: &mut Drafter| {
+        let mut drafts = Drafts::default();
+        drafter.ask_model(&mut drafts);
+        drafter.length(&drafts, offer, ALONE, TOKENS_MAX, 0).0 > 0
+    };
+    let untried = (0..100).take_while(|_| !tried(&mut drafter)).count();
+    assert!((3..30).contains(&untried), "after {untried} answers");
+}
+
+#[test]
+fn a_smaller_model_sees_as_much_of_a_text_as_the_answer_can_bear() {
+    // Nothing read yet: what is affordable, all of a short text, nothing when that is too little.
+    assert_eq!(view(1000, 0, 1000, 4096, 40), View::Anew(40));
+    assert_eq!(view(1000, 0, 1000, 4096, 5000), View::Anew(1000));
+    assert_eq!(view(10, 0, 10, 4096, 5000), View::Anew(10));
+    assert_eq!(view(1000, 0, 1000, 4096, 15), View::Not);
+    assert_eq!(view(0, 0, 0, 4096, 100), View::Not);
+    // It goes on, and sees more when its guesses have paid for that.
+    assert_eq!(view(1000, 100, 3, 4096, 100), View::On);
+    assert_eq!(view(1000, 100, 3, 4096, 900), View::Anew(450));
+    assert_eq!(view(1000, 997, 3, 4096, 9000), View::On);
+    // It has fallen too far behind, or is full.
+    assert_eq!(view(1000, 100, 300, 4096, 50), View::Anew(50));
+    assert_eq!(view(9000, 4090, 3, 4096, 9000), View::Anew(2048));
+    assert_eq!(view(9000, 4090, 3, 4096, 1), View::Not);
+}
+
 proptest! {
+    #[test]
+    fn a_smaller_model_that_guesses_badly_hardly_makes_answers_slower(
+        more_us in 100_u64..6000,
+        ask_us in 100.0..6000.0,
+        rights in prop::collection::vec(any::<u8>(), 600),
+        share in 0_u8..=255,
+    ) {
+        let slower = time_share_of_model(600, more_us, ask_us, |place| rights[place as usize % rights.len()] < share);
+        prop_assert!(slower < 1.02, "{slower}");
+    }
+
     #[test]
     fn a_text_that_does_not_repeat_hardly_gets_slower(
         more_us in 500_u64..12_000,
@@ -158,8 +289,12 @@ proptest! {
         }
         let guess = drafts.guess(&text);
         prop_assert_eq!(guess, Drafts::default().guess(&text));
-        if let Some(Guess { from, tokens, alike }) = guess {
-            prop_assert!(tokens > 0 && from + tokens as usize <= text.len());
+        let place = drafts.places.find(&text);
+        prop_assert_eq!(guess.is_some(), place.is_some());
+        if let (Some(guess), Some(Place { from, alike })) = (guess, place) {
+            prop_assert_eq!(guess.ahead(), &text[from..][..guess.ahead().len()]);
+            prop_assert_eq!(guess.ahead().len(), (text.len() - from).min(TOKENS_MAX as usize));
+            prop_assert_eq!(guess.source, Source::Text { alike });
             let alike = alike as usize;
             prop_assert!(alike >= ALIKE_MIN);
             prop_assert_eq!(&text[from - alike..from], &text[text.len() - alike..]);

@@ -140,6 +140,9 @@ pub(super) fn text(models: &[ModelRow], screen: &Screen) -> String {
         for said in model.template_notes.iter().rev() {
             lines.insert(n + 2, format!("   {} {}", screen.out.dim("template:"), clean(said)));
         }
+        if let Some(draft) = &model.draft_model {
+            lines.insert(n + 2, format!("   {} {}", screen.out.dim("drafts by:"), clean(draft)));
+        }
         if let Some(problem) = &model.problem {
             lines.insert(n + 2, format!("   {} {}", screen.out.yellow("problem:"), clean(problem)));
         }
@@ -169,6 +172,7 @@ mod tests {
             path: "/x".into(),
             sha256: None,
             default: name == "a",
+            draft_model: (name == "b").then(|| "small".into()),
             problem: problem.map(str::to_string),
             template_notes: if name == "b" { vec!["wants turns".into()] } else { Vec::new() },
         };
@@ -178,6 +182,7 @@ mod tests {
 *  a     chat  98 MiB    135M   8,192  apache-2.0  in place
    problem: its file is gone
 ^  b     chat  98 MiB    135M   8,192  apache-2.0  in place
+   drafts by: small
    template: wants turns";
         assert_eq!(text, expected);
     }

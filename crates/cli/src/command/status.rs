@@ -135,6 +135,7 @@ fn model_lines(model: &LoadedModel, width: usize) -> Vec<String> {
             kept_as(&model.kv_cache)
         ),
         format!("{} at a time", plural(u64::from(model.sequences_max), "answer")),
+        model.draft_model.as_ref().map(|name| format!("drafts by {}", clean(name))).unwrap_or_default(),
         format!("{} ({} counted)", model.resident_bytes, model.held_bytes),
         format!("process {}", model.pid),
         format!("loaded in {}", ms(model.load_ms)),

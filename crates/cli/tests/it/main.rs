@@ -5,6 +5,7 @@ mod http;
 
 mod adapters;
 mod chat;
+mod draft_model;
 mod guard;
 mod help;
 mod life;

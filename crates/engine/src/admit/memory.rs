@@ -4,6 +4,7 @@
 //! has its turn first, so that two that don't fit together both get on.
 
 use super::{Action, Admission, Event, Model, ModelKey, Phase, WorkerKey};
+use crate::draft::DraftCost;
 use crate::park;
 use crate::plan::{self, Plan};
 use crate::residency::{self, Cost, Holding, Request, Use, Verdict};
@@ -27,6 +28,8 @@ pub(super) struct Share {
     pub(super) granted: u32,
     /// Bytes that it may keep states of parked asks in.
     park_bytes: u64,
+    /// What its draft model takes; nothing when it has none.
+    draft: DraftCost,
     /// The larger pool that the worker has been granted and not yet made.
     growing: Option<u32>,
     /// Told that there is no more, and not yet heard of.
@@ -127,21 +130,22 @@ impl Model {
             }
             None => cost.of(share.granted),
         };
-        let awake = awake.saturating_add(share.park_bytes);
-        let bytes = if share.rest == Rest::Resting { cost.resting() } else { awake };
+        let awake = awake.saturating_add(share.park_bytes).saturating_add(share.draft.all());
+        let resting = cost.resting().saturating_add(share.draft.weights);
+        let bytes = if share.rest == Rest::Resting { resting } else { awake };
         let ready = matches!(self.phase, Phase::Ready { .. });
         let wanted = !(self.queue.is_empty() || share.gives_way(now));
         let busy = !ready || !self.running.is_empty() || wanted || share.is_moving();
         let coming = match (&self.phase, share.rest) {
             (Phase::Ending { .. }, _) => bytes,
-            (Phase::Ready { .. }, Rest::Lying) => bytes.saturating_sub(cost.resting()),
+            (Phase::Ready { .. }, Rest::Lying) => bytes.saturating_sub(resting),
             _ => 0,
         };
         let is_there = self.phase.worker().is_some() || share.go;
         is_there.then(|| Holding {
             key,
             bytes,
-            resting_bytes: if busy { bytes } else { cost.resting().min(bytes) },
+            resting_bytes: if busy { bytes } else { resting.min(bytes) },
             busy,
             pinned: needs.pinned,
             coming,
@@ -154,7 +158,9 @@ impl Model {
     fn request(&self, key: ModelKey) -> Option<(Request<ModelKey>, Errand)> {
         let share = &self.share;
         let plan = share.needs.as_ref()?.plan;
-        let compute = plan.cost.compute.saturating_add(share.park_bytes);
+        // One that it has already is part of it now.
+        let beside = share.park_bytes.saturating_add(share.draft.all());
+        let compute = plan.cost.compute.saturating_add(beside);
         let cost = Cost { compute, ..plan.cost };
         let request = |least, wanted| Request { key, cost, least, wanted };
         let first = request(plan.least_tokens, plan.first_tokens);
@@ -350,7 +356,11 @@ impl<T> Admission<T> {
         match (errand, model.phase.worker()) {
             (Errand::Start, _) => {
                 share.granted = tokens;
-                share.park_bytes = share.needs.as_ref().map_or(0, |needs| park::budget(needs.plan.cost, tokens, spare));
+                if let Some(Plan { cost, draft, .. }) = share.needs.as_ref().map(|needs| needs.plan) {
+                    share.draft = draft.within(spare);
+                    let spare = spare.map(|spare| spare.saturating_sub(share.draft.all()));
+                    share.park_bytes = park::budget(cost, tokens, spare);
+                }
                 share.go = true;
             }
             (Errand::Wake, Some(worker)) => {
@@ -430,6 +440,18 @@ impl<T> Admission<T> {
     /// Tokens of the pool that a model that starts was granted; 0 when nothing is known of its memory.
     pub(crate) fn granted(&self, key: ModelKey) -> u32 {
         self.models.get(&key).map_or(0, |model| model.share.granted)
+    }
+
+    /// What was granted for its draft model.
+    pub(crate) fn draft(&self, key: ModelKey) -> DraftCost {
+        self.models.get(&key).map(|model| model.share.draft).unwrap_or_default()
+    }
+
+    /// Its worker does without.
+    pub(crate) fn give_up_draft(&mut self, key: ModelKey) {
+        if let Some(model) = self.models.get_mut(&key) {
+            model.share.draft = DraftCost::default();
+        }
     }
 
     /// Bytes that its worker may keep states of parked asks in.

@@ -14,7 +14,7 @@ use crate::render::Renderer;
 use crate::scope::SharedScopes;
 use crate::stored::Stored;
 use crate::template::{Moment, Prompt, Setting};
-use crate::{backend, locked, score, vectors};
+use crate::{backend, draft, locked, score, vectors};
 use base::answer::Progress;
 use base::{AskId, Code, Fault, Message as Turn, Modality, ModelName, Sampling};
 use jail::{Command, Io, JailError};
@@ -245,7 +245,8 @@ impl Life {
         choice: &BackendChoice,
         tail: &mut Option<Inbox<Vec<u8>>>,
     ) -> Result<(Sender, Receiver), Ended> {
-        let load = self.load(choice, opened)?;
+        let draft = draft::open(self.source.draft.as_ref(), self.plan.draft, files.len() + opened.len());
+        let load = self.load(choice, opened, draft.as_ref())?;
         if self.process.was_killed() {
             return Err(Ended::Closed);
         }
@@ -269,7 +270,9 @@ impl Life {
         }
         let (mut sender, mut receiver) = ours.split().map_err(no_link)?;
         greet(&mut receiver)?;
-        let fds: Vec<_> = files.iter().chain(opened.iter().map(|adapter| &adapter.file)).map(AsFd::as_fd).collect();
+        let draft = draft.iter().filter(|_| load.draft_model.is_some()).map(|draft| &draft.file);
+        let adapters = opened.iter().map(|adapter| &adapter.file);
+        let fds: Vec<_> = files.iter().chain(draft).chain(adapters).map(AsFd::as_fd).collect();
         sender.send_with_fds(&Directive::Load(load), &fds)?;
         Ok((sender, receiver))
     }
@@ -288,7 +291,7 @@ impl Life {
         parts.iter().map(open).collect()
     }
 
-    fn load(&self, choice: &BackendChoice, opened: &[Opened]) -> Result<Load, Fault> {
+    fn load(&self, choice: &BackendChoice, opened: &[Opened], draft: Option<&draft::Opened>) -> Result<Load, Fault> {
         let facts = &self.source.facts;
         let plan = self.plan;
         let share = share::decide(self.config.threads, &self.backends, choice, facts, &plan)?;
@@ -298,6 +301,8 @@ impl Life {
         let mut backends = vec![&choice.chosen, &choice.cpu];
         backends.dedup();
         let names = backends.into_iter().filter_map(|file| file.file_name());
+        // It computes with the processor, which is no help to a graphics device.
+        let draft = draft.filter(|_| share.offload.gpu_layers == 0);
         Ok(Load {
             backends: names.map(|name| name.to_string_lossy().into_owned()).collect(),
             embed: facts.modality != Modality::Chat,
@@ -315,6 +320,7 @@ impl Life {
             confine: self.config.confine_required,
             shown: Style::of(facts).shown(facts),
             drafts: self.config.drafts,
+            draft_model: draft.map(|draft| draft.wire.clone()),
         })
     }
 

@@ -94,6 +94,7 @@ fn source(model: TestModel) -> ModelSource {
         facts: Arc::new(model.facts),
         pinned: false,
         adapters: Vec::new(),
+        draft: None,
     }
 }
 

@@ -167,6 +167,7 @@ fn an_engine_that_is_dropped_leaves_no_process() {
         parts: vec![model.path],
         facts: std::sync::Arc::new(model.facts),
         adapters: Vec::new(),
+        draft: None,
         pinned: false,
     };
     Said::all(&mut engine.submit(source, ask("hello"))).is_well(DEFAULT);

@@ -121,3 +121,31 @@ fn the_window_is_told_before_a_load_and_with_every_answer() {
     assert!((1024..2048).contains(&window.now) && window.now.is_multiple_of(256), "{window:?}");
     assert_eq!(window.trained, 1 << 20);
 }
+
+#[test]
+fn a_draft_model_is_handed_over_where_it_fits_beside_its_model_and_counted() {
+    let small = |bench: &Bench| {
+        let mut facts = (*bench.chat("small", &Script::default()).facts).clone();
+        facts.weights_bytes = 100 << 20;
+        engine::DraftSource {
+            name: base::ModelName("small".into()),
+            path: bench.home.join("models/small.gguf"),
+            facts: std::sync::Arc::new(facts),
+        }
+    };
+    let mut held = Vec::new();
+    for (memory_max, drafts) in [(None, false), (Some(Bytes(2 << 30)), true), (Some(Bytes(160 << 20)), true)] {
+        let bench = Bench::with(|config, _| config.memory_max = memory_max.or(Some(Bytes(2 << 30))));
+        let mut model = bench.chat("m", &Script::default().logged(&bench.log()));
+        model.draft = drafts.then(|| small(&bench));
+        bench.say(&model, "hello").is_well(DEFAULT);
+        let loaded = bench.engine.loaded().remove(0);
+        let told = bench.frames().iter().any(|line| line.starts_with("draft small"));
+        assert_eq!((told, loaded.draft_model.is_some()), (loaded.draft_model.is_some(), told));
+        held.push((told, loaded.held_bytes));
+    }
+    let (without, with, crowded) = (held[0], held[1], held[2]);
+    assert!(!without.0 && with.0 && !crowded.0, "{held:?}");
+    assert!(with.1 > without.1 + (100 << 20), "{held:?}");
+    assert!(crowded.1 <= without.1, "{held:?}");
+}

@@ -11,7 +11,7 @@ pub mod write;
 
 pub use error::GgufError;
 pub use kind::{TensorKind, ValueKind, file_type_name};
-pub use read::{places, read, strings, token_kinds};
+pub use read::{each_text, places, read, strings, token_kinds};
 
 use std::collections::BTreeMap;
 

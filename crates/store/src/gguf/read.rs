@@ -217,6 +217,21 @@ pub fn strings<R: Read + Seek>(
     Ok(found)
 }
 
+/// Calls `each` with place and bytes of every text of an array. A text longer than [`TEXT_BYTES_MAX`] is an error.
+pub fn each_text<R: Read + Seek>(
+    source: R,
+    size: u64,
+    array: Array,
+    mut each: impl FnMut(u64, &[u8]),
+) -> Result<(), GgufError> {
+    let mut cursor = Cursor::new(source, size, array.offset)?;
+    for place in 0..array.count {
+        let bytes = cursor.length("a token", TEXT_BYTES_MAX)?;
+        each(place, &cursor.bytes("a token", bytes)?);
+    }
+    Ok(())
+}
+
 /// The places of an array of texts where one of `names` stands, in rising order.
 pub fn places<R: Read + Seek>(
     source: R,

@@ -21,6 +21,7 @@ fn load() -> Load {
         confine: true,
         shown: Vec::new(),
         drafts: true,
+        draft_model: Some(crate::WireDraftModel { name: "b".into(), context_tokens: 4096, batch_tokens: 256 }),
     }
 }
 

@@ -34,9 +34,10 @@ fn book() -> MutexGuard<'static, Option<Book>> {
     BOOK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// So many bytes have the model's files: what isn't copied of them is used there.
+/// Begins to count what a model takes, whose files have so many bytes: what isn't copied of them is used there. Those before
+/// are counted no more.
 pub(super) fn begin_model(bytes: u64) {
-    book().get_or_insert_with(Book::default).files = bytes;
+    *book() = Some(Book { files: bytes, ..Book::default() });
 }
 
 /// Whether any weight of the model isn't used where it lies in the file; known once its loading has begun.

@@ -168,7 +168,7 @@ impl ThreadPool {
 
 impl Drop for ThreadPool {
     fn drop(&mut self) {
-        // SAFETY: the pool is ours, and the context that used it is gone (it owns the pool).
+        // SAFETY: the pool is ours, and the contexts that used it are gone (they own it).
         unsafe { (self.free)(self.pool.as_ptr()) }
     }
 }

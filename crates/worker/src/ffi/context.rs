@@ -3,6 +3,7 @@
 use super::{Adapter, Backend, Buffers, Model, ThreadPool, Token, account, drain_log, sys};
 use std::ffi::c_void;
 use std::ptr::NonNull;
+use std::rc::Rc;
 use std::sync::Arc;
 use wire::KvCache;
 
@@ -22,6 +23,8 @@ pub(crate) struct ContextOptions {
     pub(crate) embed: Option<Pooling>,
     /// With room for rows of scores and branches, as judging options takes.
     pub(crate) judges: bool,
+    /// Layers with a window keep all tokens too, so that some can be taken back at any time.
+    pub(crate) whole_windows: bool,
 }
 
 impl ContextOptions {
@@ -66,7 +69,7 @@ pub(crate) type AbortQuestion = dyn Fn() -> bool + Send + Sync;
 pub(crate) struct Context {
     context: NonNull<sys::llama_context>,
     /// One for each number of threads that was ever used. Freed after the context, which uses them.
-    pools: Vec<ThreadPool>,
+    pools: Vec<Rc<ThreadPool>>,
     threads: u32,
     /// The address of this box is what the abort callback gets.
     abort: Option<Box<Arc<AbortQuestion>>>,
@@ -115,7 +118,7 @@ impl Context {
                 params.n_ubatch = options.batch_tokens.min(AT_ONCE_TOKENS);
                 // Layers with a window keep the window of every sequence and one step, and not the whole pool: several
                 // times less memory. Such a cache is gone on from exact ends only, or from the beginning.
-                params.swa_full = false;
+                params.swa_full = options.whole_windows;
                 // Only the last token of a sequence is looked at, and some more when options are judged or tokens are
                 // drafted: a small buffer of scores.
                 params.n_outputs_max = params.n_seq_max.max(if options.judges { ROWS } else { 1 });
@@ -173,11 +176,31 @@ impl Context {
         let place = match self.pools.iter().position(|pool| pool.threads == threads) {
             Some(place) => place,
             None => {
-                self.pools.push(ThreadPool::new(cpu, threads, poll)?);
+                self.pools.push(Rc::new(ThreadPool::new(cpu, threads, poll)?));
                 self.pools.len() - 1
             }
         };
-        let pool = self.pools[place].pool.as_ptr();
+        self.attach(place);
+        Ok(())
+    }
+
+    /// Computes with the threads of another context from now on: theirs would look for work while these compute, and take
+    /// processors from them. `false`: it has none yet.
+    pub(crate) fn share_threads(&mut self, other: &Context) -> bool {
+        let Some(shared) = other.pools.iter().find(|pool| pool.threads == other.threads) else { return false };
+        let has = |pool: &Rc<ThreadPool>| Rc::ptr_eq(pool, shared);
+        let place = self.pools.iter().position(has).unwrap_or_else(|| {
+            self.pools.push(Rc::clone(shared));
+            self.pools.len() - 1
+        });
+        if self.threads != shared.threads {
+            self.attach(place);
+        }
+        true
+    }
+
+    fn attach(&mut self, place: usize) {
+        let (pool, threads) = (self.pools[place].pool.as_ptr(), self.pools[place].threads);
         let count = i32::try_from(threads).unwrap_or(1);
         // SAFETY: context and pool are alive, and the pool is kept until after the context is freed. No
         // graph is being computed: that needs `&mut self` too.
@@ -186,7 +209,6 @@ impl Context {
             sys::llama_set_n_threads(self.context.as_ptr(), count, count);
         }
         self.threads = threads;
-        Ok(())
     }
 
     /// Computes with these adapters from now on. Cheap when they are those of the last time; else the next step

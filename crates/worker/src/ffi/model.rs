@@ -148,6 +148,42 @@ impl Model {
         usize::try_from(unsafe { sys::llama_vocab_n_tokens(self.vocab.as_ptr()) }).unwrap_or(0)
     }
 
+    /// Whether a token means the same here and in another model: the kinds of the vocabularies are equal, and so is the
+    /// text of each token. At the end of the larger one may stand more that only fill it up.
+    ///
+    /// # Errors
+    /// In words, with the first token that differs.
+    pub(crate) fn speaks_as(&self, other: &Model) -> Result<(), String> {
+        // SAFETY: both vocabularies live as long as their models.
+        let kinds =
+            unsafe { [sys::llama_vocab_type(self.vocab.as_ptr()), sys::llama_vocab_type(other.vocab.as_ptr())] };
+        if kinds[0] != kinds[1] {
+            return Err("its vocabulary is of another kind".into());
+        }
+        let (own, others) = (self.vocabulary_size(), other.vocabulary_size());
+        let common = own.min(others);
+        let differs = (0..common).find(|id| self.token_text(*id) != other.token_text(*id));
+        if let Some(id) = differs {
+            return Err(format!("its token {id} is another one"));
+        }
+        let longer = if own > others { self } else { other };
+        let fills = |id: &usize| longer.token_text(*id).to_bytes() == format!("[PAD{id}]").as_bytes();
+        match (common..own.max(others)).find(|id| !fills(id)) {
+            Some(_) => Err(format!("it has {own} tokens and not {others}")),
+            None => Ok(()),
+        }
+    }
+
+    /// As it stands in the file. `id` is below the size of the vocabulary.
+    fn token_text(&self, id: usize) -> &std::ffi::CStr {
+        let Some(token) = Token::try_from(id).ok().filter(|_| id < self.vocabulary_size()) else { return c"" };
+        // SAFETY: the token is in the vocabulary, which keeps its texts, each with a zero at its end.
+        unsafe {
+            let text = sys::llama_vocab_get_text(self.vocab.as_ptr(), token);
+            if text.is_null() { c"" } else { std::ffi::CStr::from_ptr(text) }
+        }
+    }
+
     /// The token that begins every text, where the model wants one.
     pub(crate) fn begin_token(&self) -> Option<Token> {
         // SAFETY: as above.

@@ -8,8 +8,9 @@
 use super::{Generator, Part};
 use crate::ffi::Token;
 use batch::compose::{Share, Work};
-use batch::draft::{self, Guess, Step};
+use batch::draft::{self, Guess, Source, Step};
 use std::time::Duration;
+use wire::JobId;
 
 /// What is guessed of one answer in a step.
 #[derive(Debug, Clone, Copy)]
@@ -17,6 +18,8 @@ pub(super) struct Draft {
     guess: Guess,
     /// So much of it is in the batch; 0: it is only watched.
     pub(super) tokens: u32,
+    /// Another guess that is only watched.
+    beside: Option<Guess>,
 }
 
 impl Generator<'_> {
@@ -31,17 +34,30 @@ impl Generator<'_> {
         let own = u32::try_from(shares.len()).unwrap_or(u32::MAX);
         let mut left = cells.min(self.batch_tokens.saturating_sub(own)).min(self.rows.saturating_sub(own));
         let mut step = Step { tokens: own, brings: f64::from(own), prompt_token_us: self.pace.token_us() };
-        let mut drafts = none;
+        let (model, mut drafts) = (self.context.shared_model(), none);
+        let running = shares.iter().filter_map(|share| self.slots[share.sequence].as_ref());
+        let company: Vec<JobId> = running.map(|running| running.job.id).collect();
         for (share, found) in shares.iter().zip(&mut drafts) {
             let Some(running) = self.slots[share.sequence].as_mut() else { continue };
             let job = &mut running.job;
-            let Some(guess) = job.drafts.guess(&job.tokens) else { continue };
             // The last token of an answer is chosen and never computed.
             let most = left.min(job.tokens_max.saturating_sub(job.generated() + 1));
-            let (tokens, brings) = self.drafter.length(&job.drafts, guess, step, most, job.generated());
+            // Where the shape says what comes there is nothing to be learnt of what stood in the text.
+            let forced = Guess::new(Source::Forced, &job.guide.forced(&model, job.tokens.last().copied()));
+            let own = forced.or_else(|| job.drafts.guess(&job.tokens));
+            let weighed = own.map(|guess| self.drafter.length(&job.drafts, guess, step, most, job.generated()));
+            let (mut tokens, mut brings) = weighed.unwrap_or((0, step.brings));
+            let mut draft = own.map(|guess| Draft { guess, tokens, beside: None });
+            if let (0, None, Some(smaller)) = (tokens, forced, &mut self.draft_model)
+                && let Some(made) = smaller.guess((job, &company), &mut self.drafter, (step, most), &self.context)
+            {
+                tokens = u32::try_from(made.guess.ahead().len()).unwrap_or(0);
+                brings = made.brings;
+                draft = Some(Draft { guess: made.guess, tokens, beside: own });
+            }
             step = Step { tokens: step.tokens + tokens, brings, ..step };
             left -= tokens;
-            *found = Some(Draft { guess, tokens });
+            *found = draft;
         }
         drafts
     }
@@ -50,8 +66,7 @@ impl Generator<'_> {
     pub(super) fn fill_draft(&mut self, slot: usize, draft: Draft) {
         let Some(running) = self.slots[slot].as_ref() else { return };
         let job = &running.job;
-        let from = draft.guess.from;
-        let tokens = &job.tokens[from..from + draft.tokens as usize];
+        let tokens = &draft.guess.ahead()[..draft.tokens as usize];
         for (position, &token) in (job.past + 1..).zip(tokens) {
             self.batch.add(token, position, running.sequence, true);
         }
@@ -73,30 +88,32 @@ impl Generator<'_> {
         let Some(running) = self.slots[slot].as_mut() else { return };
         let job = &mut running.job;
         job.drafted += draft.tokens;
-        let from = draft.guess.from;
-        let expected: Vec<Token> = job.tokens[from..from + draft.tokens.max(1) as usize].to_vec();
-        let mut right = 0;
+        let expected = draft.guess.ahead();
+        let (mut right, mut first) = (0, None);
         for (row, &token) in (row..).zip(&expected[..draft.tokens as usize]) {
-            match self.advance_token(slot, row, Some(token)) {
-                None => return,
-                Some(chosen) if chosen == token => right += 1,
-                Some(_) => {
-                    self.close_draft(slot, draft, right, answers);
-                    return;
-                }
+            let Some(chosen) = self.advance_token(slot, row, Some(token)) else { return };
+            first = first.or(Some(chosen));
+            if chosen != token {
+                self.close_draft(slot, draft, (right, first), answers);
+                return;
             }
+            right += 1;
         }
         let Some(chosen) = self.advance_token(slot, row + right as usize, None) else { return };
         if draft.tokens == 0 && chosen == expected[0] {
             right = 1;
         }
-        self.close_draft(slot, draft, right, answers);
+        self.close_draft(slot, draft, (right, first.or(Some(chosen))), answers);
     }
 
-    /// Takes the rest out of the cache, and learns from how it went.
-    fn close_draft(&mut self, slot: usize, draft: Draft, right: u32, answers: u32) {
+    /// Takes the rest out of the cache, and learns from how it went: so many were right, and this token came first.
+    fn close_draft(&mut self, slot: usize, draft: Draft, (right, first): (u32, Option<Token>), answers: u32) {
         let Some(running) = self.slots[slot].as_mut() else { return };
         let job = &mut running.job;
+        if let Some(watched) = draft.beside {
+            let right = u32::from(first == watched.ahead().first().copied());
+            self.drafter.learn(&mut job.drafts, watched, 1, right);
+        }
         self.drafter.learn(&mut job.drafts, draft.guess, draft.tokens.max(1), right);
         if draft.tokens == 0 {
             return;

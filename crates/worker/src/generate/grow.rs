@@ -2,6 +2,7 @@
 //! them when it can't be had.
 
 use super::Generator;
+use crate::draft_model::DraftModel;
 use crate::job::Job;
 use crate::room::blocks;
 use batch::pool::Pool;
@@ -59,6 +60,7 @@ impl Generator<'_> {
             if self.rooms.is_resting() {
                 self.keep.clear();
                 self.pool = Pool { cells: self.rooms.first_tokens() };
+                self.draft_model.iter_mut().for_each(DraftModel::rest);
             }
         }
         self.report_room(fault);
@@ -89,6 +91,7 @@ impl Generator<'_> {
         }
         if !self.rooms.is_resting() {
             self.pool = Pool { cells: self.context.cells() };
+            self.draft_model.iter_mut().for_each(DraftModel::wake);
         }
         result
     }

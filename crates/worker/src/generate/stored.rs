@@ -2,6 +2,7 @@
 //! writing is done by another thread, and who waits for a state takes no room meanwhile.
 
 use super::Generator;
+use crate::draft_model::DraftModel;
 use crate::job::Job;
 use crate::link::Event;
 use crate::serve::Ending;
@@ -110,6 +111,7 @@ impl Generator<'_> {
         self.unkept = self.reading.iter().filter(|id| self.seeking.iter().all(|job| job.id != **id)).copied().collect();
         // What is being written may be of it.
         self.states.stop_writing();
+        self.draft_model.iter_mut().for_each(DraftModel::clear);
         let (states, bytes) = self.keep.forget(&mut self.context, only);
         self.recount();
         self.outbox.send(Report::Forgotten { states, bytes });

@@ -70,7 +70,8 @@ impl Compiler {
         let (factory, vocabulary) = self.made()?;
         let parser =
             compile(factory, shape).map_err(|Refusal { path, reason }| WireFault::ShapeUnsupported { path, reason })?;
-        Guide::new(parser, reasoning, &model, vocabulary)
+        let counts = matches!(shape, WireShape::Grammar(text) if text.contains("max_tokens"));
+        Ok(Guide::new(parser, reasoning, &model, vocabulary)?.counting_tokens(counts))
     }
 
     fn calls(&mut self, calls: &WireCalls, quiet: bool) -> Result<Guide, WireFault> {

@@ -1,7 +1,8 @@
 //! Drafts: an answer that copies its prompt is guessed ahead, and says what it says without that.
 
-use crate::harness::{Answer, Worker, begin, greedy, load, model};
-use wire::{Begin, JobId, Load, WireFinish, WireSampling};
+use crate::harness::{Answer, Worker, begin, chat, greedy, load, model};
+use serde_json::json;
+use wire::{Begin, JobId, Load, WireFinish, WireSampling, WireShape};
 
 /// Counting, twice: the second time a model can only go on in one way, and the first time says how.
 fn copied(from: u32, tokens_max: u32, job: JobId) -> Begin {
@@ -100,4 +101,54 @@ fn an_answer_that_ended_at_a_stop_string_is_gone_on_from() {
         worker.send(&wire::Directive::Forget { scope: 0 });
     }
     assert!(cached > 0, "something of an answer was gone on from");
+}
+
+/// An object whose keys are most of it. The model is told of them: the text is forced anyway, but one that doesn't know
+/// where it leads cuts it into tokens as it comes.
+fn shaped(job: JobId) -> Begin {
+    let keys = [
+        "total_number_of_visitors",
+        "average_distance_in_kilometres",
+        "highest_temperature_measured",
+        "is_open_on_sundays",
+    ];
+    let number = json!({"type": "integer", "minimum": 0, "maximum": 999});
+    let properties: serde_json::Map<String, serde_json::Value> = keys
+        .iter()
+        .map(|key| {
+            ((*key).to_owned(), if key.starts_with("is_") { json!({"type": "boolean"}) } else { number.clone() })
+        })
+        .collect();
+    let schema = json!({"type": "object", "properties": properties, "required": keys, "additionalProperties": false});
+    let asked = format!("Write {job} as JSON with the keys {}.", keys.join(", "));
+    Begin { shape: WireShape::JsonSchema(schema.to_string()), ..begin(job, &chat(&asked), 120) }
+}
+
+#[test]
+fn what_a_shape_forces_is_drafted_and_says_the_same() {
+    /// While others take the processors nothing measures faster, and a worker remembers it for a while.
+    const TRIES: usize = 10;
+    let mut without = worker(false);
+    let plain = texts(&mut without, shaped);
+    // By chance too, and under shapes that force little.
+    let wild = |job| Begin { sampling: WireSampling { temperature: 2.0, seed: seed(job), ..greedy() }, ..shaped(job) };
+    let plain_by_chance = texts(&mut without, wild);
+    let mut shares = Vec::new();
+    for _ in 0..TRIES {
+        let mut with = worker(true);
+        let drafted = texts(&mut with, shaped);
+        let by_chance = texts(&mut with, wild);
+        for (drafted, plain) in drafted.iter().chain(&by_chance).zip(plain.iter().chain(&plain_by_chance)) {
+            assert_eq!((&drafted.text, drafted.finish), (&plain.text, plain.finish));
+            assert_eq!(drafted.spent.completion_tokens, plain.spent.completion_tokens);
+        }
+        let sum = |of: fn(&Answer) -> u32| drafted.iter().map(of).sum::<u32>();
+        let accepted = sum(|answer| answer.spent.accepted_tokens);
+        // Each accepted token is a step less: the keys are most of the answer.
+        shares.push((accepted, sum(|answer| answer.spent.completion_tokens)));
+        if shares.last().is_some_and(|(accepted, all)| 5 * accepted > *all) {
+            return;
+        }
+    }
+    panic!("accepted of all: {shares:?}");
 }

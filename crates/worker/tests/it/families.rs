@@ -71,7 +71,7 @@ fn alone(worker: &mut Worker) -> Vec<String> {
 
 /// Texts that go on as they should after `from` characters of theirs, where something was done to them. Together they
 /// are the same for a third of the rest at least.
-fn agree(expected: &[String], found: &[(String, usize)]) {
+pub(crate) fn agree(expected: &[String], found: &[(String, usize)]) {
     let (mut same, mut all) = (0, 0);
     for (expected, (found, from)) in expected.iter().zip(found) {
         let common = expected.chars().zip(found.chars()).take_while(|(one, other)| one == other).count();

@@ -103,6 +103,7 @@ pub(crate) fn load() -> Load {
         confine: true,
         shown: Vec::new(),
         drafts: true,
+        draft_model: None,
     }
 }
 

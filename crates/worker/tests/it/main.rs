@@ -11,6 +11,7 @@ mod cache;
 mod calls;
 mod confinement;
 mod draft;
+mod draft_model;
 mod embed;
 mod families;
 mod generate;

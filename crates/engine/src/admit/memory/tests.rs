@@ -43,6 +43,7 @@ fn needs(mib: u64, pinned: bool) -> Needs {
         sequences_max: 2,
         batch_tokens: 512,
         adapter_bytes: 0,
+        draft: DraftCost::default(),
         cost,
     };
     Needs { name: "m".into(), plan, pinned }
@@ -466,6 +467,44 @@ fn who_woke_for_somebody_serves_him_before_it_gives_way() {
     }
     world.settle();
     assert_eq!(world.ended.len() as u64, world.submitted, "{:?}", world.workers);
+}
+
+/// One that would take a draft model of 40 MiB, a quarter of it for its cache.
+fn needs_with_draft(mib: u64) -> Needs {
+    let mut needs = needs(mib, false);
+    needs.plan.draft = DraftCost { weights: 30 * MIB, room: 10 * MIB };
+    needs
+}
+
+#[test]
+fn a_draft_model_has_what_is_left_and_makes_nobody_go() {
+    let held = |admission: &Admission<()>| admission.holdings(9).iter().map(|row| row.bytes / MIB).sum::<u64>();
+    // The model takes 100 + 10 + 10 MiB, and a quarter of what is left for states, up to 10.
+    for (budget, drafts, all) in [(300, true, 170), (199, false, 130), (130, false, 122)] {
+        let mut admission = machine(budget, &[needs_with_draft(100)]);
+        serve(&mut admission, 0, 1, 0);
+        assert_eq!((admission.draft(ModelKey(0)).all() > 0, held(&admission)), (drafts, all), "{budget}");
+        // A worker that does without holds no more for it.
+        admission.give_up_draft(ModelKey(0));
+        assert_eq!(held(&admission), if drafts { all - 40 } else { all });
+    }
+    // Another model is idle and stays, though the draft model would find room in its place.
+    let mut admission = machine(260, &[needs(100, false), needs_with_draft(100)]);
+    let first = serve(&mut admission, 0, 1, 0);
+    done(&mut admission, 1, first, 1);
+    serve(&mut admission, 2, 2, 1);
+    assert_eq!(admission.draft(ModelKey(1)).all(), 0);
+    assert_eq!(admission.holdings(9).len(), 2);
+}
+
+#[test]
+fn a_draft_model_rests_with_its_model() {
+    let mut admission = machine(1000, &[needs_with_draft(100)]);
+    let worker = serve(&mut admission, 0, 1, 0);
+    done(&mut admission, 1, worker, 1);
+    admission.step(200, Event::Tick);
+    resized(&mut admission, 201, worker, 2560, true);
+    assert_eq!(admission.holdings(202)[0].bytes, (100 + 30) * MIB + residency::RESTING_BYTES);
 }
 
 proptest! {
