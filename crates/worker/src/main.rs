@@ -34,6 +34,8 @@ const USAGE: &str = "\
 freehold-worker is started by the Freehold daemon and does nothing by itself.
   freehold-worker serve            speak the wire protocol on descriptor 3
   freehold-worker selftest FILE    check one ggml backend, print one line of JSON
+  freehold-worker selftest FILE large
+                                   the same with large matrices, which shows how fast it can be
   freehold-worker devices FILE     the same without a check: its devices and their free memory";
 
 #[expect(clippy::print_stderr, reason = "a wrong call is answered to the person who made it")]
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         ["serve"] => serve::run(),
         ["devices", _] => selftest::list(Path::new(&args[1])),
         ["selftest", _] => selftest::run(Path::new(&args[1])),
+        ["selftest", _, "large"] => selftest::run_large(Path::new(&args[1])),
         _ => {
             eprintln!("{USAGE}");
             ExitCode::from(2)

@@ -10,10 +10,20 @@ use std::path::Path;
 use std::process::ExitCode;
 use wire::{Product, SelfTest};
 
-const ROWS: usize = 512;
-const DEPTH: usize = 2048;
-const COLUMNS: usize = 64;
 const RUNS: u32 = 7;
+
+/// Of the matrices that are multiplied.
+#[derive(Debug, Clone, Copy)]
+struct Size {
+    rows: usize,
+    depth: usize,
+    columns: usize,
+}
+
+/// Over in milliseconds.
+const SMALL: Size = Size { rows: 512, depth: 2048, columns: 64 };
+/// As a layer of a large model that reads a prompt: what beginning and ending take is nothing beside it.
+const LARGE: Size = Size { rows: 2048, depth: 4096, columns: 256 };
 
 /// Activations are rounded to 8 bits on the way; what comes out is within about one per cent.
 const ERROR_MAX_PACKED: f64 = 0.02;
@@ -29,8 +39,17 @@ pub(crate) fn list(file: &Path) -> ExitCode {
 /// Prints one line of JSON and ends with 0 when every product is right, 1 when one is wrong,
 /// 2 when there is nothing to test.
 pub(crate) fn run(file: &Path) -> ExitCode {
+    judge(file, SMALL, &MatrixType::ALL)
+}
+
+/// The same with large matrices and one kind of weights, for who asks how fast it can be; takes seconds.
+pub(crate) fn run_large(file: &Path) -> ExitCode {
+    judge(file, LARGE, &[MatrixType::Q4K])
+}
+
+fn judge(file: &Path, size: Size, kinds: &[MatrixType]) -> ExitCode {
     install_log();
-    answer(file, test(file), |report| {
+    answer(file, test(file, size, kinds), |report| {
         report.products.iter().all(|product| product.correct) && !report.products.is_empty()
     })
 }
@@ -79,32 +98,33 @@ fn report(file: &Path, backend: Backend, devices: &[Device], products: Vec<Produ
     }
 }
 
-fn test(file: &Path) -> Result<SelfTest, String> {
+fn test(file: &Path, size: Size, kinds: &[MatrixType]) -> Result<SelfTest, String> {
     // Before the confinement, because it may be a question of files.
     let threads = std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1));
     let (backend, devices) = open(file)?;
     let mut products = Vec::new();
     for device in &devices {
         let bench = ProductBench::new(*device, threads)?;
-        for (seed, kind) in (1..).zip(MatrixType::ALL) {
-            products.extend(multiply(&bench, kind, seed)?);
+        for (seed, kind) in (1..).zip(kinds) {
+            products.extend(multiply(&bench, size, *kind, seed)?);
         }
     }
     Ok(report(file, backend, &devices, products))
 }
 
-fn multiply(bench: &ProductBench, kind: MatrixType, seed: u64) -> Result<Vec<Product>, String> {
-    let weights = ProductWeights::pack(kind, ROWS, DEPTH, &reference::noise(ROWS * DEPTH, seed))
+fn multiply(bench: &ProductBench, size: Size, kind: MatrixType, seed: u64) -> Result<Vec<Product>, String> {
+    let Size { rows, depth, columns } = size;
+    let weights = ProductWeights::pack(kind, rows, depth, &reference::noise(rows * depth, seed))
         .ok_or_else(|| format!("{} weights can't be packed", kind.name()))?;
-    let activations = reference::noise(COLUMNS * DEPTH, seed + 1000);
-    let expected = reference::product(&weights.plain, &activations, DEPTH);
+    let activations = reference::noise(columns * depth, seed + 1000);
+    let expected = reference::product(&weights.plain, &activations, depth);
     let error_max = if kind == MatrixType::F32 { ERROR_MAX_PLAIN } else { ERROR_MAX_PACKED };
     let mut products = Vec::new();
     for path in bench.paths() {
         let Some(computed) = bench.multiply(path, &weights, &activations, RUNS)? else { continue };
         let error = reference::error_relative(&expected, &computed.values);
-        #[expect(clippy::cast_precision_loss, reason = "a constant of about a hundred million")]
-        let operations = (2 * ROWS * DEPTH * COLUMNS) as f64;
+        #[expect(clippy::cast_precision_loss, reason = "some billions at most")]
+        let operations = (2 * rows * depth * columns) as f64;
         #[expect(clippy::cast_possible_truncation, reason = "an error of this size needs no double precision")]
         let error_relative = error as f32;
         products.push(Product {

@@ -93,7 +93,7 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
             Some(limits) => limits,
             None => *limits.insert(Limits {
                 read_gb_per_s: limit::read_gb_per_s(measured.threads as usize),
-                gops: cpu::best_gops(&freehold.native, "Q4_K")?,
+                gops: cpu::best_gops(&freehold.native)?,
             }),
         };
         table.rows.push(row(&shape, &measured, limits));
@@ -274,7 +274,7 @@ struct Limits {
 impl Limits {
     fn words(self) -> String {
         let Self { read_gb_per_s, gops } = self;
-        format!("{} GB/s read from memory, {} GOP/s in products of Q4_K", figure(read_gb_per_s), figure(gops))
+        format!("{} GB/s read from memory, {} GOP/s in large products of Q4_K", figure(read_gb_per_s), figure(gops))
     }
 }
 
