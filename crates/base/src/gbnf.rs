@@ -16,6 +16,8 @@ use crate::shape::SHAPE_BYTES_MAX;
 const RULES_MAX: usize = 2000;
 /// LIMIT: brackets within each other.
 const DEPTH_MAX: usize = 64;
+/// LIMIT: repetitions, lists and options of one rule within each other.
+const PARTS_DEEP_MAX: usize = 4 * DEPTH_MAX;
 /// LIMIT: how deep parts lie in each other, with rules that are referred to.
 const CHAIN_MAX: usize = 500;
 /// LIMIT: of `{m,n}`, as in llama.cpp.

@@ -64,7 +64,7 @@ impl Answer {
                 }
                 Ok(Item::Loose { tool, reason }) => {
                     if let Some(hearing) = &mut self.hearing {
-                        hearing.loosen(tool, reason);
+                        self.next.extend(hearing.loosen(tool, reason));
                     }
                     continue;
                 }

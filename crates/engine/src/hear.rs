@@ -243,11 +243,18 @@ impl Hearing {
         self.parser = Some(parser);
     }
 
-    /// Calls of this tool, or of any, aren't kept to their schema.
-    pub(crate) fn loosen(&mut self, tool: Option<String>, reason: String) {
+    /// Calls of this tool, or of any, aren't kept to their schema. To be said at once where it is a call that has begun,
+    /// else with the first that it concerns.
+    pub(crate) fn loosen(&mut self, tool: Option<String>, reason: String) -> Option<Delta> {
+        if tool.is_none() && self.calls > 0 {
+            return Some(Delta::Notice(format!(
+                "tool_schema_loose: a call is not kept to its schema any more: {reason}"
+            )));
+        }
         if !self.unkept.iter().any(|noted| noted.tool == tool) {
             self.unkept.push(Unkept { tool, reason });
         }
+        None
     }
 
     pub(crate) fn take(&mut self, item: Result<Delta, Fault>) -> Heard {

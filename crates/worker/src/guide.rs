@@ -96,8 +96,8 @@ pub(crate) struct Shaped {
     phase: Phase,
     vocabulary: Arc<Vocabulary>,
     reasoning: Option<Markers>,
-    /// It counts tokens, so that text must not be taken as said before its tokens are.
-    counts_tokens: bool,
+    /// It counts tokens, so that text must not be taken as said before its tokens are, or holds a great deal of text.
+    forces_nothing: bool,
 }
 
 impl std::fmt::Debug for Shaped {
@@ -153,14 +153,14 @@ impl Guide {
             }
         };
         let matcher = Matcher::new(Ok(parser));
-        let counts_tokens = false;
-        Ok(Self(Kind::Shaped(Box::new(Shaped { matcher, phase, vocabulary, reasoning: markers, counts_tokens }))))
+        let forces_nothing = false;
+        Ok(Self(Kind::Shaped(Box::new(Shaped { matcher, phase, vocabulary, reasoning: markers, forces_nothing }))))
     }
 
-    /// Its shape counts tokens: nothing is forced.
-    pub(crate) fn counting_tokens(mut self, counts: bool) -> Self {
+    /// Its shape counts tokens, or holds so much text that it takes long to say what is forced: nothing is.
+    pub(crate) fn forcing_nothing(mut self, forces_nothing: bool) -> Self {
         if let Kind::Shaped(shaped) = &mut self.0 {
-            shaped.counts_tokens = counts;
+            shaped.forces_nothing = forces_nothing;
         }
         self
     }
@@ -186,7 +186,7 @@ impl Guide {
     /// Whether they do come is for [`Guide::choose`] to say: another way to cut the same text is as good.
     pub(crate) fn forced(&mut self, model: &Model, last: Option<Token>) -> Vec<Token> {
         let Kind::Shaped(shaped) = &mut self.0 else { return Vec::new() };
-        if shaped.phase != Phase::Shape || shaped.counts_tokens || shaped.matcher.is_stopped() {
+        if shaped.phase != Phase::Shape || shaped.forces_nothing || shaped.matcher.is_stopped() {
             return Vec::new();
         }
         forced::tokens(&shaped.matcher.compute_ff_bytes(), model, &shaped.vocabulary, last)

@@ -1,6 +1,6 @@
 //! From text to rules.
 
-use super::{DEPTH_MAX, Node, Place, REPEATS_MAX, RULES_MAX, Refused, Rule};
+use super::{DEPTH_MAX, Node, PARTS_DEEP_MAX, Place, REPEATS_MAX, RULES_MAX, Refused, Rule, regular};
 use std::collections::HashMap;
 
 pub(super) fn rules(text: &str) -> Result<Vec<Rule>, Refused> {
@@ -150,6 +150,10 @@ impl Reader<'_> {
                     let Some(node) = items.pop() else {
                         return self.refused(format!("has a `{c}` behind nothing"));
                     };
+                    if regular::deep(&node) > PARTS_DEEP_MAX {
+                        return self
+                            .refused(format!("has parts that lie more than {PARTS_DEEP_MAX} deep in each other"));
+                    }
                     self.repeated(node)?
                 }
                 '<' | '!' => return self.refused("names a token, which isn't read here: write its text"),

@@ -7,6 +7,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 const STATES_MAX: usize = 8_000;
 /// LIMIT: steps of pairs of states that are looked at.
 const STEPS_MAX: usize = 2_000_000;
+/// LIMIT: looks at single states, letters and signs.
+const WORK_MAX: usize = 3_000_000;
 
 /// There is more to compare than is compared.
 #[derive(Debug)]
@@ -68,7 +70,7 @@ fn may_be_empty(node: &Node, empty: &[bool]) -> bool {
     }
 }
 
-fn deep(node: &Node) -> usize {
+pub(super) fn deep(node: &Node) -> usize {
     match node {
         Node::Text(_) | Node::Class(_) | Node::Rule(_) => 1,
         Node::All(nodes) | Node::Any(nodes) => 1 + nodes.iter().map(deep).max().unwrap_or(0),
@@ -85,11 +87,31 @@ pub(super) fn each_rule(node: &Node, found: &mut impl FnMut(usize)) {
     }
 }
 
+/// What may be done for one grammar, in looks at single things: some tenths of a second.
+#[derive(Debug)]
+pub(super) struct Work(usize);
+
+impl Default for Work {
+    fn default() -> Self {
+        Self(WORK_MAX)
+    }
+}
+
+impl Work {
+    /// # Errors
+    /// When that is more than is left.
+    pub(super) fn spend(&mut self, looks: usize) -> Result<(), TooLarge> {
+        self.0 = self.0.checked_sub(looks).ok_or(TooLarge)?;
+        Ok(())
+    }
+}
+
 /// An automaton over ranges of characters.
 #[derive(Debug, Default)]
 struct Loose {
     empty: Vec<Vec<usize>>,
     steps: Vec<Option<(Ranges, usize)>>,
+    work: Work,
 }
 
 impl Loose {
@@ -104,11 +126,16 @@ impl Loose {
 
     /// Adds `node` behind `from`; the answer is where it ends.
     fn add(&mut self, rules: &[Rule], node: &Node, from: usize) -> Result<usize, TooLarge> {
+        // What makes no state can still be referred to without end.
+        self.work.spend(1)?;
         match node {
             Node::Text(text) => {
                 text.chars().try_fold(from, |from, c| self.step(vec![(u32::from(c), u32::from(c))], from))
             }
-            Node::Class(ranges) => self.step(ranges.clone(), from),
+            Node::Class(ranges) => {
+                self.work.spend(ranges.len())?;
+                self.step(ranges.clone(), from)
+            }
             Node::Rule(number) => self.add(rules, &rules[*number].node, from),
             Node::All(nodes) => nodes.iter().try_fold(from, |from, node| self.add(rules, node, from)),
             Node::Any(nodes) => {
@@ -148,6 +175,7 @@ impl Loose {
     }
 
     fn step(&mut self, ranges: Ranges, from: usize) -> Result<usize, TooLarge> {
+        self.work.spend(ranges.len())?;
         let begin = self.state()?;
         let end = self.state()?;
         self.empty[from].push(begin);
@@ -199,7 +227,8 @@ impl Automata {
         }
         let letters: Vec<u32> = borders.into_iter().collect();
         let mut left = STATES_MAX;
-        let all = ends.into_iter().map(|(begin, end)| strict(&loose, begin, end, &letters, &mut left));
+        let mut work = Work::default();
+        let all = ends.into_iter().map(|(begin, end)| strict(&loose, (begin, end), &letters, (&mut left, &mut work)));
         Ok(Self { all: all.collect::<Result<_, _>>()?, left: STEPS_MAX })
     }
 
@@ -215,6 +244,7 @@ impl Automata {
         other: usize,
         behind: &BTreeSet<usize>,
     ) -> Result<bool, TooLarge> {
+        self.left = self.left.checked_sub(behind.len()).ok_or(TooLarge)?;
         let follows: HashSet<usize> = behind.iter().flat_map(|part| self.begins(*part)).collect();
         let (one, two) = (&self.all[part], &self.all[other]);
         let mut seen = HashSet::new();
@@ -245,7 +275,12 @@ impl Automata {
     }
 }
 
-fn strict(loose: &Loose, begin: usize, end: usize, letters: &[u32], left: &mut usize) -> Result<Strict, TooLarge> {
+fn strict(
+    loose: &Loose,
+    (begin, end): (usize, usize),
+    letters: &[u32],
+    (left, work): (&mut usize, &mut Work),
+) -> Result<Strict, TooLarge> {
     let first = loose.closed([begin]);
     let mut numbers = HashMap::from([(first.clone(), 0)]);
     let mut sets = vec![first];
@@ -259,12 +294,14 @@ fn strict(loose: &Loose, begin: usize, end: usize, letters: &[u32], left: &mut u
             for (from, last) in ranges {
                 let least = letters.partition_point(|border| border < from);
                 let within = letters[least..].iter().take_while(|border| *border <= last).count();
+                work.spend(within + 1)?;
                 (least..least + within).for_each(|letter| targets.entry(letter).or_default().push(*to));
             }
         }
         let mut own = HashMap::new();
         for (letter, states) in targets {
             let set = loose.closed(states);
+            work.spend(set.len())?;
             let next = sets.len();
             let number = *numbers.entry(set.clone()).or_insert(next);
             if number == next {

@@ -27,6 +27,26 @@ fn a_grammar_that_does_not_refer_to_itself_is_one_expression() {
     assert!(lark.contains("start: ALL | \"\"\n") && lark.contains("R1: \"Aé😀\\\"\\\\\"\n"), "{lark}");
 }
 
+/// Each of these would take years, gigabytes or more stack than there is.
+#[test]
+fn what_was_written_to_be_too_much_is_refused() {
+    let doubled: String = (1..60).map(|n| format!("r{n} ::= r{} r{}\n", n - 1, n - 1)).collect();
+    for bottom in ["\"\"", "\"a\"{0}"] {
+        let text = format!("root ::= \"(\" root \")\" | r59\nr0 ::= {bottom}\n{doubled}");
+        assert!(refused(&text).2.contains("too large"), "{bottom}");
+    }
+    for (signs, begin) in [("*", "root ::= "), ("?", "root ::= \"(\" root | ")] {
+        let text = format!("{begin}\"a\"{}", signs.repeat(250_000));
+        assert!(refused(&text).2.contains("deep in each other"), "{signs}");
+    }
+    let apart: String = (0..9000_u32).filter_map(|n| char::from_u32(0x4E00 + 2 * n)).collect();
+    for class in [format!("[{apart}]{{2000}}"), format!("[{apart}]* [{apart}]{{1000}}")] {
+        assert!(refused(&format!("root ::= \"(\" root \")\" | {class}")).2.contains("too large"));
+    }
+    let many: String = (0..2000).map(|n| format!("\"{n}\"? ")).collect();
+    assert!(refused(&format!("root ::= \"(\" root \")\" {many}")).2.contains("too large"));
+}
+
 #[test]
 fn a_grammar_that_refers_to_itself_has_its_regular_parts_for_terminals() {
     let json = "root ::= value\nvalue ::= object | array | string | number | \"true\" ws\n\

@@ -1,6 +1,6 @@
 //! From rules to Lark.
 
-use super::regular::{Automata, Regular, TooLarge};
+use super::regular::{Automata, Regular, TooLarge, Work};
 use super::{CHAIN_MAX, Node, Refused, Rule};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -50,8 +50,9 @@ pub(super) fn lark(rules: &[Rule]) -> Result<String, Refused> {
     }
     let mut automata = Automata::of(rules, &plain.terminals).map_err(too_large)?;
     let follow = plain.check(rules, &automata)?;
-    let mut compared = BTreeSet::new();
+    let (mut compared, mut work) = (BTreeSet::new(), Work::default());
     for (terminal, other) in follow.together.iter().flat_map(pairs) {
+        work.spend(1).map_err(too_large)?;
         if !compared.insert((terminal, other)) {
             continue;
         }
@@ -188,11 +189,13 @@ impl Plain {
         let mut first: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); count];
         let mut after: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); count];
         let mut behind: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); self.terminals.len()];
-        let (mut moved, mut rounds) = (true, 0);
+        let too_large =
+            |_: TooLarge| Refused::new(rules[0].place, "begins a grammar that is too large to be read exactly");
+        let (mut moved, mut rounds, mut work) = (true, 0, Work::default());
         while std::mem::take(&mut moved) {
             rounds += 1;
             if rounds > ROUNDS_MAX {
-                return Err(Refused::new(rules[0].place, "begins a grammar that is too large to be read exactly"));
+                return Err(too_large(TooLarge));
             }
             for (number, option) in
                 self.rules.iter().enumerate().flat_map(|(n, all)| all.iter().map(move |one| (n, one)))
@@ -200,6 +203,7 @@ impl Plain {
                 // From its end: what may come next there.
                 let mut next = after[number].clone();
                 for sign in option.iter().rev() {
+                    work.spend(next.len() + 1).map_err(too_large)?;
                     let (follows, own) = match sign {
                         Sign::Terminal(n) => (&mut behind[*n], BTreeSet::from([*n])),
                         Sign::Rule(n) => (&mut after[*n], first[*n].clone()),
@@ -214,6 +218,7 @@ impl Plain {
                 }
                 let mut begin = BTreeSet::new();
                 for sign in option {
+                    work.spend(begin.len() + 1).map_err(too_large)?;
                     match sign {
                         Sign::Terminal(n) => _ = begin.insert(*n),
                         Sign::Rule(n) => begin.extend(&first[*n]),

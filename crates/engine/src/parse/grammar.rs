@@ -448,13 +448,12 @@ impl Maker<'_> {
             WirePart::All(vec![text(open), maybe(items), text(close)])
         };
         let pair = WirePart::All(vec![WirePart::Word, text(":"), value.clone()]);
-        let digits = WirePart::All(vec![
-            maybe(text("-")),
-            WirePart::Digits,
-            maybe(WirePart::All(vec![text("."), WirePart::Digits])),
-        ]);
         let words = ["true", "false", "null"].map(text).to_vec();
-        let plain = [words, vec![text_of, digits]].concat();
+        let schema = r#"{"type":"number"}"#.to_owned();
+        let tool = self.tools.first().map(|tool| tool.name.clone()).unwrap_or_default();
+        self.schemas.push(WireSchema { tool, place: "#".into(), schema, whole: false });
+        let any_number = WirePart::Json(number(self.schemas.len() - 1));
+        let plain = [words, vec![text_of, any_number]].concat();
         self.rules.push(WirePart::Any([plain, vec![list("[", value.clone(), "]"), list("{", pair, "}")]].concat()));
         value
     }
@@ -501,7 +500,8 @@ impl Arguments {
             |key: &str| schema["required"].as_array().is_some_and(|keys| keys.iter().any(|name| name == key));
         let names = schema["properties"].as_object().into_iter().flat_map(|properties| properties.keys());
         let mut names: Vec<&String> = names.collect();
-        if names.len() > ARGUMENTS_MAX {
+        let too_many = names.len() > ARGUMENTS_MAX;
+        if too_many {
             note(unkept, tool, format!("its schema names more than {ARGUMENTS_MAX} arguments"));
             names.clear();
         }
@@ -511,7 +511,7 @@ impl Arguments {
             required: required(key),
         };
         let named: Vec<Argument> = names.into_iter().map(argument).collect();
-        let any = named.is_empty() && schema["additionalProperties"] != false;
+        let any = too_many || named.is_empty() && schema["additionalProperties"] != false;
         Self { named, any }
     }
 }

@@ -24,8 +24,19 @@ const REASON_CHARS_MAX: usize = 300;
 /// ever. Enough for a new line and sixteen levels of indentation.
 const JSON_SPACE: &str = r"[\x20\x0A\x0D\x09]{1,65}";
 
+/// LIMIT: bytes of a shape of which forced text is drafted: a constant of megabytes would be looked through as a whole,
+/// while other answers wait.
+const FORCED_BYTES_MAX: usize = 16 << 10;
 /// LIMIT: grammars of calls that are kept: programs send the same tools with each turn.
 const KEPT_MAX: usize = 4;
+
+fn written_bytes(shape: &WireShape) -> usize {
+    match shape {
+        WireShape::Free | WireShape::Json | WireShape::Calls(_) => 0,
+        WireShape::JsonSchema(text) | WireShape::Regex(text) | WireShape::Grammar(text) => text.len(),
+        WireShape::Choice(options) => options.iter().map(String::len).sum(),
+    }
+}
 
 /// Compiles shapes for one model.
 pub(crate) struct Compiler {
@@ -71,7 +82,8 @@ impl Compiler {
         let parser =
             compile(factory, shape).map_err(|Refusal { path, reason }| WireFault::ShapeUnsupported { path, reason })?;
         let counts = matches!(shape, WireShape::Grammar(text) if text.contains("max_tokens"));
-        Ok(Guide::new(parser, reasoning, &model, vocabulary)?.counting_tokens(counts))
+        Ok(Guide::new(parser, reasoning, &model, vocabulary)?
+            .forcing_nothing(counts || written_bytes(shape) > FORCED_BYTES_MAX))
     }
 
     fn calls(&mut self, calls: &WireCalls, quiet: bool) -> Result<Guide, WireFault> {

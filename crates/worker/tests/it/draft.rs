@@ -124,31 +124,41 @@ fn shaped(job: JobId) -> Begin {
     Begin { shape: WireShape::JsonSchema(schema.to_string()), ..begin(job, &chat(&asked), 120) }
 }
 
+/// One sentence and no other, of which the prompt says nothing: a model that doesn't know where it leads cuts it into
+/// tokens in odd ways, so hardly any guess is right.
+fn sentence(job: JobId) -> Begin {
+    let schema = json!({"const": format!("Paris is the capital of France and its largest city, number {job}.")});
+    Begin { shape: WireShape::JsonSchema(schema.to_string()), ..begin(job, &chat("Say something."), 60) }
+}
+
 #[test]
 fn what_a_shape_forces_is_drafted_and_says_the_same() {
-    /// While others take the processors nothing measures faster, and a worker remembers it for a while.
+    /// How much is drafted goes by what was measured: while others take the processors it may be little.
     const TRIES: usize = 10;
     let mut without = worker(false);
     let plain = texts(&mut without, shaped);
     // By chance too, and under shapes that force little.
     let wild = |job| Begin { sampling: WireSampling { temperature: 2.0, seed: seed(job), ..greedy() }, ..shaped(job) };
     let plain_by_chance = texts(&mut without, wild);
-    let mut shares = Vec::new();
+    let plain_sentences = texts(&mut without, sentence);
+    let expected: Vec<&Answer> = plain.iter().chain(&plain_by_chance).chain(&plain_sentences).collect();
+    let accepted = |answers: &[Answer]| answers.iter().map(|answer| answer.spent.accepted_tokens).sum::<u32>();
+    assert!(expected.iter().all(|answer| answer.spent.drafted_tokens == 0));
+    let mut seen = Vec::new();
     for _ in 0..TRIES {
         let mut with = worker(true);
         let drafted = texts(&mut with, shaped);
         let by_chance = texts(&mut with, wild);
-        for (drafted, plain) in drafted.iter().chain(&by_chance).zip(plain.iter().chain(&plain_by_chance)) {
+        let sentences = texts(&mut with, sentence);
+        for (drafted, plain) in drafted.iter().chain(&by_chance).chain(&sentences).zip(&expected) {
             assert_eq!((&drafted.text, drafted.finish), (&plain.text, plain.finish));
             assert_eq!(drafted.spent.completion_tokens, plain.spent.completion_tokens);
         }
-        let sum = |of: fn(&Answer) -> u32| drafted.iter().map(of).sum::<u32>();
-        let accepted = sum(|answer| answer.spent.accepted_tokens);
-        // Each accepted token is a step less: the keys are most of the answer.
-        shares.push((accepted, sum(|answer| answer.spent.completion_tokens)));
-        if shares.last().is_some_and(|(accepted, all)| 5 * accepted > *all) {
+        // Each accepted token is a step less.
+        seen.push(accepted(&drafted));
+        if seen.last() > Some(&0) {
             return;
         }
     }
-    panic!("accepted of all: {shares:?}");
+    panic!("accepted: {seen:?}");
 }

@@ -72,6 +72,7 @@ impl Draw<'_> {
             (true, "weather", _) => [r#"{"city": "Par\"is", "near": true}"#, r#"{"city":"]"}"#][self.below(2)],
             (true, ..) => "{}",
             (false, _, Some("integer")) => "3",
+            (false, _, Some("number")) => ["48213", "-4.25e-7"][self.below(2)],
             (false, _, Some("boolean")) => "true",
             (false, _, Some("string")) => [r#""C""#, r#""F""#][self.below(2)],
             (false, ..) => "null",
