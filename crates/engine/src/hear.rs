@@ -306,7 +306,13 @@ impl Hearing {
         };
         let room = self.talk.tokens_max == 0 || self.spent_tokens() < self.talk.tokens_max;
         if self.stage == Stage::Thought && self.jobs < JOBS_MAX && more && room {
-            return Heard::GoOn(self.end_thought(finish));
+            let cut = matches!(finish, Finish::StructureIncomplete).then(|| {
+                let words = "a call that the thoughts' budget has cut in two is not kept to its schema";
+                Delta::Notice(format!("tool_schema_loose: {words}"))
+            });
+            let mut deltas = self.end_thought(finish);
+            deltas.extend(cut);
+            return Heard::GoOn(deltas);
         }
         let pieces = self.parser.as_mut().map(Parser::finish).unwrap_or_default();
         let mut deltas = self.deltas(pieces);

@@ -63,7 +63,10 @@ impl Inner {
                 Ok(found.cloned().and_then(source))
             }
             DraftChoice::Named(name) => {
-                let entry = self.store.find(name)?;
+                // Whoever asks has named another model: the settings' one must be told apart from it.
+                let from_settings =
+                    "`draft_model` in config.toml (or FREEHOLD_DRAFT_MODEL) names it: `auto` takes what is there";
+                let entry = self.store.find(name).map_err(|fault| fault.hint(from_settings))?;
                 if entry.name == target.name {
                     return Ok(None);
                 }
