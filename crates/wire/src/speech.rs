@@ -351,8 +351,7 @@ pub enum Report {
     /// What came of the descriptor in `Found`.
     Tried {
         job: JobId,
-        /// It was read to its end and is what it says.
-        sound: bool,
+        verdict: Verdict,
         bytes: u64,
         took_us: u64,
     },
@@ -376,6 +375,17 @@ pub enum Report {
         states: u32,
         bytes: u64,
     },
+}
+
+/// What a worker made of a state that it was handed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verdict {
+    /// It was read to its end and is what it says.
+    Sound,
+    /// Whole as far as it was read, and of no use for this prompt.
+    Unfit,
+    /// It isn't what it says.
+    Damaged,
 }
 
 /// Tokens of one owner, and how a state of them may be gone on from.

@@ -193,6 +193,9 @@ impl<'a> Generator<'a> {
     /// has been quiet for a moment.
     fn next_event(&mut self, computed: bool) -> Option<Event> {
         self.states.tell(!self.is_idle());
+        if self.is_idle() && self.seeking.is_empty() && self.held.is_empty() {
+            self.keep.let_files_go();
+        }
         while self.is_idle() && self.keep.has_chores() {
             if let Some(event) = self.inbox.take_within(QUIET) {
                 return Some(event);

@@ -5,9 +5,8 @@
 //! What is kept refuses and delays no job: it goes before anybody steps back.
 
 use crate::ffi::{Context, Token};
-use crate::park::{Lot, Saved};
+use crate::park::{Lot, Saved, State};
 use batch::prefix::{self, Bystanders, Entry, Found, Key, Owner, Reach, Shelf, Stay};
-use std::sync::Arc;
 use wire::Chain;
 
 /// Where a kept sequence lies.
@@ -205,7 +204,7 @@ impl Keep {
         &mut self,
         context: &mut Context,
         key: Key,
-        state: &[u8],
+        state: &State,
         (tokens, whole): (u32, u32),
         spare: u32,
     ) -> Option<Start> {
@@ -214,8 +213,10 @@ impl Keep {
             self.drop_live(context, least);
         }
         let sequence = self.free.pop()?;
-        if context.restore_state(sequence, state) && ends_at(context, sequence, tokens, whole == tokens) {
+        if state.restore(context, sequence) && ends_at(context, sequence, tokens, whole == tokens) {
             let read = self.shelf.state_mut(key).is_some_and(|state| std::mem::take(&mut state.read));
+            // What goes on from it is kept in its place.
+            self.shelf.take(|entry| entry.key == key && is_in_file(entry));
             return Some(Start { sequence, tokens, tier: if read { Tier::Disk } else { Tier::Ram } });
         }
         self.free_id(context, sequence);
@@ -378,7 +379,7 @@ impl Keep {
             return None;
         }
         while lot.left() < bytes {
-            let least = self.shelf.least(|entry| entry.state.saved.is_some())?;
+            let least = self.shelf.least(takes_room)?;
             if key.is_some_and(|key| !self.shelf.goes_before(least, key)) {
                 return None;
             }
@@ -390,7 +391,7 @@ impl Keep {
     /// Gives saved states up until there are so many bytes for a job that steps back.
     pub(crate) fn relieve(&mut self, lot: &Lot, bytes: u64) {
         while lot.left() < bytes && bytes <= lot.most() {
-            let Some(least) = self.shelf.least(|entry| entry.state.saved.is_some()) else { return };
+            let Some(least) = self.shelf.least(takes_room) else { return };
             self.drop_saved(least);
         }
     }
@@ -400,28 +401,39 @@ impl Keep {
         self.shelf.find(owner, prompt, is_live).map_or(0, |found| found.tokens)
     }
 
-    /// A saved state that the daemon hasn't been asked about: first what was of use already, then the newest.
-    pub(crate) fn next_offer(&mut self) -> Option<(Key, Chain, u64)> {
+    /// A state that the daemon hasn't been asked about: first what was of use already, then the newest.
+    pub(crate) fn next_offer(&mut self, context: &mut Context) -> Option<(Key, Chain, u64)> {
         let exact = self.needs_checkpoints();
         let new = self.shelf.entries().iter().filter(|entry| is_new(entry));
         let key = new.max_by_key(|entry| (entry.state.used, entry.key))?.key;
         self.shelf.state_mut(key)?.offered = true;
         let entry = self.shelf.get(key)?;
-        let bytes = entry.state.saved.as_ref()?.bytes();
+        let in_pool = |sequence| u64::try_from(context.state_bytes(sequence)).unwrap_or(u64::MAX);
+        let bytes = entry.state.saved.as_ref().map(Saved::bytes).or_else(|| entry.state.sequence.map(in_pool))?;
         let (adapters, tokens) = (entry.owner.adapters().to_vec(), entry.tokens.clone());
         Some((key, Chain { scope: entry.owner.scope(), adapters, tokens, exact }, bytes))
     }
 
     /// The tokens and the state of an entry, to be written.
-    pub(crate) fn saved(&self, key: Key) -> Option<(Vec<Token>, Arc<Vec<u8>>)> {
+    pub(crate) fn saved(&self, key: Key) -> Option<(Vec<Token>, State)> {
         let entry = self.shelf.get(key)?;
         Some((entry.tokens.clone(), entry.state.saved.as_ref()?.shared()))
     }
 
-    /// Takes what was read from disk, in place of what is worth less.
-    pub(crate) fn adopt(&mut self, context: &mut Context, lot: &Lot, owner: Owner, tokens: Vec<Token>, state: Vec<u8>) {
-        let bytes = u64::try_from(state.len()).unwrap_or(u64::MAX);
-        self.relieve(lot, bytes);
+    /// The tokens of an entry and where in the pool they are, for its state to be written from there.
+    pub(crate) fn live(&self, key: Key) -> Option<(Vec<Token>, i32)> {
+        let entry = self.shelf.get(key)?;
+        Some((entry.tokens.clone(), entry.state.sequence?))
+    }
+
+    /// Nobody needs what was found in files any more: they may have been deleted meanwhile, and take their room on the disk for as
+    /// long as they are looked at.
+    pub(crate) fn let_files_go(&mut self) {
+        self.shelf.take(is_in_file);
+    }
+
+    /// Takes what stands in a file, for those who wait.
+    pub(crate) fn adopt(&mut self, context: &mut Context, lot: &Lot, owner: Owner, tokens: Vec<Token>, state: State) {
         let Some(saved) = u32::try_from(tokens.len()).ok().and_then(|past| lot.adopt(state, past)) else { return };
         if self.shelf.wants(&owner, &tokens) {
             let kept = Kept { saved: Some(saved), offered: true, read: true, ..Kept::default() };
@@ -465,8 +477,19 @@ fn is_live(entry: &Entry<Kept>) -> bool {
     entry.state.sequence.is_some()
 }
 
+/// What finds no room in memory is written from the pool.
 fn is_new(entry: &Entry<Kept>) -> bool {
-    entry.state.saved.is_some() && !entry.state.offered
+    !entry.state.offered && (entry.state.saved.is_some() || is_live(entry) && entry.state.refused)
+}
+
+/// It was read from a file and is nowhere else.
+fn is_in_file(entry: &Entry<Kept>) -> bool {
+    entry.state.saved.is_some() && !takes_room(entry) && !is_live(entry)
+}
+
+/// Saved in this process's memory, and not in a file.
+fn takes_room(entry: &Entry<Kept>) -> bool {
+    entry.state.saved.as_ref().is_some_and(Saved::takes_room)
 }
 
 fn is_unsaved(entry: &Entry<Kept>) -> bool {

@@ -1,11 +1,12 @@
-//! States of jobs that have stepped back, and of sequences that are kept, in this process's memory within a budget:
-//! what is restored isn't computed again.
+//! States of jobs that have stepped back, and of sequences that are kept, in this process's memory within a budget, or
+//! in files: what is restored isn't computed again.
 //!
 //! A state is always that of a whole sequence at its exact end, which every kind of cache can give,
 //! recurrent ones too.
 
-use crate::ffi::Context;
+use crate::ffi::{Context, Mapping};
 use std::cell::Cell;
+use std::ops::{Deref, Range};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -19,10 +20,40 @@ pub(crate) struct Lot {
     taken: Rc<Cell<u64>>,
 }
 
+/// The bytes of a state.
+#[derive(Debug, Clone)]
+pub(crate) enum State {
+    Memory(Arc<Vec<u8>>),
+    /// They stand in this part of a file, and take no memory of this process.
+    File(Arc<Mapping>, Range<usize>),
+}
+
+impl Deref for State {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Memory(bytes) => bytes,
+            Self::File(file, part) => file.get(part.clone()).unwrap_or_default(),
+        }
+    }
+}
+
+impl State {
+    /// Puts it into an empty sequence. `false`: the cache has no place for it, and the sequence must be forgotten.
+    pub(crate) fn restore(&self, context: &mut Context, sequence: i32) -> bool {
+        let restored = context.restore_state(sequence, self);
+        if let Self::File(file, _) = self {
+            file.let_go();
+        }
+        restored
+    }
+}
+
 /// One sequence's state. Its room is given back when it is dropped, however its job ends.
 #[derive(Debug)]
 pub(crate) struct Saved {
-    state: Arc<Vec<u8>>,
+    state: State,
     /// Tokens that it holds.
     past: u32,
     room: Room,
@@ -70,14 +101,14 @@ impl Lot {
         }
         let bytes = context.state_bytes(sequence);
         let room = self.reserve(u64::try_from(bytes).ok()?)?;
-        let state = Arc::new(context.save_state(sequence, bytes)?);
+        let state = State::Memory(Arc::new(context.save_state(sequence, bytes)?));
         Some(Saved { state, past, room })
     }
 
-    /// Takes a state that was read. `None`: there is no room for it.
-    pub(crate) fn adopt(&self, state: Vec<u8>, past: u32) -> Option<Saved> {
-        let room = self.reserve(u64::try_from(state.len()).ok()?)?;
-        Some(Saved { state: Arc::new(state), past, room })
+    /// Takes a state that stands in a file, and no room.
+    pub(crate) fn adopt(&self, state: State, past: u32) -> Option<Saved> {
+        let room = self.reserve(0).filter(|_| matches!(state, State::File(..)))?;
+        Some(Saved { state, past, room })
     }
 }
 
@@ -88,17 +119,22 @@ impl Saved {
     }
 
     pub(crate) fn bytes(&self) -> u64 {
-        self.room.bytes
+        self.state.len() as u64
     }
 
-    /// For another thread, to be written.
-    pub(crate) fn shared(&self) -> Arc<Vec<u8>> {
-        Arc::clone(&self.state)
+    /// Whether there is more room without it.
+    pub(crate) fn takes_room(&self) -> bool {
+        self.room.bytes > 0
+    }
+
+    /// The bytes again, without a copy.
+    pub(crate) fn shared(&self) -> State {
+        self.state.clone()
     }
 
     /// Puts the state into an empty sequence. `false`: the cache has no place for it, and the sequence is empty.
     pub(crate) fn restore(&self, context: &mut Context, sequence: i32) -> bool {
-        let restored = context.restore_state(sequence, &self.state);
+        let restored = self.state.restore(context, sequence);
         if !restored {
             context.forget(sequence, 0);
         }

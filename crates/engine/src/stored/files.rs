@@ -1,6 +1,7 @@
 //! The folder of states: names, modes, heads, and what becomes of torn files.
 
 use super::Head;
+use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -41,10 +42,15 @@ impl Folder {
         Some(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
-    /// For a worker to write a state to.
-    pub(super) fn write(&self, number: u64) -> io::Result<File> {
+    /// For a worker to write a state of so many bytes to. Their room on the disk is taken at once, as far as the file system
+    /// can: a worker that fills in the file where it lies in memory would be ended when there is none.
+    pub(super) fn write(&self, number: u64, bytes: u64) -> io::Result<File> {
         let path = self.file(number, STATE);
-        OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path)
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(FILE_MODE).open(path)?;
+        match take_room(&file, bytes) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) | Ok(()) => Ok(file),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// For a worker to read a state from.
@@ -142,6 +148,17 @@ impl Folder {
         }
         serde_json::from_slice(text).map_err(io::Error::from)
     }
+}
+
+/// The file is as short as before.
+#[cfg(target_os = "linux")]
+fn take_room(file: &File, bytes: u64) -> Result<(), Errno> {
+    rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, bytes)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn take_room(_: &File, _: u64) -> Result<(), Errno> {
+    Ok(())
 }
 
 fn sum(bytes: &[u8]) -> u64 {

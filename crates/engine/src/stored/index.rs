@@ -3,6 +3,7 @@
 //! Tokens are known here by sums only; the worker compares the tokens themselves before it uses anything.
 
 use serde::{Deserialize, Serialize};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 /// Tokens of one block.
@@ -124,15 +125,15 @@ impl Index {
         self.entries.values().fold(0, |sum, entry| sum.saturating_add(entry.bytes))
     }
 
-    /// The file that holds most of a prompt, when it is more than `least` tokens. The last token of a prompt is
-    /// always computed.
+    /// The file that holds most of a prompt, when it is more than `least` tokens; of several the smallest, which is read
+    /// soonest. The last token of a prompt is always computed.
     pub(crate) fn find(&mut self, owner: &Owner, prompt: &[i32], least: u32) -> Option<u64> {
         let usable = &prompt[..prompt.len().saturating_sub(1)];
         let all = sums(usable);
         let of_owner = self.entries.iter().filter(|(_, entry)| entry.owner == *owner);
-        let common = of_owner.map(|(number, entry)| (entry.sums.common(&all), *number));
+        let common = of_owner.map(|(number, entry)| (entry.sums.common(&all), Reverse(entry.bytes), *number));
         let least = usize::try_from(least).unwrap_or(usize::MAX);
-        let (_, number) = common.filter(|(common, _)| *common > least).max()?;
+        let (_, _, number) = common.filter(|(common, ..)| *common > least).max()?;
         self.touch(number);
         Some(number)
     }

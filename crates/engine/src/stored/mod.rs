@@ -24,7 +24,7 @@ use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use wire::Chain;
+use wire::{Chain, Verdict};
 
 /// LIMIT: written states that wait to be brought to the disk.
 const WAITING_MAX: usize = 64;
@@ -154,15 +154,16 @@ impl Stored {
     }
 
     /// What a worker found in a file that it was handed.
-    pub(crate) fn tried(&self, key: Key, sound: bool, bytes: u64, took_us: u64) {
+    pub(crate) fn tried(&self, key: Key, verdict: Verdict, bytes: u64, took_us: u64) {
         let mut state = locked(&self.state);
         let Some(number) = state.handed.remove(&key) else { return };
-        if sound {
-            state.learn_speed(bytes, took_us);
-            return;
+        match verdict {
+            Verdict::Sound => return state.learn_speed(bytes, took_us),
+            // Another prompt may find more of itself in it.
+            Verdict::Unfit => return,
+            Verdict::Damaged => drop(state),
         }
-        drop(state);
-        tracing::warn!(number, "a state of a prompt was damaged, or is another one's");
+        tracing::warn!(number, "a state of a prompt was damaged");
         self.discard(number);
     }
 
@@ -189,7 +190,7 @@ impl Stored {
         state.coming.insert(number, Some(Head { owner, sums, cost_us, bytes }));
         drop(state);
         out.into_iter().for_each(|number| folder.remove(number));
-        let file = folder.write(number);
+        let file = folder.write(number, bytes);
         if file.is_err() {
             self.written(key, 0);
         }

@@ -118,9 +118,19 @@ fn what_a_worker_finds_damaged_is_not_handed_out_again() {
     let stored = Stored::open(&home.path().join("cache"), 1 << 20);
     put_in(&stored, 1, "a", 1000, b"damaged inside");
     assert!(text(&stored, 7, "a", 2000).is_some());
-    stored.tried((WORKER, 7), false, 0, 1);
+    stored.tried((WORKER, 7), Verdict::Damaged, 0, 1);
     assert_eq!(text(&stored, 8, "a", 2000), None);
     assert!(names(&home.path().join("cache")).is_empty());
+}
+
+#[test]
+fn what_is_of_no_use_for_one_prompt_is_there_for_another() {
+    let home = testkit::TempHome::new();
+    let stored = Stored::open(&home.path().join("cache"), 1 << 20);
+    put_in(&stored, 1, "a", 1000, b"whole");
+    assert!(text(&stored, 7, "a", 2000).is_some());
+    stored.tried((WORKER, 7), Verdict::Unfit, 0, 1);
+    assert_eq!(text(&stored, 8, "a", 2000).as_deref(), Some("whole"));
 }
 
 #[test]

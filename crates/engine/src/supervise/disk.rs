@@ -37,8 +37,8 @@ impl Disk {
                 let file = owner.and_then(|owner| self.stored.offer(key, owner, &chain, bytes, cost_us));
                 Some((Directive::Store { state }, file))
             }
-            Order::Tried { job, sound, bytes, took_us } => {
-                self.stored.tried((self.key, job), sound, bytes, took_us);
+            Order::Tried { job, verdict, bytes, took_us } => {
+                self.stored.tried((self.key, job), verdict, bytes, took_us);
                 None
             }
             _ => None,

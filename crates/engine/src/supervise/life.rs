@@ -30,8 +30,8 @@ use std::sync::mpsc::{Receiver as Inbox, SyncSender, TrySendError, sync_channel}
 use std::sync::{Arc, Mutex, TryLockError};
 use std::time::{Duration, SystemTime};
 use wire::{
-    Begin, Chain, Directive, Load, Receiver, Report, Sender, WireError, WireFault, WireReasoning, WireSampling,
-    WireShape,
+    Begin, Chain, Directive, Load, Receiver, Report, Sender, Verdict, WireError, WireFault, WireReasoning,
+    WireSampling, WireShape,
 };
 
 /// What the owner thread and a worker's threads share.
@@ -83,7 +83,7 @@ pub(super) enum Order {
     /// What it made of one that it was handed.
     Tried {
         job: u64,
-        sound: bool,
+        verdict: Verdict,
         bytes: u64,
         took_us: u64,
     },
@@ -414,8 +414,8 @@ impl Life {
             }
             // Here, so that it is known before the worker is found gone: what it hadn't told by then counts as torn.
             Report::Stored { state, bytes, .. } => self.stored.written((self.key, state), bytes),
-            Report::Tried { job, sound, bytes, took_us } => {
-                self.pass_to_writer(Order::Tried { job, sound, bytes, took_us });
+            Report::Tried { job, verdict, bytes, took_us } => {
+                self.pass_to_writer(Order::Tried { job, verdict, bytes, took_us });
             }
             Report::Forgotten { states, bytes } => self.tell(News::Forgotten { states, bytes }),
             Report::Done { job, finish, spent } => ended(

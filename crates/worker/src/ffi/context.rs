@@ -420,20 +420,33 @@ impl Context {
     pub(crate) fn save_state(&mut self, sequence: i32, bytes: usize) -> Option<Vec<u8>> {
         let mut state: Vec<u8> = Vec::new();
         state.try_reserve_exact(bytes).ok()?;
-        // SAFETY: the buffer has room for `bytes`, and llama.cpp writes no more than it is told; it answers how
+        // SAFETY: the buffer has room for `bytes`.
+        let written = unsafe { self.write_state(sequence, state.as_mut_ptr(), bytes) }?;
+        // SAFETY: so many bytes were written, all of them within the capacity.
+        unsafe { state.set_len(written) };
+        Some(state)
+    }
+
+    /// The same, to a place that is as large as the state. `false`: the cache doesn't give it.
+    pub(crate) fn save_state_to(&mut self, sequence: i32, place: &mut [u8]) -> bool {
+        // SAFETY: the place has its length.
+        let written = unsafe { self.write_state(sequence, place.as_mut_ptr(), place.len()) };
+        written == Some(place.len())
+    }
+
+    /// # Safety
+    /// There must be room for `bytes`.
+    unsafe fn write_state(&mut self, sequence: i32, place: *mut u8, bytes: usize) -> Option<usize> {
+        // SAFETY: there is room, as the caller promises, and llama.cpp writes no more than it is told; it answers how
         // many it has written, 0 after an error.
-        let written = unsafe {
-            let (context, flags) = (self.context.as_ptr(), WHOLE_STATE);
-            sys::llama_state_seq_get_data_ext(context, state.as_mut_ptr(), bytes, sequence, flags)
-        };
+        let written =
+            unsafe { sys::llama_state_seq_get_data_ext(self.context.as_ptr(), place, bytes, sequence, WHOLE_STATE) };
         if written == 0 || written > bytes {
             // What it says of the failure belongs to nobody's error.
             drop(drain_log());
             return None;
         }
-        // SAFETY: so many bytes were written, all of them within the capacity.
-        unsafe { state.set_len(written) };
-        Some(state)
+        Some(written)
     }
 
     /// Fills an empty sequence. `false`: there is no place for it, and the sequence must be forgotten.

@@ -6,7 +6,7 @@ use crate::draft_model::DraftModel;
 use crate::job::Job;
 use crate::link::Event;
 use crate::serve::Ending;
-use crate::states::{Errand, Found, Outcome};
+use crate::states::{Draft, Errand, Found, Outcome};
 use batch::prefix::Key;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -41,8 +41,8 @@ impl Generator<'_> {
         let mut usable = job.tokens.clone();
         usable.pop();
         let least = self.keep.known(owner, &job.tokens);
-        let (exact, bytes_max) = (self.keep.needs_checkpoints(), self.lot.most());
-        if !self.states.take(Errand::Read { job: id, file, usable, least, exact, bytes_max }) {
+        let exact = self.keep.needs_checkpoints();
+        if !self.states.take(Errand::Read { job: id, file, usable, least, exact }) {
             self.stop_seeking(id);
         }
     }
@@ -62,9 +62,9 @@ impl Generator<'_> {
                 self.outbox.send(Report::Stored { state, bytes, took_us });
             }
             Outcome::Read { job, found, bytes, took_us } => {
-                self.outbox.send(Report::Tried { job, sound: found.is_some(), bytes, took_us });
+                self.outbox.send(Report::Tried { job, verdict: found.verdict(), bytes, took_us });
                 let owner = self.seeking.iter().find(|seeking| seeking.id == job).and_then(|job| job.owner.clone());
-                if let Some((Found { tokens, state }, owner)) = found.zip(owner) {
+                if let (Found::Sound { tokens, state }, Some(owner)) = (found, owner) {
                     self.keep.adopt(&mut self.context, &self.lot, owner, tokens, state);
                 }
                 self.stop_seeking(job);
@@ -77,7 +77,7 @@ impl Generator<'_> {
         if self.offering {
             return;
         }
-        let Some((key, chain, bytes)) = self.keep.next_offer() else { return };
+        let Some((key, chain, bytes)) = self.keep.next_offer(&mut self.context) else { return };
         self.offering = true;
         let tokens = u32::try_from(chain.tokens.len()).unwrap_or(u32::MAX);
         let cost_us = self.pace.cost_us(tokens);
@@ -88,12 +88,23 @@ impl Generator<'_> {
     pub(super) fn store(&mut self, state: u64, file: Option<OwnedFd>) {
         self.offering = false;
         let Some(file) = file else { return };
-        let saved = self.keep.saved(Key(state));
-        self.offering =
-            saved.is_some_and(|(tokens, bytes)| self.states.take(Errand::Write { state, file, tokens, bytes }));
+        let errand = self.errand(state, file);
+        self.offering = errand.is_some_and(|errand| self.states.take(errand));
         if !self.offering {
             self.outbox.send(Report::Stored { state, bytes: 0, took_us: 0 });
         }
+    }
+
+    /// What was saved is written by another thread. What found no room in memory is copied from the pool to its place in the
+    /// file, and the other thread does the rest.
+    fn errand(&mut self, state: u64, file: OwnedFd) -> Option<Errand> {
+        if let Some((tokens, bytes)) = self.keep.saved(Key(state)) {
+            return Some(Errand::Write { state, file, tokens, bytes });
+        }
+        let (tokens, sequence) = self.keep.live(Key(state))?;
+        let mut draft = Draft::begin(file, &tokens, self.context.state_bytes(sequence)).ok()?;
+        let written = self.context.save_state_to(sequence, draft.state());
+        written.then_some(Errand::Finish { state, draft })
     }
 
     /// Lets go of what is kept of a scope, and keeps nothing of what is under way.

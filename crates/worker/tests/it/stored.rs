@@ -4,7 +4,7 @@ use crate::harness::{Answer, Worker, begin, begin_of, load, long_prompt, model};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use wire::{Begin, Chain, Directive, JobId, Load, Report, Reuse, WireFinish, WireShape};
+use wire::{Begin, Chain, Directive, JobId, Load, Report, Reuse, Verdict, WireFinish, WireShape};
 
 fn roomy() -> Worker {
     Worker::with(&Load { context_tokens: 1024, ..load() }, &model()).0
@@ -24,7 +24,7 @@ fn offered(worker: &mut Worker) -> (u64, Chain, u64) {
 }
 
 fn written(worker: &mut Worker, path: &Path, state: u64) -> u64 {
-    let file = File::options().write(true).create_new(true).open(path).unwrap();
+    let file = File::options().read(true).write(true).create_new(true).open(path).unwrap();
     worker.send_file(&Directive::Store { state }, &file);
     worker.find(|report| match report {
         Report::Stored { state: of, bytes, .. } if *of == state => Some(*bytes),
@@ -65,8 +65,8 @@ fn a_worker_that_is_told_to_end_first_offers_what_is_not_on_disk() {
     let length = written(&mut worker, &path, state);
     assert_eq!(std::fs::metadata(&path).unwrap().len(), length);
     assert_eq!(worker.end(), Some(0));
-    let (_, sound, _) = ask_with(&mut roomy(), 1, 3, Some(&path));
-    assert_eq!(sound, Some(true));
+    let (_, verdict, _) = ask_with(&mut roomy(), 1, 3, Some(&path));
+    assert_eq!(verdict, Some(Verdict::Sound));
 }
 
 fn seeks(worker: &mut Worker, id: JobId) -> u32 {
@@ -77,10 +77,10 @@ fn seeks(worker: &mut Worker, id: JobId) -> u32 {
 }
 
 /// Asks the same again, with this file for what the worker seeks.
-fn ask_with(worker: &mut Worker, id: JobId, scope: u64, path: Option<&Path>) -> (Answer, Option<bool>, Reuse) {
+fn ask_with(worker: &mut Worker, id: JobId, scope: u64, path: Option<&Path>) -> (Answer, Option<Verdict>, Reuse) {
     worker.begin(Begin { stored: true, ..begin_of(scope, id, &prompt(), 30) });
     assert_eq!(seeks(worker, id), 0);
-    let sound = match path {
+    let verdict = match path {
         None => {
             worker.send(&Directive::Found { job: id });
             None
@@ -88,14 +88,14 @@ fn ask_with(worker: &mut Worker, id: JobId, scope: u64, path: Option<&Path>) -> 
         Some(path) => {
             worker.send_file(&Directive::Found { job: id }, &File::open(path).unwrap());
             Some(worker.find(|report| match report {
-                Report::Tried { job, sound, .. } if *job == id => Some(*sound),
+                Report::Tried { job, verdict, .. } if *job == id => Some(*verdict),
                 _ => None,
             }))
         }
     };
     let answer = worker.finish(id).unwrap();
     let reuse = worker.reused(id);
-    (answer, sound, reuse)
+    (answer, verdict, reuse)
 }
 
 #[test]
@@ -103,8 +103,8 @@ fn the_next_worker_goes_on_from_what_one_that_was_killed_has_stored() {
     let folder = tempfile::tempdir().unwrap();
     let (path, first) = store(folder.path());
     let mut worker = roomy();
-    let (again, sound, reuse) = ask_with(&mut worker, 1, 3, Some(&path));
-    assert_eq!(sound, Some(true));
+    let (again, verdict, reuse) = ask_with(&mut worker, 1, 3, Some(&path));
+    assert_eq!(verdict, Some(Verdict::Sound));
     assert_eq!((reuse.disk, reuse.live, reuse.ram), (first.spent.prompt_tokens - 1, 0, 0));
     assert_eq!(again.spent.cached_tokens, reuse.disk);
     assert_eq!((again.text, again.finish), (first.text.clone(), first.finish));
@@ -131,13 +131,13 @@ fn a_damaged_state_is_never_used() {
     let cut = [0, 7, 100, whole.len() / 2, whole.len() - 1].map(|at| whole[..at].to_vec());
     for (id, bytes) in (1..).zip(changed.into_iter().chain(cut)) {
         File::create(&damaged).unwrap().write_all(&bytes).unwrap();
-        let (answer, sound, reuse) = ask_with(&mut worker, id, 100 + id, Some(&damaged));
-        assert_eq!((sound, reuse), (Some(false), Reuse::default()), "case {id}");
+        let (answer, verdict, reuse) = ask_with(&mut worker, id, 100 + id, Some(&damaged));
+        assert_eq!((verdict, reuse), (Some(Verdict::Damaged), Reuse::default()), "case {id}");
         assert_eq!(answer.text, first.text, "case {id}");
     }
     // The worker is as good as before.
-    let (answer, sound, _) = ask_with(&mut worker, 99, 99, Some(&path));
-    assert_eq!((sound, answer.text), (Some(true), first.text));
+    let (answer, verdict, _) = ask_with(&mut worker, 99, 99, Some(&path));
+    assert_eq!((verdict, answer.text), (Some(Verdict::Sound), first.text));
 }
 
 #[test]
@@ -152,8 +152,37 @@ fn a_state_of_another_prompt_is_not_used() {
     worker.begin(ask);
     seeks(&mut worker, 1);
     worker.send_file(&Directive::Found { job: 1 }, &File::open(&path).unwrap());
+    let verdict = worker.find(|report| match report {
+        Report::Tried { job: 1, verdict, .. } => Some(*verdict),
+        _ => None,
+    });
+    assert_eq!(verdict, Verdict::Unfit, "others may find themselves in it");
     let answer = worker.finish(1).unwrap();
     assert_eq!((answer.text, answer.spent.cached_tokens), (expected, 0));
+}
+
+#[test]
+fn without_room_in_memory_states_go_to_their_files_and_come_from_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, first) = store(folder.path());
+    let narrow = || Worker::with(&Load { context_tokens: 1024, park_bytes: 0, ..load() }, &model()).0;
+    let mut worker = narrow();
+    let (again, verdict, reuse) = ask_with(&mut worker, 1, 3, Some(&path));
+    assert_eq!((verdict, reuse.disk), (Some(Verdict::Sound), first.spent.prompt_tokens - 1));
+    assert_eq!(again.text, first.text);
+    // What it writes itself is as good.
+    let mut worker = narrow();
+    worker.generate(begin_of(7, 1, &prompt(), 30)).unwrap();
+    let (state, chain, bytes) = offered(&mut worker);
+    let from_pool = folder.path().join("from-pool");
+    let length = written(&mut worker, &from_pool, state);
+    assert!(length > bytes && std::fs::metadata(&from_pool).unwrap().len() == length);
+    assert!(chain.tokens.len() as u32 >= first.spent.prompt_tokens);
+    for mut worker in [narrow(), roomy()] {
+        let (again, verdict, reuse) = ask_with(&mut worker, 1, 3, Some(&from_pool));
+        assert_eq!((verdict, reuse.disk), (Some(Verdict::Sound), first.spent.prompt_tokens - 1));
+        assert_eq!(again.text, first.text);
+    }
 }
 
 #[test]
