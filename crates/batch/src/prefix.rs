@@ -61,6 +61,8 @@ pub struct Entry<S> {
     pub state: S,
     /// Tokens that it saves, for each KiB that it takes.
     worth: f64,
+    /// How often it came to be: when it was kept, and whenever it was of use.
+    uses: f64,
     /// The lowest goes first.
     rank: f64,
 }
@@ -172,16 +174,18 @@ impl<S> Shelf<S> {
             out.extend(self.evict(least));
         }
         self.made += 1;
-        let (key, worth) = (Key(self.made), worth(tokens.len(), bytes));
-        self.entries.push(Entry { key, owner, tokens, state, worth, rank: self.floor + worth });
+        let (key, worth) = (Key(self.made), worth(count(tokens.len()), bytes));
+        self.entries.push(Entry { key, owner, tokens, state, worth, uses: 1.0, rank: self.floor + worth });
         out
     }
 
-    /// It was of use.
+    /// It was of use. What has been so often stays longer than what nobody has asked for (GreedyDual-Size with frequency,
+    /// Cherkasova 1998): the end of a document to which one question has come before those of the questions themselves.
     pub fn touch(&mut self, key: Key) {
         let floor = self.floor;
         if let Some(entry) = self.entries.iter_mut().find(|entry| entry.key == key) {
-            entry.rank = floor + entry.worth;
+            entry.uses += 1.0;
+            entry.rank = floor + entry.worth * entry.uses;
         }
     }
 
@@ -191,10 +195,14 @@ impl<S> Shelf<S> {
         able.min_by(|a, b| a.rank.total_cmp(&b.rank)).map(|entry| entry.key)
     }
 
-    /// Whether `key` would go before `other`.
-    pub fn goes_before(&self, key: Key, other: Key) -> bool {
-        let rank = |key| self.get(key).map(|entry| entry.rank);
-        matches!((rank(key), rank(other)), (Some(one), Some(two)) if one < two)
+    /// The lower goes first.
+    pub fn rank(&self, key: Key) -> Option<f64> {
+        self.get(key).map(|entry| entry.rank)
+    }
+
+    /// That of an entry which isn't there yet.
+    pub fn rank_of_new(&self, tokens: u32, bytes: u64) -> f64 {
+        self.floor + worth(tokens, bytes)
     }
 
     /// Takes an entry off because there is no room for it.
@@ -330,8 +338,8 @@ fn count(items: usize) -> u32 {
     u32::try_from(items).unwrap_or(u32::MAX)
 }
 
-fn worth(tokens: usize, bytes: u64) -> f64 {
-    f64::from(count(tokens)) * 1024.0 / bytes.max(1) as f64
+fn worth(tokens: u32, bytes: u64) -> f64 {
+    f64::from(tokens) * 1024.0 / bytes.max(1) as f64
 }
 
 #[cfg(test)]

@@ -196,7 +196,8 @@ impl<'a> Generator<'a> {
         if self.is_idle() && self.seeking.is_empty() && self.held.is_empty() {
             self.keep.let_files_go();
         }
-        while self.is_idle() && self.keep.has_chores() {
+        // Whose prompt is being cut, or looked for on disk, comes next.
+        while self.is_idle() && self.reading.is_empty() && self.keep.has_chores() {
             if let Some(event) = self.inbox.take_within(QUIET) {
                 return Some(event);
             }

@@ -173,10 +173,16 @@ impl Keep {
         let moves = match self.shelf.reach() {
             // Hardly anything of it would be left for others.
             Reach::Any => rest <= prefix::REST_TOKENS,
-            // Other questions may come to this point, as long as there are ids.
-            Reach::ExactEnd => self.free.is_empty(),
+            // Other questions may come to this point, as long as anything else can give an id.
+            Reach::ExactEnd => {
+                let others = |entry: &Entry<Kept>| is_live(entry) && entry.key != key;
+                self.free.is_empty() && self.shelf.least(others).is_none()
+            }
         };
         if moves {
+            if self.shelf.reach() == Reach::ExactEnd {
+                self.save_entry(context, lot, key);
+            }
             if let Some(state) = self.shelf.state_mut(key) {
                 state.sequence = None;
             }
@@ -365,7 +371,7 @@ impl Keep {
         }
     }
 
-    /// `key`: the entry that it is for, which takes the place only of what is worth less.
+    /// Takes the place only of what would go before it. `key`: the entry that it is for; `None`: it is to be a new one.
     fn save(
         &mut self,
         context: &mut Context,
@@ -375,17 +381,19 @@ impl Keep {
         length: usize,
     ) -> Option<Saved> {
         let bytes = u64::try_from(context.state_bytes(sequence)).ok()?;
+        let length = u32::try_from(length).ok()?;
         if bytes > lot.most() {
             return None;
         }
+        let rank = key.and_then(|key| self.shelf.rank(key)).unwrap_or_else(|| self.shelf.rank_of_new(length, bytes));
         while lot.left() < bytes {
             let least = self.shelf.least(takes_room)?;
-            if key.is_some_and(|key| !self.shelf.goes_before(least, key)) {
+            if self.shelf.rank(least).is_none_or(|least| least >= rank) {
                 return None;
             }
             self.drop_saved(least);
         }
-        lot.save(context, sequence, u32::try_from(length).ok()?)
+        lot.save(context, sequence, length)
     }
 
     /// Gives saved states up until there are so many bytes for a job that steps back.

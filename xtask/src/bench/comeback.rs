@@ -8,7 +8,7 @@
 use super::chat::{Call, Client, Side};
 use super::daemon::{Daemon, Freehold, Profile};
 use super::http;
-use super::peer::{self, Peer};
+use super::peer::{self, Peer, Work};
 use super::raw::ours;
 use super::report::{Bound, Goal, Report, Table, figure};
 use super::server::Server;
@@ -40,8 +40,8 @@ const LOOK: Duration = Duration::from_millis(100);
 const SWAP_SHARE: f64 = 1.02;
 /// Of those in `sizes`: the experts' 30B would take an hour and has the same kind of cache.
 const SHAPE_NAMES: [&str; 4] = ["1B", "8B", "4B", "1.2B"];
-/// Short prompts, which show what a token costs without a prefix.
-const SHORT_ROUNDS: u32 = 3;
+/// Runs of llama.cpp's bench program, which show what a question's token costs behind the prefix.
+const PRICE_RUNS: u32 = 3;
 /// Places that the peer has by itself.
 const PEER_SLOTS: u32 = 4;
 
@@ -89,11 +89,6 @@ impl Seen {
         self.prompt_tokens - self.tiers.iter().sum::<u32>()
     }
 
-    /// Seconds for each token that is worked through.
-    fn token_s(&self) -> f64 {
-        (self.first_s - self.load_s) / f64::from(self.again().max(1))
-    }
-
     fn tier(&self) -> &'static str {
         match self.tiers {
             [0, 0, 0] => "–",
@@ -111,16 +106,9 @@ struct Prices {
     disk_s: f64,
     memory_s: f64,
     token_s: f64,
-    /// A short prompt without a prefix: its tokens and seconds, which price as many. Zeros: each token costs `token_s`.
-    short: (f64, f64),
 }
 
 impl Prices {
-    fn tokens_s(&self, again: f64) -> f64 {
-        let (tokens, seconds) = self.short;
-        if again <= tokens { seconds * again / tokens } else { seconds + (again - tokens) * self.token_s }
-    }
-
     /// Load, state and tokens.
     fn due_s(&self, seen: &Seen) -> [f64; 3] {
         let state_s = match seen.tier() {
@@ -128,7 +116,7 @@ impl Prices {
             "memory" => self.memory_s,
             _ => 0.0,
         };
-        [seen.load_s, state_s, self.tokens_s(f64::from(seen.again()))]
+        [seen.load_s, state_s, self.token_s * f64::from(seen.again())]
     }
 }
 
@@ -159,12 +147,6 @@ fn unrelated() -> Call {
     Call { system: Some(prefix(30, 2)), whole_length: false, may_be_kept: true, ..call }
 }
 
-/// About as many tokens as a question has behind its prefix, and no prefix; never the same twice.
-fn short(number: u32) -> Call {
-    let call = Call::exact("What is this?".into(), ANSWER_TOKENS).of(&format!("bench-short-{number}"));
-    Call { system: Some(format!("{number}.")), whole_length: false, ..call }
-}
-
 fn ask(client: &Client, call: &Call, case: Case) -> Result<Seen> {
     let answer = client.ask(call)?.answer()?;
     let tiers = match client.side {
@@ -186,8 +168,6 @@ struct Ours {
     /// The largest state's bytes, and the seconds that reading them took.
     state_bytes: u64,
     disk_s: f64,
-    /// A short prompt's tokens and seconds.
-    short: (f64, f64),
 }
 
 fn our_cases(freehold: &Freehold, file: &Path, other: &Path, words: usize) -> Result<Ours> {
@@ -208,12 +188,6 @@ fn our_cases(freehold: &Freehold, file: &Path, other: &Path, words: usize) -> Re
     let mut seen = vec![put(&daemon, Case::First)?, put(&daemon, Case::Warm)?];
     stray(&daemon, &model, unrelated())?;
     seen.push(put(&daemon, Case::Interleaved)?);
-    let (mut short_tokens, mut short_s) = (Vec::new(), Vec::new());
-    for number in 0..SHORT_ROUNDS {
-        let answer = stray(&daemon, &model, short(number))?;
-        short_tokens.push(f64::from(answer.prompt_tokens));
-        short_s.push(answer.first_s());
-    }
     let state = stored(daemon.home())?;
     let held = daemon.loaded(file)?.facts["held_bytes"].as_f64().context("`status` tells no `held_bytes`")?;
     daemon.kill_and_start(&[("FREEHOLD_MEMORY", format!("{} B", (held * SWAP_SHARE) as u64))])?;
@@ -230,7 +204,7 @@ fn our_cases(freehold: &Freehold, file: &Path, other: &Path, words: usize) -> Re
     }
     seen.push(put(&daemon, Case::Idle)?);
     let (state_bytes, disk_s) = read_through(&state)?;
-    Ok(Ours { seen, state_bytes, disk_s, short: (stat::median(&short_tokens), stat::median(&short_s)) })
+    Ok(Ours { seen, state_bytes, disk_s })
 }
 
 /// The largest state on disk, once all are there.
@@ -355,16 +329,19 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
         let _ = std::fs::remove_file(&other);
         std::fs::hard_link(&file, &other).or_else(|_| std::fs::copy(&file, &other).map(drop))?;
         let measured = our_cases(&freehold, &file, &other, words)
-            .and_then(|ours| Ok((ours, peer_cases(&peer, &file, words)?)))
+            .and_then(|ours| {
+                let theirs = peer_cases(&peer, &file, words)?;
+                let token_s = token_s(&peer, &file, &ours.seen)?;
+                Ok((ours, theirs, token_s))
+            })
             .with_context(|| subject.name);
         std::fs::remove_file(&other)?;
         if subject.shape.is_some() && !options.keep {
             std::fs::remove_file(&file)?;
         }
-        let (Ours { seen, state_bytes, disk_s, short }, theirs) = measured?;
+        let (Ours { seen, state_bytes, disk_s }, theirs, token_s) = measured?;
         let memory_s = state_bytes as f64 / 1e9 / memory_gb_per_s;
-        let (token_s, short) = token_s(&theirs).map_or((seen[0].token_s(), short), |token_s| (token_s, (0.0, 0.0)));
-        let prices = Prices { state_bytes, disk_s, memory_s, token_s, short };
+        let prices = Prices { state_bytes, disk_s, memory_s, token_s };
         rows(&mut table, &subject, &seen, &theirs, &prices);
         report.goals.extend(seen.iter().skip(1).flat_map(|one| goals(subject.name, one, &prices)));
         report.setting(&format!("state of {}", subject.name), prices.words());
@@ -385,20 +362,23 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
 
 impl Prices {
     fn words(&self) -> String {
-        let Self { state_bytes, disk_s, memory_s, token_s, short } = self;
-        let short = if short.0 > 0.0 { format!(", {:.0} alone {:.3} s", short.0, short.1) } else { String::new() };
+        let Self { state_bytes, disk_s, memory_s, token_s } = self;
         format!(
-            "{:.0} MB; read from disk (as the system has it) in {disk_s:.3} s, from memory in {memory_s:.3} s; a token behind it takes {:.2} ms{short}",
+            "{:.0} MB; read from disk (as the system has it) in {disk_s:.3} s, from memory in {memory_s:.3} s; a token behind it takes llama.cpp's bench program {:.2} ms",
             *state_bytes as f64 / 1e6,
             token_s * 1e3
         )
     }
 }
 
-/// What a question's token costs behind the prefix, as the peer takes it where it keeps the prefix. Elsewhere a short prompt of
-/// ours without any prefix prices as many tokens, and the mean of the whole long one all beyond those.
-fn token_s(theirs: &[Seen]) -> Option<f64> {
-    theirs.iter().find(|one| one.case == Case::Warm && f64::from(one.again()) <= AGAIN_TOKENS_MAX).map(Seen::token_s)
+/// What a question's token costs behind the prefix, as llama.cpp's bench program takes as many there: no server, no text, no
+/// sampling.
+fn token_s(peer: &Peer, file: &Path, seen: &[Seen]) -> Result<f64> {
+    let warm = seen.iter().find(|one| one.case == Case::Warm).context("one came back at once")?;
+    let tokens = warm.again().min(AGAIN_TOKENS_MAX as u32);
+    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u32);
+    let work = Work::PromptBehind { tokens, depth: warm.prompt_tokens - warm.again() };
+    Ok(1.0 / stat::median(&peer.measure(file, threads, work, PRICE_RUNS)?))
 }
 
 const HEAD: [&str; 10] = [
@@ -418,7 +398,9 @@ fn rows(table: &mut Table, subject: &Subject, seen: &[Seen], theirs: &[Seen], pr
     let their = |case: Case| theirs.iter().find(|their| their.case == case);
     let cell = |value: Option<f64>| value.map_or("–".into(), figure);
     for one in seen {
-        let due = prices.due_s(one);
+        // What is worked through the first time was never there.
+        let due = (one.case != Case::First).then(|| prices.due_s(one));
+        let sum = due.map(|due| due.iter().sum::<f64>());
         table.rows.push(vec![
             subject.name.into(),
             one.case.name().into(),
@@ -426,8 +408,8 @@ fn rows(table: &mut Table, subject: &Subject, seen: &[Seen], theirs: &[Seen], pr
             one.again().to_string(),
             one.tier().into(),
             figure(one.first_s),
-            due.map(figure).join(" + "),
-            format!("{:.2}", one.first_s / due.iter().sum::<f64>()),
+            due.map_or("–".into(), |due| due.map(figure).join(" + ")),
+            sum.map_or("–".into(), |sum| format!("{:.2}", one.first_s / sum)),
             cell(their(one.case).map(|their| f64::from(their.again()))),
             cell(their(one.case).map(|their| their.first_s)),
         ]);
@@ -460,26 +442,17 @@ mod tests {
 
     #[test]
     fn what_is_due_is_load_state_and_the_tokens_that_are_left() {
-        let prices = Prices { state_bytes: 1, disk_s: 0.5, memory_s: 0.25, token_s: 0.01, short: (0.0, 0.0) };
+        let prices = Prices { state_bytes: 1, disk_s: 0.5, memory_s: 0.25, token_s: 0.01 };
         let close = |seen: Seen, due: f64| (prices.due_s(&seen).iter().sum::<f64>() - due).abs() < 1e-9;
         assert!(close(seen(Case::First, [0; 3], 12.0, 2.0), 12.0), "all of it");
         assert!(close(seen(Case::Warm, [900, 0, 0], 9.0, 0.0), 1.0), "a hundred tokens; nothing is read");
         assert!(close(seen(Case::Interleaved, [0, 900, 0], 9.0, 0.0), 1.25));
         assert!(close(seen(Case::Killed, [0, 0, 950], 9.0, 2.0), 3.0));
-        let short = Prices { short: (20.0, 0.4), ..prices };
-        assert!((short.tokens_s(10.0) - 0.2).abs() < 1e-9 && (short.tokens_s(120.0) - 1.4).abs() < 1e-9);
-    }
-
-    #[test]
-    fn a_token_costs_what_the_peer_takes_where_it_keeps_the_prefix() {
-        let price = token_s(&[seen(Case::Warm, [980, 0, 0], 0.4, 0.0)]).expect("it keeps it");
-        assert!((price - 0.02).abs() < 1e-9);
-        assert_eq!(token_s(&[seen(Case::Warm, [10, 0, 0], 9.9, 0.0)]), None);
     }
 
     #[test]
     fn too_many_tokens_and_too_long_a_wait_are_missed() {
-        let prices = Prices { state_bytes: 1, disk_s: 0.5, memory_s: 0.25, token_s: 0.01, short: (0.0, 0.0) };
+        let prices = Prices { state_bytes: 1, disk_s: 0.5, memory_s: 0.25, token_s: 0.01 };
         let met = |seen: Seen| goals("x", &seen, &prices).map(|goal| goal.met);
         assert_eq!(met(seen(Case::Killed, [0, 0, 744], 6.0, 2.0)), [true, true]);
         assert_eq!(met(seen(Case::Killed, [0, 0, 743], 6.2, 2.0)), [false, false]);

@@ -162,6 +162,8 @@ pub(super) fn ggml_version(llama: &Path) -> Result<String> {
 pub(super) enum Work {
     /// Working through a prompt of so many tokens.
     Prompt(u32),
+    /// The same behind so many that are there already.
+    PromptBehind { tokens: u32, depth: u32 },
     /// Generating so many tokens behind so many.
     Generate { tokens: u32, depth: u32 },
 }
@@ -184,6 +186,7 @@ impl Peer {
     pub(super) fn measure(&self, model: &Path, threads: u32, work: Work, repetitions: u32) -> Result<Vec<f64>> {
         let (prompt, generate, depth) = match work {
             Work::Prompt(tokens) => (tokens, 0, 0),
+            Work::PromptBehind { tokens, depth } => (tokens, 0, depth),
             Work::Generate { tokens, depth } => (0, tokens, depth),
         };
         let mut command = self.command(&self.bench);

@@ -1,5 +1,6 @@
-//! What is changed in ggml's sources before a CPU backend is built from them: its attention looks at masked cells one by
-//! one, and several sequences in one cache mask each other's (docs/decisions/0002-native-build.md).
+//! What is changed in ggml's sources before a CPU backend is built from them (docs/decisions/0002-native-build.md): its
+//! attention looks at masked cells one by one, and several sequences in one cache mask each other's; and its products of
+//! Q4_1 weights unpack each row again for every column.
 //!
 //! Each change stands beside a line that must be there exactly once, so that another version of ggml can't be built with half of it.
 
@@ -8,30 +9,47 @@ use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 
 /// Within llama.cpp's tree.
-const FILE: &str = "ggml/src/ggml-cpu/ops.cpp";
+const ATTENTION: &str = "ggml/src/ggml-cpu/ops.cpp";
+const PRODUCTS: &str = "ggml/src/ggml-cpu/llamafile/sgemm.cpp";
 
-/// A line of the file, and what comes before or after it.
+/// A line of a file, and what comes before or after it.
 struct Change {
+    file: &'static str,
     line: &'static str,
     before: &'static str,
     after: &'static str,
 }
 
-const CHANGES: [Change; 3] = [
+const CHANGES: [Change; 5] = [
     Change {
+        file: ATTENTION,
         line: "static void ggml_compute_forward_flash_attn_ext_f16_one_chunk(\n        const ggml_compute_params * params,\n",
         before: include_str!("amend/helpers.inc"),
         after: "",
     },
     Change {
+        file: ATTENTION,
         line: "        for (int64_t ic = ic_start; ic < ic_end; ++ic) {\n",
         before: "",
         after: include_str!("amend/row.inc"),
     },
     Change {
+        file: ATTENTION,
         line: "            // skip the tile entirely if all the masks are -inf\n",
         before: include_str!("amend/tile.inc"),
         after: "",
+    },
+    Change {
+        file: PRODUCTS,
+        line: "bool llamafile_sgemm(const struct ggml_compute_params * params, int64_t m, int64_t n, int64_t k,\n",
+        before: include_str!("amend/q4_1.inc"),
+        after: "",
+    },
+    Change {
+        file: PRODUCTS,
+        line: "    assert(params->ith < params->nth);\n",
+        before: "",
+        after: include_str!("amend/q4_1_call.inc"),
     },
 ];
 
@@ -56,21 +74,23 @@ pub fn tree(workspace: &Workspace, scratch: &Path) -> Result<PathBuf> {
         std::fs::remove_dir_all(&part).with_context(|| format!("can't remove {}", part.display()))?;
     }
     copy(&workspace.llama, &part)?;
-    let file = part.join(FILE);
-    let source = std::fs::read_to_string(&file).with_context(|| format!("can't read {}", file.display()))?;
-    std::fs::write(&file, amended(&source)?).with_context(|| format!("can't write {}", file.display()))?;
+    for name in [ATTENTION, PRODUCTS] {
+        let file = part.join(name);
+        let source = std::fs::read_to_string(&file).with_context(|| format!("can't read {}", file.display()))?;
+        std::fs::write(&file, amended(name, &source)?).with_context(|| format!("can't write {}", file.display()))?;
+    }
     std::fs::rename(&part, &tree).with_context(|| format!("can't name {}", tree.display()))?;
     backend::remove_older(scratch, "llama", &tree);
     Ok(tree)
 }
 
-fn amended(source: &str) -> Result<String> {
+fn amended(name: &str, source: &str) -> Result<String> {
     let mut text = source.to_owned();
-    for Change { line, before, after } in &CHANGES {
+    for Change { line, before, after, .. } in CHANGES.iter().filter(|change| change.file == name) {
         match text.matches(line).count() {
             1 => text = text.replace(line, &format!("{before}{line}{after}")),
             count => bail!(
-                "{FILE} holds the line `{}` {count} times; the change to ggml's attention was made for another version",
+                "{name} holds the line `{}` {count} times; the change to it was made for another version",
                 line.trim()
             ),
         }
@@ -98,10 +118,13 @@ mod tests {
 
     #[test]
     fn every_line_must_be_there_once() {
-        let source: String = CHANGES.iter().map(|change| format!("{}…\n", change.line)).collect();
-        let text = amended(&source).expect("made for it");
-        assert!(CHANGES.iter().all(|change| text.contains(change.before) && text.contains(change.after)));
-        assert!(text.contains(CHANGES[1].line.trim_end()), "what was there stays");
-        assert!(amended(&source.repeat(2)).is_err() && amended("int main;").is_err());
+        for name in [ATTENTION, PRODUCTS] {
+            let changes = || CHANGES.iter().filter(|change| change.file == name);
+            let source: String = changes().map(|change| format!("{}…\n", change.line)).collect();
+            let text = amended(name, &source).expect("made for it");
+            assert!(changes().all(|change| text.contains(change.before) && text.contains(change.after)));
+            assert!(changes().all(|change| text.contains(change.line.trim_end())), "what was there stays");
+            assert!(amended(name, &source.repeat(2)).is_err() && amended(name, "int main;").is_err());
+        }
     }
 }

@@ -93,7 +93,8 @@ fn what_saves_little_for_its_bytes_goes_first_unless_it_is_used() {
     assert_eq!(first(&shelf), Some("short"));
     shelf.evict(named(&shelf, "short"));
     assert_eq!(first(&shelf), Some("wide"));
-    assert!(shelf.goes_before(named(&shelf, "wide"), named(&shelf, "long")));
+    assert!(shelf.rank(named(&shelf, "wide")) < shelf.rank(named(&shelf, "long")));
+    assert!(shelf.rank_of_new(1000, 1 << 21) < shelf.rank_of_new(1000, 1 << 20));
     // Used again and again it stands above what nobody wants, however dear that is.
     for _ in 0..3 {
         shelf.touch(named(&shelf, "wide"));
@@ -102,6 +103,29 @@ fn what_saves_little_for_its_bytes_goes_first_unless_it_is_used() {
     }
     assert_eq!(first(&shelf), Some("long"));
     assert_eq!(shelf.least(|entry| entry.state == "short"), None);
+}
+
+#[test]
+fn the_end_of_a_document_outlives_the_questions_behind_it() {
+    let mut shelf: Shelf<&str> = Shelf::new(Reach::ExactEnd);
+    let owner = owner(1);
+    let text: Vec<Token> = (0..1020).collect();
+    // A state of a hybrid: so much for each token, and so much for all of them.
+    let bytes = |tokens: usize| (tokens as u64) * 1000 + 100_000;
+    let keep = |shelf: &mut Shelf<&'static str>, tokens: usize, name| {
+        shelf.insert(owner.clone(), text[..tokens].to_vec(), bytes(tokens), name);
+    };
+    keep(&mut shelf, 1000, "document");
+    keep(&mut shelf, 1010, "question");
+    // Another question has come to it.
+    let found = shelf.find(&owner, &[&text[..1000], &[-1; 9]].concat(), |_| true).unwrap();
+    shelf.touch(found.key);
+    keep(&mut shelf, 1020, "answer");
+    let mut gone = Vec::new();
+    while let Some(key) = shelf.least(|_| true) {
+        gone.push(shelf.evict(key).unwrap().state);
+    }
+    assert_eq!(gone, ["question", "answer", "document"]);
 }
 
 #[test]

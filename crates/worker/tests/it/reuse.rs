@@ -277,3 +277,23 @@ fn no_scope_ever_finds_another_s_front() {
         }
     }
 }
+
+/// A hybrid goes on from exact ends only, and has few places for them. Another question about the same document comes to its
+/// end again and again, whatever else was asked.
+#[test]
+fn a_hybrid_finds_the_end_of_a_document_again_after_other_questions() {
+    let family = testkit::family::FAMILIES.iter().find(|family| family.arch == "lfm2").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("hybrid.gguf");
+    std::fs::write(&path, family.gguf().to_bytes()).unwrap();
+    for park_bytes in [256 << 20, 0] {
+        let (mut worker, _) = Worker::with(&Load { sequences_max: 4, park_bytes, ..load() }, &path);
+        let document = "abcdefghij klmnopqrst uvw".repeat(40);
+        for (id, question) in (1..).zip(["first one", "another", "third", "and the last"]) {
+            let spent = worker.generate(begin_of(7, id, &format!("{document} {question}"), 8)).unwrap().spent;
+            let again = spent.prompt_tokens - spent.cached_tokens;
+            assert!(id == 1 || again <= 256, "question {id} with {park_bytes}: {again} tokens again");
+            worker.generate(begin_of(8, 100 + id, &"of somebody else ".repeat(3), 8)).unwrap();
+        }
+    }
+}
