@@ -229,6 +229,12 @@ pub struct Drafter {
     luck: [Luck; CLASSES],
     /// By tokens of a step.
     cost_us: [Option<f64>; SIZES],
+    /// What a step without drafts takes longer than usual when it follows one with some: the engine's graph is made anew.
+    back_us: f64,
+    /// The last step had drafts.
+    drafted: bool,
+    /// It was the first of a row of such steps.
+    began: bool,
 }
 
 /// Of sources, without a difference between long and short common pasts.
@@ -247,7 +253,7 @@ const MODEL_TOKENS: f64 = 8.0;
 impl Default for Drafter {
     fn default() -> Self {
         let luck = AT_FIRST.map(|share| Luck { right: share * BEFORE_WEIGHT, tried: BEFORE_WEIGHT });
-        Self { luck, cost_us: [None; SIZES] }
+        Self { luck, cost_us: [None; SIZES], back_us: 0.0, drafted: false, began: false }
     }
 }
 
@@ -272,17 +278,29 @@ fn kind(source: Source) -> usize {
 }
 
 impl Drafter {
-    /// Takes note of a step that held nothing but tokens of answers.
-    pub fn observe(&mut self, tokens: u32, took_us: u64) {
+    /// Takes note of a step that held nothing but tokens of answers, `drafted` ones among them or none.
+    pub fn observe(&mut self, tokens: u32, drafted: bool, took_us: u64) {
         let Some(cost) = self.cost_us.get_mut(tokens as usize) else { return };
         #[expect(clippy::cast_precision_loss, reason = "microseconds of one step are far below 2^53")]
         let now = took_us as f64;
+        let was_drafted = std::mem::replace(&mut self.drafted, drafted);
+        self.began = drafted && !was_drafted;
+        if let (false, true, Some(usual)) = (drafted, was_drafted, *cost) {
+            let more = (now - usual).clamp(0.0, usual);
+            self.back_us = COST_STAYS * self.back_us + (1.0 - COST_STAYS) * more;
+            return;
+        }
         let known = cost.map_or(now, |before| COST_STAYS * before + (1.0 - COST_STAYS) * now);
         *cost = Some(known);
         // Never below what a smaller step costs.
         for larger in self.cost_us.iter_mut().skip(tokens as usize + 1).flatten() {
             *larger = (*larger * COST_FADES).max(known.min(*larger));
         }
+    }
+
+    /// What the last step will cost beyond its own time, when it was the first with a draft.
+    pub fn owed_us(&self) -> f64 {
+        if self.began { self.back_us } else { 0.0 }
     }
 
     /// What a step of so many tokens costs: as measured, else by its neighbours, else by what prompts cost.
@@ -324,13 +342,15 @@ impl Drafter {
             return none;
         }
         let likely = self.likely(drafts, offer.source);
-        let (mut best, mut best_rate) = (none, step.brings / plain * WORTH);
+        // The way back has to be paid for once: now, or by a draft that begins.
+        let (back, ahead) = if self.drafted { (self.back_us, 0.0) } else { (0.0, self.back_us) };
+        let (mut best, mut best_rate) = (none, step.brings / (plain + back) * WORTH);
         let (mut chance, mut brings) = (1.0, step.brings);
         for tokens in 1..=offer.tokens.min(most) {
             chance *= likely;
             brings += chance;
             let Some(cost) = self.cost_us(step.tokens + tokens, step.prompt_token_us) else { break };
-            let rate = brings / (cost + offer.token_us * f64::from(tokens));
+            let rate = brings / (cost + ahead + offer.token_us * f64::from(tokens));
             if rate > best_rate {
                 (best, best_rate) = ((tokens, brings), rate);
             }

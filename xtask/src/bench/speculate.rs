@@ -50,10 +50,18 @@ const CLASSES: [Class; 3] = [
              looked at the heating in the kitchen and found that the pump must be replaced. The part costs 240 euros and \
              can be delivered within ten days. Please tell us by Friday whether we should order it. Our technician, Mr \
              Brandt, would come on a Tuesday morning and needs about three hours. Kind regards, Anna Vogel",
-            "Repeat this recipe word for word:\n\nPeel six potatoes and cut them into thin slices. Rub a flat dish with \
-             garlic and butter. Lay the slices in rows, season each layer with salt, pepper and nutmeg, and pour a mixture \
-             of cream and milk over them. Cover with grated cheese and bake for one hour at 180 degrees, until the top is \
-             brown. Let it rest for ten minutes before you serve it with a green salad.",
+            "Correct the spelling and grammar of this text. Change nothing else.\n\nThe library in Mill Street have opened again \
+             after six months of work. The reading room on the ground floor is now twice as large, and there is new desks by \
+             the windows with lamps and sockets. Childrens books have moved to the first floor, where a small stage was \
+             builded for readings on Saturdays. The opening hours stays the same, but the library close at noon on Fridays.",
+            "Put each sentence of this text on a line of its own:\n\nThe ferry to the island leaves every two hours from the \
+             eastern pier. Tickets are sold on board, and bicycles travel free of charge. The crossing takes forty minutes when \
+             the sea is calm. In winter the last boat comes back at six in the evening. Dogs must be kept on a lead. Coffee \
+             and sandwiches can be bought in the saloon on the lower deck.",
+            "Write this code again and rename the variable `result` to `amount`:\n\n```python\ndef total(items, rate):\n    \
+             \"\"\"Price of all items with tax.\"\"\"\n    result = 0\n    for item in items:\n        price = item[\"price\"] * \
+             item[\"count\"]\n        if item.get(\"reduced\"):\n            price = price * 0.9\n        result = result + \
+             price\n    return round(result * (1 + rate), 2)\n```",
         ],
     },
     Class {

@@ -42,14 +42,14 @@ const CHANGES: [Change; 5] = [
     Change {
         file: PRODUCTS,
         line: "bool llamafile_sgemm(const struct ggml_compute_params * params, int64_t m, int64_t n, int64_t k,\n",
-        before: include_str!("amend/q4_1.inc"),
+        before: include_str!("amend/products.inc"),
         after: "",
     },
     Change {
         file: PRODUCTS,
         line: "    assert(params->ith < params->nth);\n",
         before: "",
-        after: include_str!("amend/q4_1_call.inc"),
+        after: include_str!("amend/products_call.inc"),
     },
 ];
 

@@ -28,7 +28,7 @@ fn what_followed_the_same_words_before_is_guessed() {
 fn drafter(more_us: u64) -> Drafter {
     let mut drafter = Drafter::default();
     for tokens in 1..=u64::from(1 + TOKENS_MAX) {
-        drafter.observe(u32::try_from(tokens).unwrap(), 10_000 + (tokens - 1) * more_us);
+        drafter.observe(u32::try_from(tokens).unwrap(), tokens > 1, 10_000 + (tokens - 1) * more_us);
     }
     drafter
 }
@@ -111,17 +111,41 @@ fn who_has_lost_time_drafts_no_more_until_it_is_forgotten() {
 fn what_a_step_costs_is_measured_or_lies_between_its_neighbours() {
     let mut drafter = Drafter::default();
     assert_eq!(drafter.cost_us(1, Some(100.0)), None);
-    drafter.observe(1, 1000);
+    drafter.observe(1, false, 1000);
     assert_eq!((drafter.cost_us(1, None), drafter.cost_us(3, None)), (Some(1000.0), None));
     assert_eq!(drafter.cost_us(3, Some(100.0)), Some(1250.0));
-    drafter.observe(5, 2000);
+    drafter.observe(5, true, 2000);
     assert_eq!(drafter.cost_us(3, Some(100.0)), Some(1500.0));
     for _ in 0..50 {
-        drafter.observe(1, 2000);
+        drafter.observe(1, false, 2000);
     }
     assert!((drafter.cost_us(1, None).unwrap() - 2000.0).abs() < 1.0);
-    drafter.observe(1_000_000, 1);
+    drafter.observe(1_000_000, true, 1);
     assert_eq!(drafter.cost_us(1_000_000, Some(1.0)), None);
+}
+
+#[test]
+fn the_way_back_to_small_steps_is_paid_by_who_left_them() {
+    let (mut drafter, mut drafts) = (drafter(2000), Drafts::default());
+    for _ in 0..6 {
+        drafter.learn(&mut drafts, alike(5), 7, 1);
+    }
+    let length = |drafter: &Drafter| drafter.length(&drafts, alike(5), ALONE, TOKENS_MAX, 100).0;
+    drafter.observe(1, false, 10_000);
+    drafter.observe(1, false, 10_000);
+    assert_eq!((length(&drafter), drafter.owed_us()), (1, 0.0));
+    for _ in 0..20 {
+        drafter.observe(3, true, 14_000);
+        drafter.observe(1, false, 15_000);
+        drafter.observe(1, false, 10_000);
+    }
+    assert!((drafter.cost_us(1, None).unwrap() - 10_000.0).abs() < 1.0, "the usual step is as it was");
+    assert_eq!(length(&drafter), 0, "one token more isn't worth half a step");
+    drafter.observe(2, true, 12_000);
+    assert!((drafter.owed_us() - 5000.0).abs() < 100.0);
+    assert_eq!(length(&drafter), 1, "who has left them already may as well go on");
+    drafter.observe(2, true, 12_000);
+    assert_eq!(drafter.owed_us(), 0.0, "once");
 }
 
 #[test]
@@ -133,33 +157,35 @@ fn a_busy_moment_does_not_count_for_ever() {
     }
     let length = |drafter: &Drafter| drafter.length(&drafts, alike(5), ALONE, TOKENS_MAX, 100).0;
     for _ in 0..20 {
-        (2..=1 + TOKENS_MAX).for_each(|tokens| drafter.observe(tokens, 90_000));
+        (2..=1 + TOKENS_MAX).for_each(|tokens| drafter.observe(tokens, true, 90_000));
     }
     assert_eq!(length(&drafter), 0);
     let mut plain = 0;
     while length(&drafter) == 0 && plain < 50_000 {
-        drafter.observe(1, 10_000);
+        drafter.observe(1, false, 10_000);
         plain += 1;
     }
     assert!((100..20_000).contains(&plain), "after {plain} steps");
-    (0..50_000).for_each(|_| drafter.observe(1, 10_000));
+    (0..50_000).for_each(|_| drafter.observe(1, false, 10_000));
     assert!(drafter.cost_us(8, None).unwrap() >= 10_000.0, "no step is cheaper than a smaller one");
 }
 
-/// A machine whose steps cost what they cost, and answers of which some repeat themselves: how much time the drafts
-/// take of what going without takes.
-fn time_share(tokens: u32, more_us: u64, right: impl Fn(u32) -> bool) -> f64 {
+/// A machine whose steps cost what they cost, a smaller one after a larger one `back_us` more, and answers of which some
+/// repeat themselves: how much time the drafts take of what going without takes.
+fn time_share(tokens: u32, more_us: u64, back_us: u64, right: impl Fn(u32) -> bool) -> f64 {
     let (mut drafter, mut drafts) = (drafter(more_us), Drafts::default());
-    let (mut done, mut took) = (0, 0);
+    let (mut done, mut took, mut last) = (0, 0, 0);
     while done < tokens {
         let (length, _) = drafter.length(&drafts, alike(8), ALONE, TOKENS_MAX, done);
         let good = (0..length).take_while(|place| right(done + place)).count();
         let good = u32::try_from(good).unwrap();
-        let step = 10_000 + u64::from(length) * more_us;
+        let back = if length < last { back_us } else { 0 };
+        let step = 10_000 + u64::from(length) * more_us + back;
+        last = length;
         took += step;
-        drafter.observe(1 + length, step);
+        drafter.observe(1 + length, length > 0, step);
         if length > 0 {
-            drafts.settle(step as f64, 10_000.0, good);
+            drafts.settle(step as f64 + drafter.owed_us(), 10_000.0, good);
         }
         let watched = u32::from(right(done));
         drafter.learn(&mut drafts, alike(8), length.max(1), if length > 0 { good } else { watched });
@@ -170,8 +196,9 @@ fn time_share(tokens: u32, more_us: u64, right: impl Fn(u32) -> bool) -> f64 {
 
 #[test]
 fn a_text_that_repeats_gets_faster() {
-    assert!(time_share(200, 2000, |_| true) < 0.5);
-    assert!(time_share(200, 2000, |place| place % 10 > 0) < 0.8);
+    assert!(time_share(200, 2000, 0, |_| true) < 0.5);
+    assert!(time_share(200, 2000, 0, |place| place % 10 > 0) < 0.8);
+    assert!(time_share(200, 2000, 2000, |place| place % 10 > 0) < 0.85);
 }
 
 /// The same with a smaller model that takes `ask_us` for a token, and has a prompt to read first.
@@ -268,10 +295,11 @@ proptest! {
     #[test]
     fn a_text_that_does_not_repeat_hardly_gets_slower(
         more_us in 500_u64..12_000,
+        back_us in 0_u64..4000,
         rights in prop::collection::vec(any::<u8>(), 600),
         share in 0_u8..=255,
     ) {
-        let slower = time_share(600, more_us, |place| rights[place as usize % rights.len()] < share);
+        let slower = time_share(600, more_us, back_us, |place| rights[place as usize % rights.len()] < share);
         prop_assert!(slower < 1.02, "{slower}");
     }
 

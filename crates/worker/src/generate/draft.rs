@@ -75,7 +75,8 @@ impl Generator<'_> {
     /// Takes note of what a step of answers cost.
     pub(super) fn observe_step(&mut self, parts: &[Part], took_us: u64) {
         if parts.iter().all(|part| part.output.is_some() && part.tokens == 1) {
-            self.drafter.observe(u32::try_from(self.batch.len()).unwrap_or(u32::MAX), took_us);
+            let drafted = parts.iter().any(Part::is_drafted);
+            self.drafter.observe(u32::try_from(self.batch.len()).unwrap_or(u32::MAX), drafted, took_us);
         }
     }
 
@@ -122,7 +123,7 @@ impl Generator<'_> {
             // Of a step for two, each bears its own tokens.
             let drafted = u32::try_from(self.batch.len()).unwrap_or(u32::MAX).saturating_sub(answers).max(1);
             let share = f64::from(draft.tokens) / f64::from(drafted);
-            let took = plain + (micros(self.step) - plain) * share;
+            let took = plain + (micros(self.step) + self.drafter.owed_us() - plain) * share;
             job.drafts.settle(took, plain, right);
         }
         if right < draft.tokens {
