@@ -1,7 +1,7 @@
 //! From a shape as it was asked for to a parser of this model's tokens, within bounds of size and time.
 
 use super::calls::{Calls, Loose};
-use super::{Guide, Vocabulary, lark};
+use super::{Guide, Vocabulary, forced, lark};
 use crate::ffi::Model;
 use batch::schema::{self, Refusal, Suspect};
 use llguidance::api::{ParserLimits, TopLevelGrammar};
@@ -24,9 +24,6 @@ const REASON_CHARS_MAX: usize = 300;
 /// ever. Enough for a new line and sixteen levels of indentation.
 const JSON_SPACE: &str = r"[\x20\x0A\x0D\x09]{1,65}";
 
-/// LIMIT: bytes of a shape of which forced text is drafted: a constant of megabytes would be looked through as a whole,
-/// while other answers wait.
-const FORCED_BYTES_MAX: usize = 16 << 10;
 /// LIMIT: grammars of calls that are kept: programs send the same tools with each turn.
 const KEPT_MAX: usize = 4;
 
@@ -81,9 +78,10 @@ impl Compiler {
         let (factory, vocabulary) = self.made()?;
         let parser =
             compile(factory, shape).map_err(|Refusal { path, reason }| WireFault::ShapeUnsupported { path, reason })?;
+        // Where tokens are counted, text must not be taken as said before its tokens are.
         let counts = matches!(shape, WireShape::Grammar(text) if text.contains("max_tokens"));
-        Ok(Guide::new(parser, reasoning, &model, vocabulary)?
-            .forcing_nothing(counts || written_bytes(shape) > FORCED_BYTES_MAX))
+        let forces = !counts && written_bytes(shape) <= forced::BYTES_MAX;
+        Guide::new(parser, reasoning, &model, vocabulary, forces)
     }
 
     fn calls(&mut self, calls: &WireCalls, quiet: bool) -> Result<Guide, WireFault> {
@@ -124,7 +122,7 @@ impl Compiler {
 }
 
 fn factory(vocabulary: &Vocabulary) -> Result<ParserFactory, String> {
-    // Tokens are chosen one by one: nothing is forced, and nothing taken back.
+    // Tokens are chosen one by one, and nothing is taken back; what is forced the guide asks for itself.
     let none = InferenceCapabilities { ff_tokens: false, conditional_ff_tokens: false, backtrack: false, fork: false };
     let mut factory = ParserFactory::new(vocabulary.env(), none, &SlicedBiasComputer::general_slices())
         .map_err(|error| error.to_string())?;

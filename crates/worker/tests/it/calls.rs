@@ -107,6 +107,21 @@ fn what_stands_behind_a_mark_is_a_call_of_a_tool() {
 }
 
 #[test]
+fn what_a_call_forces_is_drafted_and_says_the_same() {
+    let mut with = worker();
+    let load = Load { shown: [OPEN, CLOSE].map(str::to_owned).to_vec(), drafts: false, ..load() };
+    let mut without = Worker::with(&load, &model()).0;
+    let mut accepted = 0;
+    for seed in 0..4 {
+        let asked = || asked(u64::from(seed) + 1, calls(OPEN), eager(seed), 120);
+        let (drafted, plain) = (with.generate(asked()).unwrap(), without.generate(asked()).unwrap());
+        assert_eq!((&drafted.text, drafted.finish), (&plain.text, plain.finish));
+        accepted += drafted.spent.accepted_tokens;
+    }
+    assert!(accepted > 0, "no step brought more than one token");
+}
+
+#[test]
 fn without_a_call_the_answer_is_what_it_would_be() {
     let mut worker = worker();
     for (job, sampling) in [(1, greedy()), (3, WireSampling { temperature: 1.0, seed: 7, ..greedy() })] {
