@@ -204,6 +204,45 @@ fn a_schema_that_can_not_be_kept_is_told_and_the_others_are_kept() {
     }
 }
 
+/// As many tools as one ask may have.
+const TOOLS: u32 = 512;
+
+/// What is told of tools with these schemas.
+fn told(worker: &mut Worker, job: JobId, schema: impl Fn(u32) -> Value) -> BTreeMap<Option<String>, String> {
+    let call = |n: u32| WirePart::All(vec![text(&format!("t{n}: ")), WirePart::Json(n)]);
+    let then = WirePart::All(vec![WirePart::Any((0..TOOLS).map(call).collect()), WirePart::Mark(CLOSE.into())]);
+    let openings = vec![WireOpening { mark: OPEN.into(), then }];
+    let one =
+        |n: u32| WireSchema { tool: format!("t{n}"), place: "#".into(), schema: schema(n).to_string(), whole: true };
+    let wanted = WireCalls { openings, schemas: (0..TOOLS).map(one).collect(), ..calls(OPEN) };
+    worker.generate(asked(job, wanted, eager(1), 1)).unwrap();
+    let mut told = BTreeMap::new();
+    worker.seen(|report| {
+        if let Report::Loose { job: of, tool, reason } = report
+            && *of == job
+        {
+            told.insert(tool.clone(), reason.clone());
+        }
+        false
+    });
+    told
+}
+
+#[test]
+fn schemas_at_fault_are_found_among_many_and_searching_them_is_bounded() {
+    let mut worker = worker();
+    let good = json!({"type": "object", "properties": {"city": {"enum": ["Paris", "Oslo"]}, "days": {"type": "integer"},
+                      "street": {"type": "string", "maxLength": 40}}, "required": ["city"]});
+    let bad = json!({"properties": {"a": {"type": "string", "pattern": "(?=x)y"}}});
+    let few = told(&mut worker, 1, |n| if [77, 300].contains(&n) { bad.clone() } else { good.clone() });
+    let names: Vec<&str> = few.keys().flatten().map(String::as_str).collect();
+    assert_eq!(names, ["t300", "t77"], "{few:?}");
+    let all = told(&mut worker, 2, |_| bad.clone());
+    assert_eq!(all.len(), TOOLS as usize, "{all:?}");
+    assert!(all.values().any(|reason| reason.contains("wasn't tried")), "{all:?}");
+    assert!(worker.generate(begin(99, &chat("Say yes."), 5)).is_ok(), "the worker lives");
+}
+
 #[test]
 fn every_part_of_a_grammar_is_kept_to() {
     let mut worker = worker();
