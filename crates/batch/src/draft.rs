@@ -40,10 +40,10 @@ const SCORES_PART: f64 = 1.25;
 
 type Token = i32;
 
-/// What a guess stands on. How often such guesses are right is learnt for each alone.
+/// What a guess stands on. How often those that may be wrong are right is learnt for each alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// The answer's shape leaves no other text, though it may be cut into tokens in more than one way.
+    /// The answer's shape leaves no other text, and its tokens are certain.
     Forced,
     /// What followed the same words before. So many tokens before it are the same as those at the end.
     Text { alike: u32 },
@@ -237,14 +237,16 @@ pub struct Drafter {
     began: bool,
 }
 
-/// Of sources, without a difference between long and short common pasts.
-const KINDS: usize = 3;
-/// Five of the text's own, forced ones, and a smaller model's.
-const CLASSES: usize = 7;
+/// Of sources that may be wrong, without a difference between long and short common pasts.
+const KINDS: usize = 2;
+/// Five of the text's own, and a smaller model's.
+const CLASSES: usize = 6;
+/// The last of them.
+const MODEL: usize = CLASSES - 1;
 /// Of steps whose cost is kept.
 const SIZES: usize = ANSWERS_MAX * (1 + TOKENS_MAX as usize) + 1;
 /// Before anything was seen: the longer the common past, the likelier the same future.
-const AT_FIRST: [f64; CLASSES] = [0.3, 0.4, 0.5, 0.65, 0.8, 0.9, 0.6];
+const AT_FIRST: [f64; CLASSES] = [0.3, 0.4, 0.5, 0.65, 0.8, 0.6];
 /// Of what a smaller model's luck was in all answers so much stays with each further one; the rest becomes again what was
 /// thought at first, as after so many tokens: nothing is learnt of guesses that nobody makes.
 const MODEL_STAYS: f64 = 0.9;
@@ -257,23 +259,16 @@ impl Default for Drafter {
     }
 }
 
-fn class(source: Source) -> usize {
+/// Where the luck of all answers with such guesses is kept, and where that of one answer. `None`: they are certain.
+fn places(source: Source) -> Option<(usize, usize)> {
     match source {
-        Source::Text { alike: ..4 } => 0,
-        Source::Text { alike: 4 } => 1,
-        Source::Text { alike: 5..8 } => 2,
-        Source::Text { alike: 8..16 } => 3,
-        Source::Text { alike: 16.. } => 4,
-        Source::Forced => 5,
-        Source::Model => 6,
-    }
-}
-
-fn kind(source: Source) -> usize {
-    match source {
-        Source::Text { .. } => 0,
-        Source::Forced => 1,
-        Source::Model => 2,
+        Source::Forced => None,
+        Source::Text { alike: ..4 } => Some((0, 0)),
+        Source::Text { alike: 4 } => Some((1, 0)),
+        Source::Text { alike: 5..8 } => Some((2, 0)),
+        Source::Text { alike: 8..16 } => Some((3, 0)),
+        Source::Text { alike: 16.. } => Some((4, 0)),
+        Source::Model => Some((MODEL, 1)),
     }
 }
 
@@ -321,7 +316,8 @@ impl Drafter {
 
     /// How likely each further token of a guess is the right one.
     fn likely(&self, drafts: &Drafts, source: Source) -> f64 {
-        let (all, own) = (self.luck[class(source)].share(), drafts.luck[kind(source)]);
+        let Some((class, kind)) = places(source) else { return 1.0 };
+        let (all, own) = (self.luck[class].share(), drafts.luck[kind]);
         let share = (own.right + BEFORE_WEIGHT * all) / (own.tried + BEFORE_WEIGHT);
         share.clamp(0.0, 0.99)
     }
@@ -337,6 +333,11 @@ impl Drafter {
         generated: u32,
     ) -> (u32, f64) {
         let (none, offer) = ((0, step.brings), offer.into());
+        if offer.source == Source::Forced {
+            // As many passes take no less than one of them all.
+            let tokens = offer.tokens.min(most);
+            return (tokens, step.brings + f64::from(tokens));
+        }
         let Some(plain) = self.cost_us(step.tokens, step.prompt_token_us) else { return none };
         if plain <= 0.0 || drafts.purse_us(plain, generated) <= offer.at_once_us {
             return none;
@@ -368,9 +369,8 @@ impl Drafter {
     pub fn ask_model(&mut self, drafts: &mut Drafts) -> bool {
         let first = !std::mem::replace(&mut drafts.asked_model, true);
         if first {
-            let at = class(Source::Model);
             let fresh = (1.0 - MODEL_STAYS) * MODEL_TOKENS;
-            self.luck[at].learn(MODEL_STAYS, fresh, fresh * AT_FIRST[at]);
+            self.luck[MODEL].learn(MODEL_STAYS, fresh, fresh * AT_FIRST[MODEL]);
         }
         first
     }
@@ -378,10 +378,11 @@ impl Drafter {
     /// Takes note of how a guess did: of `tried` tokens the first `right` ones were right. One that was only watched
     /// counts with its first token.
     pub fn learn(&mut self, drafts: &mut Drafts, guess: Guess, tried: u32, right: u32) {
+        let Some((class, kind)) = places(guess.source) else { return };
         // After the first wrong one nothing was tried any more.
         let tried = f64::from(tried.min(right + 1));
-        drafts.luck[kind(guess.source)].learn(OWN_STAYS, tried, right.into());
-        self.luck[class(guess.source)].learn(ALL_STAYS, tried, right.into());
+        drafts.luck[kind].learn(OWN_STAYS, tried, right.into());
+        self.luck[class].learn(ALL_STAYS, tried, right.into());
     }
 }
 

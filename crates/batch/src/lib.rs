@@ -16,6 +16,7 @@ pub mod pool;
 pub mod prefix;
 pub mod repeat;
 pub mod schema;
+pub mod sift;
 pub mod stop;
 pub mod turn;
 pub mod utf8;

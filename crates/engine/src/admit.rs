@@ -163,6 +163,8 @@ pub(crate) enum Action<T> {
         ask: AskId,
     },
     Ping(WorkerKey),
+    /// Do without the draft model from now on.
+    LeaveDraft(WorkerKey),
     /// Have a pool of so many tokens; what it has already: there is no more.
     Resize {
         worker: WorkerKey,

@@ -563,6 +563,12 @@ impl Owner {
             Action::Resume { worker, ask } => self.order(worker, Order::Resume(ask)),
             Action::Ping(worker) => self.order(worker, Order::Ping),
             Action::Resize { worker, context_tokens } => self.order(worker, Order::Resize(context_tokens)),
+            Action::LeaveDraft(worker) => {
+                if let Some((ready, _)) = self.workers.get_mut(&worker).and_then(|worker| worker.ready.as_mut()) {
+                    ready.draft_model = None;
+                }
+                self.order(worker, Order::LeaveDraft);
+            }
             Action::Rest(worker) => self.order(worker, Order::Rest),
             Action::Stop(worker) => self.order(worker, Order::Shutdown),
             Action::Kill(worker) => {

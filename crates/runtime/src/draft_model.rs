@@ -2,7 +2,7 @@
 
 use crate::Inner;
 use crate::settings::DraftChoice;
-use base::{Code, Fault, Modality, ModelFacts};
+use base::{Bytes, Code, Fault, Modality, ModelFacts};
 use engine::DraftSource;
 use std::sync::Arc;
 use store::Entry;
@@ -21,6 +21,13 @@ fn order(target: u64, bytes: &[u64]) -> Vec<usize> {
     let mut places: Vec<usize> = (0..bytes.len()).filter(small).collect();
     places.sort_by(|a, b| off(a).total_cmp(&off(b)));
     places
+}
+
+/// Why a named one of so many bytes is no help to a target of so many; in words. What takes as long as the target itself
+/// can't be ahead of it.
+fn too_large(draft: u64, target: u64) -> Option<String> {
+    let (own, others) = (Bytes(draft), Bytes(target));
+    (draft >= target).then(|| format!("its weights take {own} and aren't smaller than that model's own {others}"))
 }
 
 /// Whether the cache of such a model can forget its last tokens, by its header; the worker looks again.
@@ -75,6 +82,8 @@ impl Inner {
                     let differs = !self.store.same_vocabulary(&entry, target);
                     differs.then(|| format!("its vocabulary isn't that of `{own}`, token by token"))
                 });
+                let [draft, others] = [&entry, target].map(|entry| entry.facts.weights_bytes);
+                let reason = reason.or_else(|| too_large(draft, others));
                 match reason {
                     None => Ok(source(entry)),
                     Some(reason) => {
@@ -105,6 +114,14 @@ mod tests {
         assert_eq!(order(0, &[1, 0]), Vec::<usize>::new());
         assert_eq!(order(1000, &[]), Vec::<usize>::new());
         assert_eq!((order(1000, &[250]), order(1000, &[251])), (vec![0], vec![]));
+    }
+
+    #[test]
+    fn a_named_one_must_be_smaller_and_both_sizes_are_said() {
+        assert_eq!(too_large((1 << 30) - 1, 1 << 30), None);
+        assert!(too_large(1 << 30, 1 << 30).is_some());
+        let said = too_large(5 << 30, 512 << 20).expect("it is larger");
+        assert!(said.contains("5.0 GiB") && said.contains("512 MiB"), "{said}");
     }
 
     #[test]

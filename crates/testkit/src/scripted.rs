@@ -174,6 +174,8 @@ fn attend(stage: &Stage, script: &Script, receiver: &mut Receiver, log: &Log, mu
             Directive::Forget { .. } => stage.report(&Report::Forgotten { states: 1, bytes: 1000 }),
             // It neither seeks nor offers.
             Directive::Found { .. } | Directive::Store { .. } => {}
+            // It has none: the log tells of it.
+            Directive::LeaveDraft => {}
             Directive::Shutdown => return ExitCode::SUCCESS,
         }
     }
@@ -205,6 +207,7 @@ fn name_of(directive: &Directive) -> String {
         Directive::Resume { job } => format!("resume {job}"),
         Directive::Ping { .. } => "ping".into(),
         Directive::Resize { context_tokens } => format!("resize {context_tokens}"),
+        Directive::LeaveDraft => "leave draft".into(),
         Directive::Rest => "rest".into(),
         Directive::Probe { job, .. } => format!("probe {job}"),
         Directive::Found { job } => format!("found {job}"),

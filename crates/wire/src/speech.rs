@@ -36,6 +36,9 @@ pub enum Directive {
     /// Work with a pool of so many tokens from now on; running answers go on. Answered by `Resized`. Comes
     /// as the answer to `Wants` (then it may be smaller than what was wanted) or to wake a worker that rests.
     Resize { context_tokens: u32 },
+    /// Let go of the draft model, for as long as this model is loaded. Not answered; comes before the `Resize` that takes
+    /// its memory.
+    LeaveDraft,
     /// Give back cache and room to compute; the weights stay. Answered by `Resized`, with nothing given back
     /// when something runs.
     Rest,

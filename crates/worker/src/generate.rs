@@ -239,6 +239,7 @@ impl<'a> Generator<'a> {
             Directive::Cancel { job } => self.end_by_id(job, WireFinish::Cancelled),
             Directive::Count { job, prompt, add_bos } => self.count(job, prompt, add_bos),
             Directive::Resize { context_tokens } => self.resize(context_tokens),
+            Directive::LeaveDraft => self.draft_model = None,
             Directive::Rest => self.rest(),
             Directive::Hold { job } => self.hold(job),
             Directive::Resume { job } => self.resume(job),

@@ -6,13 +6,16 @@
 
 use crate::ffi::{Model, Token};
 use calls::Calls;
+use forced::Run;
 use llguidance::toktrie::SimpleVob;
 use llguidance::{Matcher, TokenParser};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use wire::{WireFault, WireReasoning, WireShape};
 
 mod calls;
 mod compile;
+mod cut;
 mod forced;
 mod lark;
 mod vocabulary;
@@ -33,12 +36,23 @@ enum Which<'a> {
     All,
     But(&'a [Token]),
     Only(&'a SimpleVob),
+    /// The next one of a text that is certain.
+    One(Token),
 }
 
 impl Allowed<'_> {
     /// Every token may come.
     pub(crate) fn is_all(&self) -> bool {
         matches!(self.0, Which::All)
+    }
+
+    /// The token that is to come, where only the cut of a certain text is to be said. Who doesn't want it gets the choice
+    /// among all that say the same.
+    pub(crate) fn one(&self) -> Option<Token> {
+        match self.0 {
+            Which::One(token) => Some(token),
+            Which::All | Which::But(_) | Which::Only(_) => None,
+        }
     }
 
     /// Calls `f` for each token that may come, of a vocabulary of this size.
@@ -51,6 +65,7 @@ impl Allowed<'_> {
                     f(id);
                 }
             }),
+            Which::One(token) => usize::try_from(token).into_iter().filter(|id| *id < vocabulary).for_each(f),
         }
     }
 
@@ -60,6 +75,7 @@ impl Allowed<'_> {
             Which::All => true,
             Which::But(tokens) => !holds(tokens, id),
             Which::Only(mask) => id < mask.len() && mask.get(id),
+            Which::One(one) => token == one,
         }
     }
 }
@@ -96,8 +112,7 @@ pub(crate) struct Shaped {
     phase: Phase,
     vocabulary: Arc<Vocabulary>,
     reasoning: Option<Markers>,
-    /// It counts tokens, so that text must not be taken as said before its tokens are, or holds a great deal of text.
-    forces_nothing: bool,
+    run: Run,
 }
 
 impl std::fmt::Debug for Shaped {
@@ -132,7 +147,8 @@ impl Guide {
         (*shape == WireShape::Free).then_some(Self(Kind::Free))
     }
 
-    /// Keeps to what `parser` was compiled from, behind the reasoning where there may be some.
+    /// Keeps to what `parser` was compiled from, behind the reasoning where there may be some. `forces`: where that leaves
+    /// only one text, the model's tokenizer says its tokens.
     ///
     /// # Errors
     /// When the text that opens the reasoning has no tokens.
@@ -141,6 +157,7 @@ impl Guide {
         reasoning: Option<&WireReasoning>,
         model: &Model,
         vocabulary: Arc<Vocabulary>,
+        forces: bool,
     ) -> Result<Self, WireFault> {
         let mut markers = None;
         let phase = match reasoning {
@@ -153,16 +170,8 @@ impl Guide {
             }
         };
         let matcher = Matcher::new(Ok(parser));
-        let forces_nothing = false;
-        Ok(Self(Kind::Shaped(Box::new(Shaped { matcher, phase, vocabulary, reasoning: markers, forces_nothing }))))
-    }
-
-    /// Its shape counts tokens, or holds so much text that it takes long to say what is forced: nothing is.
-    pub(crate) fn forcing_nothing(mut self, forces_nothing: bool) -> Self {
-        if let Kind::Shaped(shaped) = &mut self.0 {
-            shaped.forces_nothing = forces_nothing;
-        }
-        self
+        let run = Run::new(forces);
+        Ok(Self(Kind::Shaped(Box::new(Shaped { matcher, phase, vocabulary, reasoning: markers, run }))))
     }
 
     /// Of an answer that is free but for its calls.
@@ -182,14 +191,15 @@ impl Guide {
         }
     }
 
-    /// Tokens that are likely to come next because the shape leaves no other text; `last` is the one before them.
-    /// Whether they do come is for [`Guide::choose`] to say: another way to cut the same text is as good.
-    pub(crate) fn forced(&mut self, model: &Model, last: Option<Token>) -> Vec<Token> {
-        let Kind::Shaped(shaped) = &mut self.0 else { return Vec::new() };
-        if shaped.phase != Phase::Shape || shaped.forces_nothing || shaped.matcher.is_stopped() {
-            return Vec::new();
+    /// Tokens that come next because the shape leaves no other text. [`Guide::choose`] offers them alone, one after the
+    /// other.
+    pub(crate) fn forced(&mut self) -> Option<&VecDeque<Token>> {
+        match &mut self.0 {
+            Kind::Free => None,
+            Kind::Calls(calls) => calls.forced(),
+            Kind::Shaped(shaped) if shaped.phase == Phase::Shape => Some(shaped.run.due(&mut shaped.matcher)),
+            Kind::Shaped(_) => None,
         }
-        forced::tokens(&shaped.matcher.compute_ff_bytes(), model, &shaped.vocabulary, last)
     }
 
     /// Whether the answer as a whole has a shape.
@@ -210,14 +220,15 @@ impl Guide {
         }
     }
 
-    /// Has `pick` choose from what is allowed, and goes on by the choice. `None`: it chose nothing.
+    /// Has `pick` choose from what is allowed, and goes on by the choice. `None`: it chose nothing. Where only
+    /// [`Allowed::one`] was allowed it is asked again.
     ///
     /// # Errors
     /// When nothing is allowed, or what was chosen isn't: the answer can't go on.
     pub(crate) fn choose(
         &mut self,
         model: &Model,
-        pick: impl FnOnce(&Allowed<'_>) -> Option<Token>,
+        mut pick: impl FnMut(&Allowed<'_>) -> Option<Token>,
     ) -> Result<Option<Chosen>, WireFault> {
         match &mut self.0 {
             Kind::Free => {
@@ -234,8 +245,13 @@ impl Shaped {
     fn choose(
         &mut self,
         model: &Model,
-        pick: impl FnOnce(&Allowed<'_>) -> Option<Token>,
+        mut pick: impl FnMut(&Allowed<'_>) -> Option<Token>,
     ) -> Result<Option<Chosen>, WireFault> {
+        if self.phase == Phase::Shape
+            && let Some(token) = forced::pick(&mut self.run, &mut self.matcher, &mut pick)
+        {
+            return self.go_on(model, token).map(Some);
+        }
         let vocabulary = Arc::clone(&self.vocabulary);
         // What the shape itself allows, in the phases in which it may come now.
         let own = match self.phase {
@@ -277,6 +293,7 @@ impl Shaped {
     /// A token of the shape.
     fn go_on(&mut self, model: &Model, token: Token) -> Result<Chosen, WireFault> {
         self.phase = Phase::Shape;
+        self.run.said(token);
         if model.ends(token) {
             return Ok(Chosen::End);
         }

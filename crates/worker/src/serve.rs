@@ -92,6 +92,7 @@ pub(crate) fn answer(directive: Directive, outbox: &Outbox) -> Option<Ending> {
         | Directive::Hold { .. }
         | Directive::Resume { .. }
         | Directive::Resize { .. }
+        | Directive::LeaveDraft
         | Directive::Rest
         | Directive::Found { .. }
         | Directive::Store { .. } => {}

@@ -73,21 +73,25 @@ fn no_more_is_drafted_than_there_is_room_for() {
 }
 
 #[test]
-fn the_luck_of_forced_tokens_and_of_the_text_are_each_their_own() {
+fn tokens_that_are_certain_are_always_drafted() {
     let forced = Guess::new(Source::Forced, &[1, 2, 3]).unwrap();
     assert_eq!((forced.ahead(), Guess::new(Source::Forced, &[])), (&[1, 2, 3][..], None));
     let (mut drafter, mut drafts) = (drafter(500), Drafts::default());
     let length = |drafter: &Drafter, drafts: &Drafts, guess: Guess| drafter.length(drafts, guess, ALONE, 7, 100).0;
     let before = length(&drafter, &drafts, alike(5));
+    // Nothing is learnt of them, and no bad luck with others counts for them.
     for _ in 0..20 {
         drafter.learn(&mut drafts, forced, 3, 0);
     }
-    assert_eq!((length(&drafter, &drafts, forced), length(&drafter, &drafts, alike(5))), (0, before));
-    // Nor does a text that repeats itself make the other kind better.
+    assert_eq!((length(&drafter, &drafts, forced), length(&drafter, &drafts, alike(5))), (3, before));
     for _ in 0..20 {
-        drafter.learn(&mut drafts, alike(5), 7, 7);
+        drafter.learn(&mut drafts, alike(5), 7, 0);
     }
-    assert_eq!((length(&drafter, &drafts, forced), length(&drafter, &drafts, alike(5))), (0, TOKENS_MAX));
+    assert_eq!((length(&drafter, &drafts, forced), length(&drafter, &drafts, alike(5))), (3, 0));
+    // Nor what others have lost, or what a step costs.
+    drafts.settle(1e9, 10_000.0, 0);
+    assert_eq!((length(&drafter, &drafts, forced), length(&Drafter::default(), &drafts, forced)), (3, 3));
+    assert_eq!(drafter.length(&drafts, forced, ALONE, 2, 100), (2, 3.0));
 }
 
 #[test]

@@ -68,3 +68,15 @@ fn a_named_one_of_another_vocabulary_is_an_error_in_words() {
     assert!(said.contains("`odd") && said.contains("vocabulary") && said.contains("draft_model"), "{said}");
     assert!(!log.exists(), "nothing was loaded");
 }
+
+#[test]
+fn a_named_one_that_is_not_smaller_is_an_error_with_both_sizes() {
+    let (home, log) = home("large");
+    let ran = home.run(&["chat", "small", "-m", "hello"]);
+    let said = ran.fails(5, "model_unfit").err.clone();
+    assert!(said.contains("`large") && said.contains("aren't smaller") && said.contains("draft_model"), "{said}");
+    assert!(said.matches("iB").count() >= 2, "{said}");
+    assert!(!log.exists(), "nothing was loaded");
+    home.done(&["chat", "large", "-m", "hello"]);
+    assert!(drafts(&log).is_empty(), "it is no help to itself");
+}

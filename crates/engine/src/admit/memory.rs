@@ -154,13 +154,11 @@ impl Model {
         })
     }
 
-    /// What it asks for now, if anything.
+    /// What it asks for now, if anything. A draft model isn't part of it.
     fn request(&self, key: ModelKey) -> Option<(Request<ModelKey>, Errand)> {
         let share = &self.share;
         let plan = share.needs.as_ref()?.plan;
-        // One that it has already is part of it now.
-        let beside = share.park_bytes.saturating_add(share.draft.all());
-        let compute = plan.cost.compute.saturating_add(beside);
+        let compute = plan.cost.compute.saturating_add(share.park_bytes);
         let cost = Cost { compute, ..plan.cost };
         let request = |least, wanted| Request { key, cost, least, wanted };
         let first = request(plan.least_tokens, plan.first_tokens);
@@ -325,7 +323,12 @@ impl<T> Admission<T> {
         let mut holdings = self.holdings(now);
         holdings.extend_from_slice(promised);
         match residency::decide(self.budget, &holdings, request) {
-            Verdict::Grant { tokens } => self.grant(now, request.key, tokens, errand),
+            Verdict::Grant { tokens } => {
+                if !self.has_room_for_draft(&holdings, request) {
+                    self.leave_draft(request.key);
+                }
+                self.grant(now, request.key, tokens, errand);
+            }
             Verdict::Room { rest, end } => self.let_go(now, &rest, &end),
             Verdict::Wait => {}
             Verdict::Short { .. } if errand == Errand::Grow => self.refuse_growth(request.key),
@@ -336,6 +339,23 @@ impl<T> Admission<T> {
                     self.refuse(now, request, available);
                 }
             }
+        }
+    }
+
+    /// Whether what a model wants leaves enough for the draft model that it has: nobody makes room for one.
+    fn has_room_for_draft(&self, holdings: &[Holding<ModelKey>], request: &Request<ModelKey>) -> bool {
+        let draft = self.draft(request.key).all();
+        let compute = request.cost.compute.saturating_add(draft);
+        let beside = Request { cost: Cost { compute, ..request.cost }, ..*request };
+        let all = Verdict::Grant { tokens: request.wanted.max(request.least) };
+        draft == 0 || residency::decide(self.budget, holdings, &beside) == all
+    }
+
+    /// Its worker lets go of it before it does anything else.
+    fn leave_draft(&mut self, key: ModelKey) {
+        self.give_up_draft(key);
+        if let Some(worker) = self.models.get(&key).and_then(|model| model.phase.worker()) {
+            self.actions.push(Action::LeaveDraft(worker));
         }
     }
 

@@ -64,6 +64,7 @@ pub(super) enum Order {
     Hold(AskId),
     Resume(AskId),
     Ping,
+    LeaveDraft,
     Resize(u32),
     Rest,
     Shutdown,
@@ -604,6 +605,7 @@ impl Writer {
                     (None, Ok(Directive::Ping { nonce }))
                 }
                 Order::Resize(context_tokens) => (None, Ok(Directive::Resize { context_tokens })),
+                Order::LeaveDraft => (None, Ok(Directive::LeaveDraft)),
                 Order::Rest => (None, Ok(Directive::Rest)),
                 Order::Shutdown => (None, Ok(Directive::Shutdown)),
                 Order::Forget(scope) => (None, Ok(Directive::Forget { scope })),

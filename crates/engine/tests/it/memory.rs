@@ -122,17 +122,46 @@ fn the_window_is_told_before_a_load_and_with_every_answer() {
     assert_eq!(window.trained, 1 << 20);
 }
 
+/// A draft model of 100 MiB.
+fn small(bench: &Bench) -> engine::DraftSource {
+    let mut facts = (*bench.chat("small", &Script::default()).facts).clone();
+    facts.weights_bytes = 100 << 20;
+    engine::DraftSource {
+        name: base::ModelName("small".into()),
+        path: bench.home.join("models/small.gguf"),
+        facts: std::sync::Arc::new(facts),
+    }
+}
+
+#[test]
+fn a_draft_model_goes_when_its_model_wants_all_that_is_there() {
+    for (wanted, leaves) in [(10_000, false), (1 << 20, true)] {
+        let bench = Bench::with(|config, _| config.memory_max = Some(Bytes(4 << 30)));
+        let gate = Gate::new(bench.home.path(), "g");
+        let steps = vec![Step::Text("x".into()), Step::Wants(10_000, wanted), Step::Wait(gate.path())];
+        let mut model = bench.chat("m", &Script::default().logged(&bench.log()).on("grow", steps));
+        model.draft = Some(small(&bench));
+        let facts = std::sync::Arc::make_mut(&mut model.facts);
+        (facts.context_max, facts.kv_bytes_per_token, facts.cache) = (1 << 20, 100 << 10, None);
+        let mut running = bench.submit(&model, "grow");
+        read_text(&mut running, "x");
+        bench.until_frame("resize");
+        let frames = bench.frames();
+        let place = |start: &str| frames.iter().position(|line| line.starts_with(start));
+        assert!(place("draft small").is_some(), "{frames:?}");
+        assert_eq!(place("leave draft").is_some(), leaves, "{frames:?}");
+        assert!(!leaves || place("leave draft") < place("resize"), "{frames:?}");
+        until("the change to show", || {
+            let loaded = bench.engine.loaded().remove(0);
+            (loaded.draft_model.is_none() == leaves).then_some(())
+        });
+        gate.release(1);
+        Said::all(&mut running).is_well("");
+    }
+}
+
 #[test]
 fn a_draft_model_is_handed_over_where_it_fits_beside_its_model_and_counted() {
-    let small = |bench: &Bench| {
-        let mut facts = (*bench.chat("small", &Script::default()).facts).clone();
-        facts.weights_bytes = 100 << 20;
-        engine::DraftSource {
-            name: base::ModelName("small".into()),
-            path: bench.home.join("models/small.gguf"),
-            facts: std::sync::Arc::new(facts),
-        }
-    };
     let mut held = Vec::new();
     for (memory_max, drafts) in [(None, false), (Some(Bytes(2 << 30)), true), (Some(Bytes(160 << 20)), true)] {
         let bench = Bench::with(|config, _| config.memory_max = memory_max.or(Some(Bytes(2 << 30))));

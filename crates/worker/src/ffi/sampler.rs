@@ -19,6 +19,8 @@ pub(crate) struct Sampler {
     chain: Option<NonNull<sys::llama_sampler>>,
     /// Without a chain: what is added to the scores first. With one it is a link of its own.
     biases: Vec<(usize, f32)>,
+    /// Tokens that are to come less often, or not at all.
+    shunned: Vec<Token>,
 }
 
 impl Sampler {
@@ -40,9 +42,10 @@ impl Sampler {
             .filter_map(|&(token, bias)| Some(sys::llama_logit_bias { token: i32::try_from(token).ok()?, bias }))
             .chain(suppressed.iter().map(|&token| sys::llama_logit_bias { token, bias: f32::NEG_INFINITY }))
             .collect();
+        let shunned = biases.iter().filter(|bias| bias.bias < 0.0).map(|bias| bias.token).collect();
         if greedy && !penalties {
             let biases = biases.iter().filter_map(|bias| Some((usize::try_from(bias.token).ok()?, bias.bias)));
-            return Ok(Self { chain: None, biases: biases.collect() });
+            return Ok(Self { chain: None, biases: biases.collect(), shunned });
         }
         // SAFETY: makes an empty chain that we own; each link is made from plain values (the list of
         // biases is copied), and the chain takes it over.
@@ -50,7 +53,7 @@ impl Sampler {
             let mut params = sys::llama_sampler_chain_default_params();
             params.no_perf = true;
             let chain = NonNull::new(sys::llama_sampler_chain_init(params)).ok_or("no sampler can be made")?;
-            let sampler = Self { chain: Some(chain), biases: Vec::new() };
+            let sampler = Self { chain: Some(chain), biases: Vec::new(), shunned };
             if !biases.is_empty() {
                 let count = i32::try_from(biases.len()).map_err(|_| "too many biases".to_owned())?;
                 sampler.add(sys::llama_sampler_init_logit_bias(vocabulary, count, biases.as_ptr()))?;
@@ -104,13 +107,25 @@ impl Sampler {
         }
     }
 
-    /// Chooses one of the allowed tokens by the scores and takes note of it. None when no score is a number.
+    /// Whether a token is to come only where no other can: its bias is below 0.
+    pub(crate) fn shuns(&self, token: Token) -> bool {
+        self.shunned.contains(&token)
+    }
+
+    /// Chooses one of the allowed tokens by the scores and takes note of it. None when no score is a number, or it shuns
+    /// [`Allowed::one`].
     pub(crate) fn choose(
         &mut self,
         allowed: &Allowed<'_>,
         logits: &[f32],
         candidates: &mut Candidates,
     ) -> Option<Token> {
+        if let Some(token) = allowed.one() {
+            let score = usize::try_from(token).ok().and_then(|place| logits.get(place));
+            if self.shuns(token) || !score.is_some_and(|score| score.is_finite()) {
+                return None;
+            }
+        }
         let Some(chain) = self.chain else {
             let scores = biased(logits, &self.biases, &mut candidates.scores);
             return if allowed.is_all() { highest(scores) } else { highest_of(allowed, scores) };

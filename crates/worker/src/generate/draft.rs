@@ -34,7 +34,7 @@ impl Generator<'_> {
         let own = u32::try_from(shares.len()).unwrap_or(u32::MAX);
         let mut left = cells.min(self.batch_tokens.saturating_sub(own)).min(self.rows.saturating_sub(own));
         let mut step = Step { tokens: own, brings: f64::from(own), prompt_token_us: self.pace.token_us() };
-        let (model, mut drafts) = (self.context.shared_model(), none);
+        let mut drafts = none;
         let running = shares.iter().filter_map(|share| self.slots[share.sequence].as_ref());
         let company: Vec<JobId> = running.map(|running| running.job.id).collect();
         for (share, found) in shares.iter().zip(&mut drafts) {
@@ -43,7 +43,10 @@ impl Generator<'_> {
             // The last token of an answer is chosen and never computed.
             let most = left.min(job.tokens_max.saturating_sub(job.generated() + 1));
             // Where the shape says what comes there is nothing to be learnt of what stood in the text.
-            let forced = Guess::new(Source::Forced, &job.guide.forced(&model, job.tokens.last().copied()));
+            let due = job.guide.forced().into_iter().flatten().copied();
+            let due: Vec<Token> =
+                due.take(draft::TOKENS_MAX as usize).take_while(|token| !job.sampler.shuns(*token)).collect();
+            let forced = Guess::new(Source::Forced, &due);
             let own = forced.or_else(|| job.drafts.guess(&job.tokens));
             let weighed = own.map(|guess| self.drafter.length(&job.drafts, guess, step, most, job.generated()));
             let (mut tokens, mut brings) = weighed.unwrap_or((0, step.brings));

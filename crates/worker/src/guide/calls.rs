@@ -3,10 +3,12 @@
 //!
 //! Nothing here ends an answer: where a call can't be kept to its grammar any more, it goes on free, and that is said.
 
+use super::forced::{self, Run};
 use super::{Allowed, Chosen, Vocabulary, Which, compile, lost};
 use crate::ffi::{Model, Token};
 use batch::lookout::{Lookout, Marks};
 use llguidance::Matcher;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use wire::{WireCalls, WireFault};
 
@@ -25,6 +27,10 @@ pub(crate) struct Calls {
     fresh: Option<Matcher>,
     /// In a call.
     running: Option<Matcher>,
+    /// Of the running call.
+    run: Run,
+    /// Whether text that a call leaves no choice about is said in the tokenizer's own tokens.
+    forces: bool,
     /// The tokens of each mark.
     marks: Vec<Vec<u32>>,
     single: bool,
@@ -60,7 +66,16 @@ impl Calls {
         let quiet = quiet && !quiet_close.is_empty();
         let lookout = Lookout::new(Marks { openings, quiet_open, quiet_close, quiet_anywhere, passed }, quiet);
         let lookout = lookout.behind(&wanted.begun);
-        Self { lookout, fresh, running: None, marks, single: wanted.single, within: false, loose, vocabulary }
+        let forces = wanted.schemas.iter().all(|schema| schema.schema.len() <= forced::BYTES_MAX);
+        let run = Run::new(forces);
+        let single = wanted.single;
+        Self { lookout, fresh, running: None, run, forces, marks, single, within: false, loose, vocabulary }
+    }
+
+    /// Tokens that come next because a call leaves no other text.
+    pub(super) fn forced(&mut self) -> Option<&VecDeque<Token>> {
+        let running = self.running.as_mut()?;
+        Some(self.run.due(running))
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -78,12 +93,13 @@ impl Calls {
     pub(super) fn choose(
         &mut self,
         model: &Model,
-        pick: impl FnOnce(&Allowed<'_>) -> Option<Token>,
+        mut pick: impl FnMut(&Allowed<'_>) -> Option<Token>,
     ) -> Result<Option<Chosen>, WireFault> {
-        let mask = match &mut self.running {
-            Some(matcher) => matcher.compute_mask(),
-            None => return Ok(self.choose_freely(model, pick)),
-        };
+        let Some(matcher) = &mut self.running else { return Ok(self.choose_freely(model, pick)) };
+        if let Some(token) = forced::pick(&mut self.run, matcher, &mut pick) {
+            return Ok(Some(self.go_on(model, token)));
+        }
+        let mask = matcher.compute_mask();
         let mask = match mask {
             Ok(mask) if !mask.is_zero() => mask,
             Ok(_) => {
@@ -100,10 +116,16 @@ impl Calls {
         if !allowed.has(token) {
             return Err(lost("a token was chosen that doesn't fit the call"));
         }
+        Ok(Some(self.go_on(model, token)))
+    }
+
+    /// A token of the call.
+    fn go_on(&mut self, model: &Model, token: Token) -> Chosen {
         self.within = true;
+        self.run.said(token);
         if model.ends(token) {
             self.running = None;
-            return Ok(Some(Chosen::End));
+            return Chosen::End;
         }
         let consumed = match (&mut self.running, u32::try_from(token)) {
             (Some(matcher), Ok(id)) => matcher.consume_token(id).map_err(|error| compile::first_line(&error)),
@@ -112,10 +134,10 @@ impl Calls {
         if let Err(reason) = consumed {
             self.give_up(&reason);
         }
-        Ok(Some(if self.is_over() { Chosen::Last(token) } else { Chosen::Token(token) }))
+        if self.is_over() { Chosen::Last(token) } else { Chosen::Token(token) }
     }
 
-    fn choose_freely(&mut self, model: &Model, pick: impl FnOnce(&Allowed<'_>) -> Option<Token>) -> Option<Chosen> {
+    fn choose_freely(&mut self, model: &Model, mut pick: impl FnMut(&Allowed<'_>) -> Option<Token>) -> Option<Chosen> {
         let token = pick(&Allowed(Which::All))?;
         self.within = false;
         if model.ends(token) {
@@ -136,6 +158,7 @@ impl Calls {
             return;
         };
         let mut matcher = fresh.deep_clone();
+        self.run = Run::new(self.forces);
         let rest = self.vocabulary.tokens_of(rest);
         let begun = matcher.consume_tokens(mark).and_then(|()| matcher.try_consume_tokens(&rest));
         match begun {

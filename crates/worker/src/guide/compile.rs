@@ -1,13 +1,14 @@
 //! From a shape as it was asked for to a parser of this model's tokens, within bounds of size and time.
 
 use super::calls::{Calls, Loose};
-use super::{Guide, Vocabulary, lark};
+use super::{Guide, Vocabulary, forced, lark};
 use crate::ffi::Model;
 use batch::schema::{self, Refusal, Suspect};
-use llguidance::api::{ParserLimits, TopLevelGrammar};
+use batch::sift::{self, Fault, Work};
+use llguidance::api::{GrammarInit, ParserLimits, TopLevelGrammar};
 use llguidance::earley::SlicedBiasComputer;
 use llguidance::toktrie::InferenceCapabilities;
-use llguidance::{Matcher, ParserFactory, TokenParser};
+use llguidance::{Logger, Matcher, ParserFactory, TokenParser};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -16,17 +17,15 @@ use wire::{WireCalls, WireFault, WireReasoning, WireSchema, WireShape};
 
 /// LIMIT: brackets that may be open at the same time in an expression or a grammar: parsers of both recurse.
 const NESTING_MAX: usize = 100;
-/// LIMIT: parts of a schema that are tried alone to find the one at fault.
-const SUSPECTS_MAX: usize = 64;
+/// LIMIT: work to find the schemas at fault, in llguidance's units and bytes: what three whole grammars may take to begin
+/// with, and for each try among many a sixtieth of that.
+const SEARCH: Work = Work { all: 3_000_000, one: 50_000 };
 /// LIMIT: characters of a reason.
 const REASON_CHARS_MAX: usize = 300;
 /// What may stand between the signs of JSON, and no more of it: small models would go on with white space for
 /// ever. Enough for a new line and sixteen levels of indentation.
 const JSON_SPACE: &str = r"[\x20\x0A\x0D\x09]{1,65}";
 
-/// LIMIT: bytes of a shape of which forced text is drafted: a constant of megabytes would be looked through as a whole,
-/// while other answers wait.
-const FORCED_BYTES_MAX: usize = 16 << 10;
 /// LIMIT: grammars of calls that are kept: programs send the same tools with each turn.
 const KEPT_MAX: usize = 4;
 
@@ -81,9 +80,10 @@ impl Compiler {
         let (factory, vocabulary) = self.made()?;
         let parser =
             compile(factory, shape).map_err(|Refusal { path, reason }| WireFault::ShapeUnsupported { path, reason })?;
+        // Where tokens are counted, text must not be taken as said before its tokens are.
         let counts = matches!(shape, WireShape::Grammar(text) if text.contains("max_tokens"));
-        Ok(Guide::new(parser, reasoning, &model, vocabulary)?
-            .forcing_nothing(counts || written_bytes(shape) > FORCED_BYTES_MAX))
+        let forces = !counts && written_bytes(shape) <= forced::BYTES_MAX;
+        Guide::new(parser, reasoning, &model, vocabulary, forces)
     }
 
     fn calls(&mut self, calls: &WireCalls, quiet: bool) -> Result<Guide, WireFault> {
@@ -123,13 +123,14 @@ impl Compiler {
     }
 }
 
+/// Tokens are chosen one by one, and nothing is taken back; what is forced the guide asks for itself.
+const CAPABILITIES: InferenceCapabilities =
+    InferenceCapabilities { ff_tokens: false, conditional_ff_tokens: false, backtrack: false, fork: false };
+
 fn factory(vocabulary: &Vocabulary) -> Result<ParserFactory, String> {
-    // Tokens are chosen one by one: nothing is forced, and nothing taken back.
-    let none = InferenceCapabilities { ff_tokens: false, conditional_ff_tokens: false, backtrack: false, fork: false };
-    let mut factory = ParserFactory::new(vocabulary.env(), none, &SlicedBiasComputer::general_slices())
+    let mut factory = ParserFactory::new(vocabulary.env(), CAPABILITIES, &SlicedBiasComputer::general_slices())
         .map_err(|error| error.to_string())?;
     factory.quiet();
-    *factory.limits_mut() = limits();
     Ok(factory)
 }
 
@@ -203,12 +204,10 @@ fn compile_calls(
     if let Ok(parser) = compiled(&schemas) {
         return (Some(parser), loose);
     }
-    for (tried, (schema, wanted)) in schemas.iter_mut().zip(&calls.schemas).enumerate() {
-        let Some(alone) = schema.clone().filter(|_| tried < SUSPECTS_MAX) else { continue };
-        if let Err(refused) = parser(factory, with_space(alone), "#") {
-            note(&mut loose, wanted, &refused);
-            *schema = None;
-        }
+    for Fault { place, reason } in at_fault(factory, &schemas) {
+        let untried = || refusal("#", "wasn't tried, as too many others can't be compiled");
+        note(&mut loose, &calls.schemas[place], &reason.unwrap_or_else(untried));
+        schemas[place] = None;
     }
     if let Ok(parser) = compiled(&schemas) {
         return (Some(parser), loose);
@@ -224,6 +223,23 @@ fn compile_calls(
             (None, loose)
         }
     }
+}
+
+/// The places of schemas that can't be compiled by themselves.
+fn at_fault(factory: &ParserFactory, schemas: &[Option<Value>]) -> Vec<Fault<Refusal>> {
+    let there = schemas.iter().enumerate().filter_map(|(place, schema)| Some((place, spaced(schema.clone()?))));
+    let there: Vec<(usize, Value)> = there.collect();
+    let size = |(_, schema): &(usize, Value)| u64::try_from(schema.to_string().len()).unwrap_or(u64::MAX);
+    let sizes: Vec<u64> = there.iter().map(size).collect();
+    let mut found = sift::sift(&sizes, SEARCH, |part, most| {
+        let grammar = match &there[part] {
+            [(_, alone)] => TopLevelGrammar::from_json_schema(alone.clone()),
+            some => TopLevelGrammar::from_lark(lark::any_of(some.iter().map(|(_, schema)| schema))),
+        };
+        Ok(parser_within(factory, grammar, "#", most)?.parser_stats().lexer_cost)
+    });
+    found.iter_mut().for_each(|fault| fault.place = there[fault.place].0);
+    found
 }
 
 /// Notes why a schema isn't kept; one reason for each tool is enough.
@@ -247,8 +263,20 @@ fn spaced(mut schema: Value) -> Value {
 }
 
 fn parser(factory: &ParserFactory, grammar: TopLevelGrammar, path: &str) -> Result<TokenParser, Refusal> {
+    parser_within(factory, grammar, path, limits().initial_lexer_fuel)
+}
+
+fn parser_within(
+    factory: &ParserFactory,
+    grammar: TopLevelGrammar,
+    path: &str,
+    work: u64,
+) -> Result<TokenParser, Refusal> {
     let fails = |words: String| refusal(path, &format!("can't be compiled: {words}"));
-    let mut parser = factory.create_parser(grammar).map_err(|error| fails(first_line(&error)))?;
+    let limits = ParserLimits { initial_lexer_fuel: work, ..limits() };
+    let init = GrammarInit::Serialized(grammar);
+    let made = factory.create_parser_from_init_ext(init, Logger::new(0, 0), CAPABILITIES, limits);
+    let mut parser = made.map_err(|error| fails(first_line(&error)))?;
     // A warning says that something is taken otherwise than it was asked for.
     match parser.grammar_warnings().first() {
         Some(warning) => Err(fails(first_line(warning))),
@@ -256,14 +284,21 @@ fn parser(factory: &ParserFactory, grammar: TopLevelGrammar, path: &str) -> Resu
     }
 }
 
-/// The first part that can't be compiled even alone.
+/// The first part that can't be compiled even alone, as far as the work suffices.
 fn blame(factory: &ParserFactory, suspects: &[Suspect], parts: Option<&Value>) -> Option<Refusal> {
-    suspects.iter().take(SUSPECTS_MAX).find_map(|Suspect { path, alone }| {
+    let mut left = SEARCH.all;
+    for Suspect { path, alone } in suspects {
         let mut alone = alone.clone();
         if let (Some(object), Some(parts)) = (alone.as_object_mut(), parts) {
             object.insert("$defs".into(), parts.clone());
         }
-        let refused = parser(factory, TopLevelGrammar::from_json_schema(alone), path).err()?;
+        let refused = match parser(factory, TopLevelGrammar::from_json_schema(alone), path) {
+            Ok(made) => {
+                left = left.checked_sub(SEARCH.one.max(made.parser_stats().lexer_cost))?;
+                continue;
+            }
+            Err(refused) => refused,
+        };
         let reason = if path.ends_with("/oneOf") {
             "has options that don't exclude each other plainly, by `type` or by a required property with `const`: \
              write `anyOf`, or make them do so"
@@ -271,8 +306,9 @@ fn blame(factory: &ParserFactory, suspects: &[Suspect], parts: Option<&Value>) -
         } else {
             refused.reason
         };
-        Some(Refusal { path: path.clone(), reason })
-    })
+        return Some(Refusal { path: path.clone(), reason });
+    }
+    None
 }
 
 /// Schemas inside a grammar are prepared as others are.

@@ -38,6 +38,16 @@ pub(super) fn grammar(calls: &WireCalls, schemas: &[Value], special: &Special<'_
     start + &writer.lines
 }
 
+/// The grammar of whatever fits one of these.
+pub(super) fn any_of<'a>(schemas: impl Iterator<Item = &'a Value>) -> String {
+    let (mut names, mut lines) = (Vec::new(), String::new());
+    for (n, schema) in schemas.enumerate() {
+        names.push(format!("json_{n}"));
+        let _ = writeln!(lines, "json_{n}: %json {schema}");
+    }
+    format!("start: {}\n{lines}", names.join(" | "))
+}
+
 struct Writer<'a> {
     special: &'a Special<'a>,
     terminals: HashMap<String, usize>,

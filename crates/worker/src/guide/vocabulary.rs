@@ -1,7 +1,8 @@
 //! A model's tokens as the matcher sees them: their bytes, and which are special.
 
+use super::cut::Tokenizer;
 use crate::ffi::{Model, Token};
-use llguidance::toktrie::{ApproximateTokEnv, SimpleVob, TokEnv, TokRxInfo, TokTrie};
+use llguidance::toktrie::{SimpleVob, TokEnv, TokRxInfo, TokTrie};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -31,7 +32,7 @@ impl std::fmt::Debug for Vocabulary {
 impl Vocabulary {
     /// # Errors
     /// In words, when the model has no token that ends a turn.
-    pub(crate) fn of(model: &Model) -> Result<Self, String> {
+    pub(crate) fn of(model: &Arc<Model>) -> Result<Self, String> {
         let count = model.vocabulary_size();
         let (mut words, mut blanks, mut special) = (Vec::with_capacity(count), Vec::new(), HashMap::new());
         for token in 0..Token::try_from(count).map_err(|_| "the vocabulary is too large".to_owned())? {
@@ -68,7 +69,7 @@ impl Vocabulary {
         };
         let size = u32::try_from(count).map_err(|_| "the vocabulary is too large".to_owned())?;
         let trie = TokTrie::from(&TokRxInfo::new(size, *first), &words).with_eos_tokens(&numbers);
-        Ok(Self { env: Arc::new(ApproximateTokEnv::new(trie)), ends, blanks, special })
+        Ok(Self { env: Arc::new(Tokenizer::new(trie, Arc::clone(model))), ends, blanks, special })
     }
 
     pub(super) fn env(&self) -> &TokEnv {
@@ -88,8 +89,9 @@ impl Vocabulary {
         self.env.tok_trie().alloc_token_set()
     }
 
+    /// Some tokens that are these bytes together; not how the model would cut them.
     pub(super) fn tokens_of(&self, bytes: &[u8]) -> Vec<u32> {
-        self.env.tokenize_bytes(bytes)
+        self.env.tok_trie().greedy_tokenize(bytes)
     }
 
     /// The special token of this name.

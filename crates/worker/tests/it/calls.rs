@@ -107,6 +107,21 @@ fn what_stands_behind_a_mark_is_a_call_of_a_tool() {
 }
 
 #[test]
+fn what_a_call_forces_is_drafted_and_says_the_same() {
+    let mut with = worker();
+    let load = Load { shown: [OPEN, CLOSE].map(str::to_owned).to_vec(), drafts: false, ..load() };
+    let mut without = Worker::with(&load, &model()).0;
+    let mut accepted = 0;
+    for seed in 0..4 {
+        let asked = || asked(u64::from(seed) + 1, calls(OPEN), eager(seed), 120);
+        let (drafted, plain) = (with.generate(asked()).unwrap(), without.generate(asked()).unwrap());
+        assert_eq!((&drafted.text, drafted.finish), (&plain.text, plain.finish));
+        accepted += drafted.spent.accepted_tokens;
+    }
+    assert!(accepted > 0, "no step brought more than one token");
+}
+
+#[test]
 fn without_a_call_the_answer_is_what_it_would_be() {
     let mut worker = worker();
     for (job, sampling) in [(1, greedy()), (3, WireSampling { temperature: 1.0, seed: 7, ..greedy() })] {
@@ -187,6 +202,45 @@ fn a_schema_that_can_not_be_kept_is_told_and_the_others_are_kept() {
             assert!(fits || crate::judge::fits(&weather(), &call["arguments"]), "{call}");
         }
     }
+}
+
+/// As many tools as one ask may have.
+const TOOLS: u32 = 512;
+
+/// What is told of tools with these schemas.
+fn told(worker: &mut Worker, job: JobId, schema: impl Fn(u32) -> Value) -> BTreeMap<Option<String>, String> {
+    let call = |n: u32| WirePart::All(vec![text(&format!("t{n}: ")), WirePart::Json(n)]);
+    let then = WirePart::All(vec![WirePart::Any((0..TOOLS).map(call).collect()), WirePart::Mark(CLOSE.into())]);
+    let openings = vec![WireOpening { mark: OPEN.into(), then }];
+    let one =
+        |n: u32| WireSchema { tool: format!("t{n}"), place: "#".into(), schema: schema(n).to_string(), whole: true };
+    let wanted = WireCalls { openings, schemas: (0..TOOLS).map(one).collect(), ..calls(OPEN) };
+    worker.generate(asked(job, wanted, eager(1), 1)).unwrap();
+    let mut told = BTreeMap::new();
+    worker.seen(|report| {
+        if let Report::Loose { job: of, tool, reason } = report
+            && *of == job
+        {
+            told.insert(tool.clone(), reason.clone());
+        }
+        false
+    });
+    told
+}
+
+#[test]
+fn schemas_at_fault_are_found_among_many_and_searching_them_is_bounded() {
+    let mut worker = worker();
+    let good = json!({"type": "object", "properties": {"city": {"enum": ["Paris", "Oslo"]}, "days": {"type": "integer"},
+                      "street": {"type": "string", "maxLength": 40}}, "required": ["city"]});
+    let bad = json!({"properties": {"a": {"type": "string", "pattern": "(?=x)y"}}});
+    let few = told(&mut worker, 1, |n| if [77, 300].contains(&n) { bad.clone() } else { good.clone() });
+    let names: Vec<&str> = few.keys().flatten().map(String::as_str).collect();
+    assert_eq!(names, ["t300", "t77"], "{few:?}");
+    let all = told(&mut worker, 2, |_| bad.clone());
+    assert_eq!(all.len(), TOOLS as usize, "{all:?}");
+    assert!(all.values().any(|reason| reason.contains("wasn't tried")), "{all:?}");
+    assert!(worker.generate(begin(99, &chat("Say yes."), 5)).is_ok(), "the worker lives");
 }
 
 #[test]

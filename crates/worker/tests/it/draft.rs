@@ -1,8 +1,8 @@
 //! Drafts: an answer that copies its prompt is guessed ahead, and says what it says without that.
 
 use crate::harness::{Answer, Worker, begin, chat, greedy, load, model};
-use serde_json::json;
-use wire::{Begin, JobId, Load, WireFinish, WireSampling, WireShape};
+use serde_json::{Value, json};
+use wire::{Begin, JobId, Load, Spent, WireFinish, WireSampling, WireShape};
 
 /// Counting, twice: the second time a model can only go on in one way, and the first time says how.
 fn copied(from: u32, tokens_max: u32, job: JobId) -> Begin {
@@ -103,62 +103,107 @@ fn an_answer_that_ended_at_a_stop_string_is_gone_on_from() {
     assert!(cached > 0, "something of an answer was gone on from");
 }
 
-/// An object whose keys are most of it. The model is told of them: the text is forced anyway, but one that doesn't know
-/// where it leads cuts it into tokens as it comes.
-fn shaped(job: JobId) -> Begin {
-    let keys = [
-        "total_number_of_visitors",
-        "average_distance_in_kilometres",
-        "highest_temperature_measured",
-        "is_open_on_sundays",
-    ];
+/// An object whose keys are most of it.
+fn object(job: JobId, asked: &str) -> Begin {
     let number = json!({"type": "integer", "minimum": 0, "maximum": 999});
-    let properties: serde_json::Map<String, serde_json::Value> = keys
-        .iter()
-        .map(|key| {
-            ((*key).to_owned(), if key.starts_with("is_") { json!({"type": "boolean"}) } else { number.clone() })
-        })
-        .collect();
-    let schema = json!({"type": "object", "properties": properties, "required": keys, "additionalProperties": false});
-    let asked = format!("Write {job} as JSON with the keys {}.", keys.join(", "));
-    Begin { shape: WireShape::JsonSchema(schema.to_string()), ..begin(job, &chat(&asked), 120) }
+    let kind = |key: &str| if key.starts_with("is_") { json!({"type": "boolean"}) } else { number.clone() };
+    let properties: serde_json::Map<String, Value> = KEYS.iter().map(|key| ((*key).to_owned(), kind(key))).collect();
+    let schema = json!({"type": "object", "properties": properties, "required": KEYS, "additionalProperties": false});
+    Begin { shape: WireShape::JsonSchema(schema.to_string()), ..begin(job, &chat(asked), 120) }
 }
 
-/// One sentence and no other, of which the prompt says nothing: a model that doesn't know where it leads cuts it into
-/// tokens in odd ways, so hardly any guess is right.
+const KEYS: [&str; 4] = [
+    "total_number_of_visitors",
+    "average_distance_in_kilometres",
+    "highest_temperature_measured",
+    "is_open_on_sundays",
+];
+
+/// The model is told of the keys.
+fn told(job: JobId) -> Begin {
+    object(job, &format!("Write {job} as JSON with the keys {}.", KEYS.join(", ")))
+}
+
+/// It learns of them as it writes: left to itself it would cut them into tokens in odd ways, not knowing where they lead.
+fn untold(job: JobId) -> Begin {
+    object(job, &format!("Write {job} of your thoughts about museums as JSON."))
+}
+
+/// One sentence and no other, of which the prompt says nothing.
 fn sentence(job: JobId) -> Begin {
     let schema = json!({"const": format!("Paris is the capital of France and its largest city, number {job}.")});
     Begin { shape: WireShape::JsonSchema(schema.to_string()), ..begin(job, &chat("Say something."), 60) }
 }
 
+/// Any token may come where it can.
+fn wild(begin: Begin) -> Begin {
+    Begin { sampling: WireSampling { temperature: 2.0, seed: seed(begin.job), ..greedy() }, ..begin }
+}
+
 #[test]
 fn what_a_shape_forces_is_drafted_and_says_the_same() {
-    /// How much is drafted goes by what was measured: while others take the processors it may be little.
-    const TRIES: usize = 10;
-    let mut without = worker(false);
-    let plain = texts(&mut without, shaped);
-    // By chance too, and under shapes that force little.
-    let wild = |job| Begin { sampling: WireSampling { temperature: 2.0, seed: seed(job), ..greedy() }, ..shaped(job) };
-    let plain_by_chance = texts(&mut without, wild);
-    let plain_sentences = texts(&mut without, sentence);
-    let expected: Vec<&Answer> = plain.iter().chain(&plain_by_chance).chain(&plain_sentences).collect();
-    let accepted = |answers: &[Answer]| answers.iter().map(|answer| answer.spent.accepted_tokens).sum::<u32>();
-    assert!(expected.iter().all(|answer| answer.spent.drafted_tokens == 0));
-    let mut seen = Vec::new();
-    for _ in 0..TRIES {
-        let mut with = worker(true);
-        let drafted = texts(&mut with, shaped);
-        let by_chance = texts(&mut with, wild);
-        let sentences = texts(&mut with, sentence);
-        for (drafted, plain) in drafted.iter().chain(&by_chance).chain(&sentences).zip(&expected) {
+    let (mut with, mut without) = (worker(true), worker(false));
+    let makes: [fn(JobId) -> Begin; 5] = [told, untold, sentence, |job| wild(told(job)), |job| wild(untold(job))];
+    for make in makes {
+        let (drafted, plain) = (texts(&mut with, make), texts(&mut without, make));
+        for (drafted, plain) in drafted.iter().zip(&plain) {
             assert_eq!((&drafted.text, drafted.finish), (&plain.text, plain.finish));
             assert_eq!(drafted.spent.completion_tokens, plain.spent.completion_tokens);
-        }
-        // Each accepted token is a step less.
-        seen.push(accepted(&drafted));
-        if seen.last() > Some(&0) {
-            return;
+            assert_eq!(plain.spent.drafted_tokens, 0);
         }
     }
-    panic!("accepted: {seen:?}");
+}
+
+#[test]
+fn what_a_shape_forces_is_said_in_the_tokenizers_own_tokens_and_in_few_steps() {
+    let mut worker = worker(true);
+    for answer in texts(&mut worker, sentence) {
+        assert_eq!(answer.finish, WireFinish::EndOfTurn);
+        let Spent { completion_tokens, drafted_tokens, accepted_tokens, .. } = answer.spent;
+        assert_eq!(completion_tokens, worker.count(&[&answer.text]), "{answer:?}");
+        // Every guess is right, and one step takes as many tokens as a draft may have.
+        let steps = completion_tokens.div_ceil(1 + batch::draft::TOKENS_MAX);
+        assert_eq!((drafted_tokens, accepted_tokens), (completion_tokens - steps, completion_tokens - steps));
+    }
+    for make in [told as fn(JobId) -> Begin, untold] {
+        for answer in texts(&mut worker, make) {
+            assert_eq!(answer.finish, WireFinish::EndOfTurn, "{answer:?}");
+            let object: Value = serde_json::from_str(&answer.text).unwrap();
+            assert!(KEYS.iter().all(|key| object.get(*key).is_some()), "{answer:?}");
+            let Spent { completion_tokens, drafted_tokens, accepted_tokens, .. } = answer.spent;
+            assert_eq!(
+                (completion_tokens, drafted_tokens),
+                (worker.count(&[&answer.text]), accepted_tokens),
+                "{answer:?}"
+            );
+            assert!(5 * accepted_tokens >= 2 * completion_tokens, "{answer:?}");
+        }
+    }
+}
+
+/// The bias of a token speaks of that token: where it is not to come, the text is said in others.
+#[test]
+fn a_token_that_is_not_wanted_is_not_forced() {
+    let mut worker = worker(true);
+    let plain = worker.generate(sentence(1)).unwrap();
+    let longer: Vec<(u32, f32)> = (300..49_152).map(|token| (token, -100.0)).collect();
+    for temperature in [0.0, 1.0] {
+        let sampling = WireSampling { logit_bias: longer.clone(), temperature, ..greedy() };
+        let answer = worker.generate(Begin { sampling, tokens_max: 100, ..sentence(1) }).unwrap();
+        assert_eq!((&answer.text, answer.finish), (&plain.text, plain.finish));
+        assert!(answer.spent.completion_tokens > 2 * plain.spent.completion_tokens, "{answer:?}");
+        assert_eq!(answer.spent.accepted_tokens, answer.spent.drafted_tokens);
+    }
+}
+
+/// Where nothing is drafted, as with three answers in a step, the tokens are the same.
+#[test]
+fn forced_text_beside_others_is_the_same() {
+    let (mut with, mut without) = (worker(true), worker(false));
+    let expected = texts(&mut without, untold);
+    (1..=3).for_each(|job| with.begin(untold(job)));
+    for (job, expected) in (1..=3).zip(&expected) {
+        let found = with.finish(job).unwrap();
+        assert_eq!((&found.text, found.spent.completion_tokens), (&expected.text, expected.spent.completion_tokens));
+    }
 }

@@ -149,7 +149,8 @@ fn a_draft_model_catches_up_after_cancels_pauses_and_rests() {
     let Models { small, slow, folder: _folder } = models();
     let grows = Load { context_max: 4096, ..draft_load() };
     let mut with = loaded(&grows, &slow, &small).0;
-    let expected = texts(&answers(&mut Worker::with(&load(), &slow).0, 0.0));
+    let plain = answers(&mut Worker::with(&load(), &slow).0, 0.0);
+    let (expected, by_text) = (texts(&plain), sums(&plain).1);
     let check = |with: &mut Worker, what: &str| {
         let (mut drafted, mut right) = (0, 0);
         for _ in 0..TRIES {
@@ -207,6 +208,13 @@ fn a_draft_model_catches_up_after_cancels_pauses_and_rests() {
     check(&mut with, "after a rest");
     with.send(&Directive::Forget { scope: 0 });
     check(&mut with, "after all was forgotten");
+    // It is let go of: answers are what they were, and a larger pool is made.
+    with.send(&Directive::LeaveDraft);
+    with.send(&Directive::Resize { context_tokens: 4096 });
+    assert!(!with.find(resized));
+    let found = answers(&mut with, 0.0);
+    agree(&expected, &from_start(&found));
+    assert!(sums(&found).1 < TOKENS / 2 + by_text, "{found:?}");
 }
 
 #[test]

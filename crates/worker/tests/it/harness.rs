@@ -265,7 +265,7 @@ impl Worker {
     }
 
     /// Whether such a report came and nobody asked for it yet.
-    pub(crate) fn seen(&self, wanted: impl Fn(&Report) -> bool) -> bool {
+    pub(crate) fn seen(&self, wanted: impl FnMut(&Report) -> bool) -> bool {
         self.later.iter().any(wanted)
     }
 

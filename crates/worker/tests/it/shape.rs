@@ -1,9 +1,9 @@
 //! Answers with a shape: whatever the model would rather say, they fit it, or say that they don't.
 
-use crate::harness::{Answer, Worker, begin, chat, greedy};
+use crate::harness::{Answer, Worker, begin, chat, greedy, load, model};
 use crate::judge::fits;
 use serde_json::{Value, json};
-use wire::{Begin, JobId, WireFault, WireFinish, WireReasoning, WireSampling, WireShape};
+use wire::{Begin, JobId, Load, WireFault, WireFinish, WireReasoning, WireSampling, WireShape};
 
 /// Tokens come in any order that the shape allows: temperature far above what anybody uses.
 fn wild(seed: u32) -> WireSampling {
@@ -241,6 +241,12 @@ fn hostile_shapes_cost_their_own_answer_at_most() {
         WireShape::Choice(words),
         WireShape::Regex("((((a{1,100}){1,100}){1,100}){1,100}){1,100}".into()),
         WireShape::Regex("(.*a){30}".into()),
+        // Text of megabytes that leaves no choice.
+        WireShape::Regex("(ab){200000}".into()),
+        WireShape::Grammar("start: x{20000}\nx: \"ab\"".into()),
+        WireShape::Grammar(
+            (0..20).map(|n| format!("x{n}: x{0} x{0}\n", n + 1)).collect::<String>() + "x20: \"a\"\nstart: x0\n",
+        ),
         WireShape::Regex(format!("{}a{}", "(".repeat(5000), ")".repeat(5000))),
         WireShape::Grammar("start: start start | \"a\" | \"\"".into()),
         WireShape::Grammar(format!("start: {}\"a\"{}", "(".repeat(5000), ")".repeat(5000))),
@@ -273,6 +279,22 @@ fn special_tokens_are_not_text() {
         let answer = worker.generate(Begin { sampling: WireSampling { temperature: 1.0, seed, ..greedy() }, ..asked });
         let answer = answer.unwrap();
         assert!(!answer.text.contains("<|im_"), "{answer:?}");
+    }
+}
+
+#[test]
+fn a_special_token_that_a_grammar_names_comes_in_its_place() {
+    let names = ["<file_sep>", "<filename>"];
+    let (mut worker, _) = Worker::with(&Load { shown: names.map(str::to_owned).to_vec(), ..load() }, &model());
+    let grammar = "start: \"The river is\" <file_sep> \"long\" (<filename> | \".\") <file_sep> /[0-9]/";
+    // Nothing else can come there, however little it is wanted.
+    for (job, bias) in [(1, Vec::new()), (2, vec![(5, -100.0)])] {
+        let asked = shaped(job, "Go.", WireShape::Grammar(grammar.into()), 60);
+        let asked = Begin { sampling: WireSampling { logit_bias: bias, ..greedy() }, ..asked };
+        let answer = worker.generate(asked).unwrap();
+        let (long, last) = answer.text.split_at(answer.text.len() - 1);
+        assert!(long.starts_with("The river is<file_sep>long") && long.ends_with("<file_sep>"), "{answer:?}");
+        assert!(last.parse::<u8>().is_ok(), "{answer:?}");
     }
 }
 

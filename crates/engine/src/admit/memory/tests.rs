@@ -259,6 +259,7 @@ struct Worker {
     ending: bool,
     killed_at: Option<u64>,
     tokens: u32,
+    draft: DraftCost,
     resting: bool,
     /// Told and not answered: the pool, or rest.
     told: Option<Option<u32>>,
@@ -290,9 +291,9 @@ impl World {
         let of = |worker: &Worker| {
             let cost = self.models[worker.model as usize].plan.cost;
             match (worker.resting, worker.told) {
-                (true, Some(Some(tokens))) => cost.of(tokens),
-                (true, _) => cost.resting(),
-                (false, told) => cost.of(told.flatten().unwrap_or(0).max(worker.tokens)),
+                (true, Some(Some(tokens))) => cost.of(tokens) + worker.draft.all(),
+                (true, _) => cost.resting() + worker.draft.weights,
+                (false, told) => cost.of(told.flatten().unwrap_or(0).max(worker.tokens)) + worker.draft.all(),
             }
         };
         // One that the system can't end isn't waited for.
@@ -304,8 +305,8 @@ impl World {
         match action {
             Action::Start { model, worker } => {
                 let before = self.held();
-                let tokens = self.admission.granted(model);
-                self.workers.insert(worker, Worker { model: model.0, tokens, ..Worker::default() });
+                let (tokens, draft) = (self.admission.granted(model), self.admission.draft(model));
+                self.workers.insert(worker, Worker { model: model.0, tokens, draft, ..Worker::default() });
                 let after = self.held();
                 assert!(after <= self.budget.max(before), "{after} of {} after a start", self.budget);
             }
@@ -321,6 +322,11 @@ impl World {
                 worker.told = Some(Some(context_tokens));
                 let after = self.held();
                 assert!(after <= self.budget.max(before), "{after} of {} after a grant", self.budget);
+            }
+            Action::LeaveDraft(key) => {
+                let worker = self.workers.get_mut(&key).expect("it lives");
+                assert!(worker.ready && !worker.ending && worker.draft.all() > 0, "{worker:?}");
+                worker.draft = DraftCost::default();
             }
             Action::Rest(key) => {
                 let worker = self.workers.get_mut(&key).expect("it lives");
@@ -428,7 +434,7 @@ impl World {
     }
 
     fn new() -> Self {
-        let models = vec![needs(100, false), needs(300, false), needs(500, false), needs(700, false)];
+        let models = vec![needs(100, false), needs_with_draft(300), needs(500, false), needs_with_draft(700)];
         Self {
             admission: machine(1000, &models),
             budget: 1000 * MIB,
@@ -505,6 +511,52 @@ fn a_draft_model_rests_with_its_model() {
     admission.step(200, Event::Tick);
     resized(&mut admission, 201, worker, 2560, true);
     assert_eq!(admission.holdings(202)[0].bytes, (100 + 30) * MIB + residency::RESTING_BYTES);
+}
+
+#[test]
+fn a_draft_model_is_left_when_its_model_wakes_or_grows_and_nobody_goes_for_it() {
+    const PLACES: [usize; 2] = [0, 1];
+    // 100 + 10 + 10 MiB and 40 for the draft model beside one of 60 + 10 + 10, which stays as it is.
+    let crowded = |budget: u64| {
+        let mut admission = machine(1000, &[needs_with_draft(100), needs(60, false)]);
+        let worker = serve(&mut admission, 0, 1, 0);
+        assert_eq!(admission.draft(ModelKey(0)).all(), 40 * MIB);
+        let other = serve(&mut admission, 1, 2, 1);
+        done(&mut admission, 2, other, 2);
+        for place in PLACES {
+            let model = admission.models.get_mut(&ModelKey(u32::try_from(place).unwrap())).expect("known");
+            model.share.park_bytes = 0;
+        }
+        (budget * MIB, admission, worker)
+    };
+    let resize = |worker, context_tokens| Action::Resize { worker, context_tokens };
+    // Grows by as much again: its pool of 10 MiB is carried over to one of 20. All but the draft model takes 220 MiB.
+    for (budget, leaves) in [(260, false), (259, true), (220, true)] {
+        let (budget, mut admission, worker) = crowded(budget);
+        admission.set_budget(Some(budget));
+        let actions = admission.step(3, Event::Wants { worker, least: 5120, wanted: 5120 });
+        let leave = leaves.then_some(Action::LeaveDraft(worker));
+        assert_eq!(actions, leave.into_iter().chain([resize(worker, 5120)]).collect::<Vec<_>>(), "{budget}");
+        assert_eq!(admission.draft(ModelKey(0)).all(), if leaves { 0 } else { 40 * MIB });
+    }
+    // One byte less than the model itself needs, and the idle one goes.
+    let (budget, mut admission, worker) = crowded(220);
+    admission.set_budget(Some(budget - 1));
+    let actions = admission.step(3, Event::Wants { worker, least: 5120, wanted: 5120 });
+    assert!(matches!(actions[..], [Action::Rest(_) | Action::Stop(_)]), "{actions:?}");
+    // It rests and wakes: all but the draft model takes 200 MiB.
+    for (budget, leaves) in [(240, false), (239, true), (200, true)] {
+        let (budget, mut admission, worker) = crowded(budget);
+        done(&mut admission, 3, worker, 1);
+        admission.step(103, Event::Tick);
+        resized(&mut admission, 104, worker, 2560, true);
+        admission.set_budget(Some(budget));
+        let actions = admission.step(105, Event::Submit(entry(3, 0)));
+        let leave = leaves.then_some(Action::LeaveDraft(worker));
+        let told: Vec<_> = actions.into_iter().filter(|action| !matches!(action, Action::Waiting { .. })).collect();
+        assert_eq!(told, leave.into_iter().chain([resize(worker, 2560)]).collect::<Vec<_>>(), "{budget}");
+        assert_eq!(admission.draft(ModelKey(0)).all(), if leaves { 0 } else { 40 * MIB });
+    }
 }
 
 proptest! {

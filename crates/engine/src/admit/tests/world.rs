@@ -189,7 +189,7 @@ impl World {
                 }
             }
             // Of models whose memory isn't known, and that are never idle for long enough.
-            Action::Resize { .. } | Action::Rest(_) => panic!("{action:?} without a reason"),
+            Action::LeaveDraft(_) | Action::Resize { .. } | Action::Rest(_) => panic!("{action:?} without a reason"),
             Action::Waiting { ask, .. } => assert!(!self.ended.contains(ask) && !self.begun.contains(ask)),
             Action::End { ask, .. } => {
                 assert!(self.submitted.contains_key(ask));
