@@ -72,6 +72,11 @@ impl<S> Entry<S> {
     pub fn length(&self) -> u32 {
         count(self.tokens.len())
     }
+
+    /// The lowest goes first.
+    pub fn rank(&self) -> f64 {
+        self.rank
+    }
 }
 
 /// What a prompt can go on from.
@@ -174,7 +179,7 @@ impl<S> Shelf<S> {
             out.extend(self.evict(least));
         }
         self.made += 1;
-        let (key, worth) = (Key(self.made), worth(count(tokens.len()), bytes));
+        let (key, worth) = (Key(self.made), self.worth(&owner, &tokens, bytes));
         self.entries.push(Entry { key, owner, tokens, state, worth, uses: 1.0, rank: self.floor + worth });
         out
     }
@@ -195,14 +200,20 @@ impl<S> Shelf<S> {
         able.min_by(|a, b| a.rank.total_cmp(&b.rank)).map(|entry| entry.key)
     }
 
-    /// The lower goes first.
-    pub fn rank(&self, key: Key) -> Option<f64> {
-        self.get(key).map(|entry| entry.rank)
+    /// That of an entry which isn't there yet.
+    pub fn rank_of_new(&self, owner: &Owner, tokens: &[Token], bytes: u64) -> f64 {
+        self.floor + self.worth(owner, tokens, bytes)
     }
 
-    /// That of an entry which isn't there yet.
-    pub fn rank_of_new(&self, tokens: u32, bytes: u64) -> f64 {
-        self.floor + worth(tokens, bytes)
+    /// What it saves beyond the entries that end on its way: the end of an answer next to nothing where the end of the
+    /// document before it is kept, which further questions come to as well.
+    fn worth(&self, owner: &Owner, tokens: &[Token], bytes: u64) -> f64 {
+        let on_the_way = |entry: &&Entry<S>| entry.owner == *owner && tokens.starts_with(&entry.tokens);
+        let before = match self.reach {
+            Reach::Any => 0,
+            Reach::ExactEnd => self.entries.iter().filter(on_the_way).map(Entry::length).max().unwrap_or(0),
+        };
+        f64::from(count(tokens.len()).saturating_sub(before)) * 1024.0 / bytes.max(1) as f64
     }
 
     /// Takes an entry off because there is no room for it.
@@ -336,10 +347,6 @@ fn common(a: &[Token], b: &[Token]) -> u32 {
 
 fn count(items: usize) -> u32 {
     u32::try_from(items).unwrap_or(u32::MAX)
-}
-
-fn worth(tokens: u32, bytes: u64) -> f64 {
-    f64::from(tokens) * 1024.0 / bytes.max(1) as f64
 }
 
 #[cfg(test)]

@@ -266,7 +266,8 @@ impl Keep {
             context.copy_whole(sequence, id);
             kept.sequence = Some(id);
         } else {
-            kept.saved = self.save(context, lot, None, sequence, tokens.len());
+            let rank = |shelf: &Shelf<Kept>, bytes| shelf.rank_of_new(owner, tokens, bytes);
+            kept.saved = self.save(context, lot, rank, (sequence, tokens.len()));
         }
         if kept.sequence.is_some() || kept.saved.is_some() {
             self.insert(context, owner.clone(), tokens.to_vec(), kept);
@@ -363,32 +364,31 @@ impl Keep {
     fn save_entry(&mut self, context: &mut Context, lot: &Lot, key: Key) {
         let Some(entry) = self.shelf.get(key) else { return };
         let (Some(sequence), None) = (entry.state.sequence, &entry.state.saved) else { return };
-        let length = entry.tokens.len();
-        let saved = self.save(context, lot, Some(key), sequence, length);
+        let (length, rank) = (entry.tokens.len(), entry.rank());
+        let saved = self.save(context, lot, |_, _| rank, (sequence, length));
         if let Some(state) = self.shelf.state_mut(key) {
             state.refused = saved.is_none();
             state.saved = saved;
         }
     }
 
-    /// Takes the place only of what would go before it. `key`: the entry that it is for; `None`: it is to be a new one.
+    /// Takes the place only of what would go before it.
     fn save(
         &mut self,
         context: &mut Context,
         lot: &Lot,
-        key: Option<Key>,
-        sequence: i32,
-        length: usize,
+        rank: impl Fn(&Shelf<Kept>, u64) -> f64,
+        (sequence, length): (i32, usize),
     ) -> Option<Saved> {
         let bytes = u64::try_from(context.state_bytes(sequence)).ok()?;
         let length = u32::try_from(length).ok()?;
         if bytes > lot.most() {
             return None;
         }
-        let rank = key.and_then(|key| self.shelf.rank(key)).unwrap_or_else(|| self.shelf.rank_of_new(length, bytes));
+        let rank = rank(&self.shelf, bytes);
         while lot.left() < bytes {
             let least = self.shelf.least(takes_room)?;
-            if self.shelf.rank(least).is_none_or(|least| least >= rank) {
+            if self.shelf.get(least).is_none_or(|least| least.rank() >= rank) {
                 return None;
             }
             self.drop_saved(least);

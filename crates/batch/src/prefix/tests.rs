@@ -93,8 +93,10 @@ fn what_saves_little_for_its_bytes_goes_first_unless_it_is_used() {
     assert_eq!(first(&shelf), Some("short"));
     shelf.evict(named(&shelf, "short"));
     assert_eq!(first(&shelf), Some("wide"));
-    assert!(shelf.rank(named(&shelf, "wide")) < shelf.rank(named(&shelf, "long")));
-    assert!(shelf.rank_of_new(1000, 1 << 21) < shelf.rank_of_new(1000, 1 << 20));
+    let rank = |name| shelf.get(named(&shelf, name)).unwrap().rank();
+    assert!(rank("wide") < rank("long"));
+    let rank_of_new = |bytes| shelf.rank_of_new(&owner(1), &run(9, 1000), bytes);
+    assert!(rank_of_new(1 << 21) < rank_of_new(1 << 20));
     // Used again and again it stands above what nobody wants, however dear that is.
     for _ in 0..3 {
         shelf.touch(named(&shelf, "wide"));
@@ -107,25 +109,44 @@ fn what_saves_little_for_its_bytes_goes_first_unless_it_is_used() {
 
 #[test]
 fn the_end_of_a_document_outlives_the_questions_behind_it() {
-    let mut shelf: Shelf<&str> = Shelf::new(Reach::ExactEnd);
-    let owner = owner(1);
     let text: Vec<Token> = (0..1020).collect();
     // A state of a hybrid: so much for each token, and so much for all of them.
     let bytes = |tokens: usize| (tokens as u64) * 1000 + 100_000;
-    let keep = |shelf: &mut Shelf<&'static str>, tokens: usize, name| {
-        shelf.insert(owner.clone(), text[..tokens].to_vec(), bytes(tokens), name);
-    };
-    keep(&mut shelf, 1000, "document");
-    keep(&mut shelf, 1010, "question");
-    // Another question has come to it.
-    let found = shelf.find(&owner, &[&text[..1000], &[-1; 9]].concat(), |_| true).unwrap();
-    shelf.touch(found.key);
-    keep(&mut shelf, 1020, "answer");
+    for is_used in [false, true] {
+        let mut shelf: Shelf<&str> = Shelf::new(Reach::ExactEnd);
+        let keep = |shelf: &mut Shelf<&'static str>, tokens: usize, name| {
+            shelf.insert(owner(1), text[..tokens].to_vec(), bytes(tokens), name);
+        };
+        keep(&mut shelf, 1000, "document");
+        keep(&mut shelf, 1010, "question");
+        if is_used {
+            let found = shelf.find(&owner(1), &[&text[..1000], &[-1; 9]].concat(), |_| true).unwrap();
+            shelf.touch(found.key);
+        }
+        keep(&mut shelf, 1020, "answer");
+        let mut gone = Vec::new();
+        while let Some(key) = shelf.least(|_| true) {
+            gone.push(shelf.evict(key).unwrap().state);
+        }
+        assert_eq!(gone.last(), Some(&"document"), "{gone:?}");
+    }
+}
+
+#[test]
+fn what_is_used_more_often_stays_longer() {
+    let mut shelf: Shelf<&str> = Shelf::new(Reach::Any);
+    for (scope, name) in [(1, "often"), (2, "once"), (3, "never")] {
+        shelf.insert(owner(scope), run(0, 100), 1 << 20, name);
+    }
+    let key = |shelf: &Shelf<&'static str>, name: &str| shelf.least(|entry| entry.state == name).unwrap();
+    for name in ["often", "often", "once"] {
+        shelf.touch(key(&shelf, name));
+    }
     let mut gone = Vec::new();
     while let Some(key) = shelf.least(|_| true) {
         gone.push(shelf.evict(key).unwrap().state);
     }
-    assert_eq!(gone, ["question", "answer", "document"]);
+    assert_eq!(gone, ["never", "once", "often"]);
 }
 
 #[test]

@@ -286,12 +286,21 @@ fn a_hybrid_finds_the_end_of_a_document_again_after_other_questions() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("hybrid.gguf");
     std::fs::write(&path, family.gguf().to_bytes()).unwrap();
-    for park_bytes in [256 << 20, 0] {
-        let (mut worker, _) = Worker::with(&Load { sequences_max: 4, park_bytes, ..load() }, &path);
-        let document = "abcdefghij klmnopqrst uvw".repeat(40);
+    let document = "abcdefghij klmnopqrst uvw".repeat(40);
+    let ask = |worker: &mut Worker, id, question| {
+        let spent = worker.generate(begin_of(7, id, &format!("{document} {question}"), 8)).unwrap().spent;
+        spent.prompt_tokens - spent.cached_tokens
+    };
+    let (mut worker, _) = Worker::with(&load(), &path);
+    ask(&mut worker, 1, "first one");
+    let one_state = worker.find(|report| match report {
+        Report::Offer { bytes, .. } => Some(*bytes),
+        _ => None,
+    });
+    for park_bytes in [256 << 20, one_state + one_state / 4] {
+        let (mut worker, _) = Worker::with(&Load { park_bytes, ..load() }, &path);
         for (id, question) in (1..).zip(["first one", "another", "third", "and the last"]) {
-            let spent = worker.generate(begin_of(7, id, &format!("{document} {question}"), 8)).unwrap().spent;
-            let again = spent.prompt_tokens - spent.cached_tokens;
+            let again = ask(&mut worker, id, question);
             assert!(id == 1 || again <= 256, "question {id} with {park_bytes}: {again} tokens again");
             worker.generate(begin_of(8, 100 + id, &"of somebody else ".repeat(3), 8)).unwrap();
         }
