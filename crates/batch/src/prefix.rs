@@ -12,6 +12,8 @@ pub type Token = i32;
 pub const LEAST_TOKENS: u32 = 16;
 /// A kept sequence whose rest, beyond what a prompt takes of it, is this short is taken whole and cut.
 pub const REST_TOKENS: u32 = 64;
+/// What is read again at most when only the end is another.
+const AGAIN_TOKENS: u32 = 256;
 /// LIMIT: entries of a shelf; each is compared with every new prompt of its owner.
 pub const ENTRIES_MAX: usize = 64;
 
@@ -208,12 +210,25 @@ impl<S> Shelf<S> {
     /// What it saves beyond the entries that end on its way: the end of an answer next to nothing where the end of the
     /// document before it is kept, which further questions come to as well.
     fn worth(&self, owner: &Owner, tokens: &[Token], bytes: u64) -> f64 {
-        let on_the_way = |entry: &&Entry<S>| entry.owner == *owner && tokens.starts_with(&entry.tokens);
+        f64::from(self.adds(owner, tokens)) * 1024.0 / bytes.max(1) as f64
+    }
+
+    /// Tokens beyond those of the longest entry that ends on the way.
+    fn adds(&self, owner: &Owner, tokens: &[Token]) -> u32 {
+        let on_the_way = |entry: &&Entry<S>| {
+            entry.owner == *owner && entry.tokens.len() < tokens.len() && tokens.starts_with(&entry.tokens)
+        };
         let before = match self.reach {
             Reach::Any => 0,
             Reach::ExactEnd => self.entries.iter().filter(on_the_way).map(Entry::length).max().unwrap_or(0),
         };
-        f64::from(count(tokens.len()).saturating_sub(before)) * 1024.0 / bytes.max(1) as f64
+        count(tokens.len()) - before
+    }
+
+    /// Whether hardly anything has to be read again without these tokens, so that a copy of their state isn't worth
+    /// anybody's waiting.
+    pub fn adds_little(&self, owner: &Owner, tokens: &[Token]) -> bool {
+        self.adds(owner, tokens) <= AGAIN_TOKENS
     }
 
     /// Takes an entry off because there is no room for it.
@@ -314,20 +329,18 @@ pub fn pays(tokens: u32, whole: u32) -> bool {
 /// comes after those, some way before its end, so that another question about the same document finds it. Ascending, none
 /// before `past`.
 pub fn checkpoints(prompt: u32, turns: &[u32], past: u32) -> Vec<u32> {
-    /// What is read again at most when only the end is another.
-    const AGAIN: u32 = 256;
     const BEFORE_END: u32 = 192;
     const TURNS: usize = 2;
     let mut turns: Vec<u32> = turns.iter().copied().filter(|at| *at < prompt).collect();
     turns.sort_unstable();
     let mut places = turns.split_off(turns.len().saturating_sub(TURNS));
-    if prompt.saturating_sub(places.first().copied().unwrap_or(0)) > AGAIN {
+    if prompt.saturating_sub(places.first().copied().unwrap_or(0)) > AGAIN_TOKENS {
         places.push(prompt.saturating_sub(BEFORE_END));
         places.sort_unstable();
     }
     // A step must read something, and a state that holds hardly more than the one before isn't worth its id. Nor is it
     // worth a step of its own for the template's last words, when hardly more is read than would be read again.
-    let is_short = prompt.saturating_sub(past) <= AGAIN;
+    let is_short = prompt.saturating_sub(past) <= AGAIN_TOKENS;
     let mut before = past;
     places.retain(|at| {
         let left = prompt.saturating_sub(*at);

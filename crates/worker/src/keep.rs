@@ -196,7 +196,11 @@ impl Keep {
         while self.free.is_empty() {
             // Not the very one that is wanted.
             let least = self.shelf.least(|entry| is_live(entry) && entry.key != key)?;
-            self.shed(context, lot, least);
+            if self.shelf.get(least).is_some_and(|entry| self.shelf.adds_little(&entry.owner, &entry.tokens)) {
+                self.drop_live(context, least);
+            } else {
+                self.shed(context, lot, least);
+            }
         }
         let sequence = self.free.pop()?;
         match context.cut() {
@@ -265,7 +269,7 @@ impl Keep {
         if let Some(id) = self.free.pop() {
             context.copy_whole(sequence, id);
             kept.sequence = Some(id);
-        } else {
+        } else if !self.shelf.adds_little(owner, tokens) {
             let rank = |shelf: &Shelf<Kept>, bytes| shelf.rank_of_new(owner, tokens, bytes);
             kept.saved = self.save(context, lot, rank, (sequence, tokens.len()));
         }

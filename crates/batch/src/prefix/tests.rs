@@ -124,6 +124,8 @@ fn the_end_of_a_document_outlives_the_questions_behind_it() {
             shelf.touch(found.key);
         }
         keep(&mut shelf, 1020, "answer");
+        let little = |tokens| shelf.adds_little(&owner(1), &text[..tokens]);
+        assert_eq!([1000, 1010, 1020].map(little), [false, true, true]);
         let mut gone = Vec::new();
         while let Some(key) = shelf.least(|_| true) {
             gone.push(shelf.evict(key).unwrap().state);
