@@ -30,6 +30,8 @@ const BATCHES: [usize; 3] = [1, 8, 32];
 /// Rounds: at least the first, then until all intervals are narrow, at most the second.
 const ROUNDS: (usize, usize) = (12, 24);
 const ROUNDS_QUICK: usize = 2;
+/// Of the passages so many are enough to see that it works.
+const SHARE_QUICK: usize = 4;
 /// Of a setting in the trial: the best counts, as a moment of others' work only takes.
 const TRIES: usize = 2;
 /// One question of twelve words, and how often it is put in a round.
@@ -43,16 +45,17 @@ const ONNXRUNTIME: Known = Known {
     list: "embed-onnxruntime",
     name: "onnxruntime",
     packages: &["onnxruntime"],
-    licences: "MIT, Apache-2.0, BSD, PSF",
+    licences: "MIT, Apache-2.0, BSD, PSF, MPL-2.0",
     megabytes: 150,
 };
 const TRACT: Known = Known {
     list: "embed-tract",
     name: "tract",
     packages: &["tract"],
-    licences: "MIT, Apache-2.0, BSD, PSF",
+    licences: "MIT, Apache-2.0, BSD, PSF, MPL-2.0",
     megabytes: 130,
 };
+#[cfg(test)]
 pub(super) const KNOWN: [Known; 2] = [ONNXRUNTIME, TRACT];
 
 /// Forms in which a peer takes part: as `xtask/peers/embed.py` knows them, in words, and whether matrices are of 8 bits.
@@ -98,7 +101,7 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
     drop(daemon);
     report.setting("ours", super::raw::ours(&freehold)?);
     report.setting("threads", format!("{THREADS} each"));
-    report.setting("passages", format!("of the sample library; {}", lengths()));
+    report.setting("passages", format!("of the sample library; {}", lengths(options.quick)));
     report.setting("rounds", bench.judged[0].query_ms.len().to_string());
     report.setting("chosen by throughput at equal quality", judge::chosen(&bench.judged));
     report.tables = judge::tables(&bench.judged, &LENGTHS.map(|(tokens, _)| tokens));
@@ -111,8 +114,13 @@ const NOTE: &str = "ours is timed at the client of a daemon, JSON and the way to
     themselves, from texts to vectors. Memory is what the process holds at the end: of ours the worker, of the others the \
     interpreter as well, which is told apart.";
 
-fn lengths() -> String {
-    LENGTHS.map(|(tokens, count)| format!("{count} of {tokens} tokens")).join(", ")
+/// Tokens of a passage, and passages.
+fn plan(is_quick: bool) -> [(usize, usize); 3] {
+    LENGTHS.map(|(tokens, count)| (tokens, if is_quick { count / SHARE_QUICK } else { count }))
+}
+
+fn lengths(is_quick: bool) -> String {
+    plan(is_quick).map(|(tokens, count)| format!("{count} of {tokens} tokens")).join(", ")
 }
 
 /// A peer in one form, with its graphs written.
@@ -153,7 +161,7 @@ struct Bench {
 
 impl Bench {
     fn measure(&mut self, is_quick: bool) -> Result<()> {
-        let passages = self.passages()?;
+        let passages = self.passages(is_quick)?;
         let references = Reference::all()?;
         for side in &mut self.sides {
             eprintln!("{}: vectors and a trial …", side.name);
@@ -208,10 +216,10 @@ impl Bench {
     }
 
     /// Passages of each length, cut by the first of the others.
-    fn passages(&mut self) -> Result<Vec<Vec<String>>> {
+    fn passages(&mut self, is_quick: bool) -> Result<Vec<Vec<String>>> {
         let text = prose(&place::root().join(LIBRARY))?;
         let cutter = self.sides.iter_mut().find_map(Runner::cutter).context("a peer is there")?;
-        LENGTHS.iter().map(|(tokens, count)| side::cut(cutter, &text, *tokens, *count)).collect()
+        plan(is_quick).into_iter().map(|(tokens, count)| side::cut(cutter, &text, tokens, count)).collect()
     }
 }
 
