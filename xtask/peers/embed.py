@@ -206,15 +206,17 @@ class Onnxruntime:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = THREADS, 1
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        self.sessions, self.kinds = [], []
-        for graph in self.GRAPHS:
-            path = os.path.join(store, f"{graph}{ending}.onnx")
-            session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-            self.sessions.append(session)
-            self.kinds.append("int32" if "int32" in session.get_inputs()[0].type else "int64")
+        self.open = lambda graph: onnxruntime.InferenceSession(
+            os.path.join(store, f"{graph}{ending}.onnx"), options, providers=["CPUExecutionProvider"]
+        )
+        self.sessions = {}
 
     def embed(self, batches, knob):
-        kind, session = self.kinds[knob], self.sessions[knob]
+        # Opened when it is first asked for: one that nobody takes mustn't count as memory.
+        if knob not in self.sessions:
+            self.sessions[knob] = self.open(self.GRAPHS[knob])
+        session = self.sessions[knob]
+        kind = "int32" if "int32" in session.get_inputs()[0].type else "int64"
         feeds = [{name: values.astype(kind) for name, values in zip(("ids", "mask"), batch)} for batch in batches]
         return [session.run(["vector"], feed)[0] for feed in feeds]
 

@@ -11,7 +11,7 @@ mod quantize;
 mod side;
 
 use super::daemon::{Daemon, Freehold, Profile};
-use super::install::{self, Known, Peer};
+use super::install::{self, Known};
 use super::report::Report;
 use super::{Options, Watch, stat};
 use crate::place;
@@ -74,7 +74,7 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
     let folder = Folder::make()?;
     let mut sides = Vec::new();
     for (known, kind, name, is_8_bit) in PEERS {
-        match install::ensure(known).and_then(|peer| runner(&peer, kind, name, is_8_bit, &folder.0)) {
+        match install::ensure(known).and_then(|peer| Runner::peer(peer, kind, name, is_8_bit, &folder.0)) {
             Ok(side) => sides.push(side),
             Err(error) => report.notes.push(format!("{name} was skipped: {error:#}")),
         }
@@ -123,17 +123,6 @@ fn lengths(is_quick: bool) -> String {
     plan(is_quick).map(|(tokens, count)| format!("{count} of {tokens} tokens")).join(", ")
 }
 
-/// A peer in one form, with its graphs written.
-fn runner(peer: &Peer, kind: &str, name: &str, is_8_bit: bool, folder: &Path) -> Result<Runner> {
-    let store = folder.join(kind);
-    let mut write = peer.command("embed.py");
-    write.arg("write").arg(kind).arg(&store);
-    place::output(&mut write)?;
-    let mut serve = peer.command("embed.py");
-    serve.arg(kind).arg(&store);
-    Runner::peer(name, &peer.versions, &store, serve, is_8_bit)
-}
-
 /// Graphs of the others and our second file; removed when dropped.
 struct Folder(PathBuf);
 
@@ -176,6 +165,7 @@ impl Bench {
                 judged.settings[length] = trial(side, texts, &mut judged.setting_words[length])?;
             }
             self.judged.push(judged);
+            side.restart()?;
         }
         let (least, most) = if is_quick { (ROUNDS_QUICK, ROUNDS_QUICK) } else { ROUNDS };
         let mut round = 0;
@@ -194,8 +184,12 @@ impl Bench {
         for (length, texts) in passages.iter().enumerate() {
             for turn in 0..count {
                 let at = (turn + round) % count;
-                self.watch.gap();
                 let (batch, form) = self.judged[at].settings[length];
+                if round == 0 {
+                    // After the trial it was started anew.
+                    self.sides[at].embed(texts, batch, form)?;
+                }
+                self.watch.gap();
                 let timed = self.sides[at].embed(texts, batch, form)?;
                 self.judged[at].tokens_s[length].push(checked(&timed, texts.len() * LENGTHS[length].0)?);
             }

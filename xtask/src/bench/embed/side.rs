@@ -1,21 +1,41 @@
 //! Who makes vectors: a model of ours behind its daemon, or a peer's program.
 
 use crate::bench::daemon::Daemon;
+use crate::bench::install::Peer;
 use crate::bench::side::Side;
 use crate::bench::{http, process};
+use crate::place;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
-use std::path::Path;
-use std::process::Command;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// One request to a peer that takes longer ends it.
 const LIMIT: Duration = Duration::from_secs(600);
 
+/// Below the folder of peers.
+const PROGRAM: &str = "embed.py";
+
 #[derive(Debug)]
 enum Door {
     Ours { address: String, model: String },
-    Peer { side: Side, python_bytes: u64 },
+    Peer { side: Side, python_bytes: u64, program: Program },
+}
+
+/// How a peer's program is started.
+#[derive(Debug)]
+struct Program {
+    peer: Peer,
+    kind: &'static str,
+    store: PathBuf,
+}
+
+impl Program {
+    fn start(&self, name: &str) -> Result<Side> {
+        let mut serve = self.peer.command(PROGRAM);
+        serve.arg(self.kind).arg(&self.store);
+        Side::start(name, &self.store, serve)
+    }
 }
 
 /// A side of the comparison.
@@ -58,22 +78,38 @@ impl Runner {
         Ok(Self { name: name.into(), settings, forms: vec![String::new()], is_8_bit, file_bytes, door })
     }
 
+    /// Writes a peer's graphs below a folder and starts it.
+    ///
     /// # Errors
-    /// When it doesn't start, or can't load its graphs.
-    pub(super) fn peer(name: &str, versions: &str, store: &Path, serve: Command, is_8_bit: bool) -> Result<Self> {
-        let mut side = Side::start(name, store, serve)?;
+    /// When that can't be done.
+    pub(super) fn peer(peer: Peer, kind: &'static str, name: &str, is_8_bit: bool, folder: &Path) -> Result<Self> {
+        let store = folder.join(kind);
+        place::output(peer.command(PROGRAM).args(["write", kind]).arg(&store))?;
+        let program = Program { peer, kind, store };
+        let mut side = program.start(name)?;
         let loaded = side.request(&json!({ "do": "load" }), LIMIT)?;
         let forms = loaded["knobs"].as_array().into_iter().flatten().filter_map(Value::as_str);
         let forms: Vec<String> = forms.map(str::to_string).collect();
         if forms.is_empty() {
             bail!("it names no form");
         }
-        let settings = format!("{versions}, {}", loaded["settings"].as_str().unwrap_or_default());
+        let settings = format!("{}, {}", program.peer.versions, loaded["settings"].as_str().unwrap_or_default());
         let python_bytes = loaded["python_bytes"].as_u64().unwrap_or(0);
-        let files = std::fs::read_dir(store)?.map(|entry| Ok(entry?.metadata()?.len()));
+        let files = std::fs::read_dir(&program.store)?.map(|entry| Ok(entry?.metadata()?.len()));
         let file_bytes = files.collect::<Result<Vec<u64>>>()?.into_iter().max().unwrap_or(0);
-        let door = Door::Peer { side, python_bytes };
+        let door = Door::Peer { side, python_bytes, program };
         Ok(Self { name: name.into(), settings, forms, is_8_bit, file_bytes, door })
+    }
+
+    /// Starts a peer's program anew, so that it holds nothing of forms that it was only tried with.
+    ///
+    /// # Errors
+    /// When it doesn't start.
+    pub(super) fn restart(&mut self) -> Result<()> {
+        if let Door::Peer { side, program, .. } = &mut self.door {
+            *side = program.start(&self.name)?;
+        }
+        Ok(())
     }
 
     /// The program behind it, if it can cut texts.
@@ -138,7 +174,7 @@ impl Runner {
     pub(super) fn memory(&self, daemon: &Daemon<'_>) -> Result<Memory> {
         let (resident, python) = match &self.door {
             Door::Ours { model, .. } => (process::memory(worker(daemon, model)?, "VmRSS:")?, 0),
-            Door::Peer { side, python_bytes } => (side.memory("VmRSS:")?, *python_bytes),
+            Door::Peer { side, python_bytes, .. } => (side.memory("VmRSS:")?, *python_bytes),
         };
         Ok(Memory { resident, python, file: self.file_bytes })
     }
