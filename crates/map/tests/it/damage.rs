@@ -304,3 +304,26 @@ fn a_damaged_record_is_told_or_does_no_harm() {
         sound(&map)
     });
 }
+
+/// A panic in the library's committing thread would end this very program.
+#[test]
+fn a_list_of_segments_that_counts_wrongly_is_seen_before_anything_is_written() {
+    let place = Place::new();
+    for number in 0..200 {
+        place.write(&format!("{number}.txt"), format!("The number of this file is {number}.\n"));
+    }
+    index(&place.map(), &place.files(), None).report();
+    let list = place.map_dir().join("lexical/meta.json");
+    let text = std::fs::read_to_string(&list).expect("read");
+    let damaged = text.replace("\"max_doc\": 200", "\"max_doc\": 2");
+    assert_ne!(text, damaged);
+    std::fs::write(&list, damaged).expect("written");
+    for number in 0..200 {
+        place.write(&format!("{number}.txt"), format!("The new number of this file is {}.\n", number + 1000));
+    }
+    let map = place.map();
+    let ran = index(&map, &place.files(), None);
+    assert!(ran.notices().iter().any(|notice| notice.contains("rebuilt")), "{:?}", ran.notices());
+    let found = map.search(&query("1150"), None).expect("it searches");
+    assert_eq!(names(&found)[0], "150.txt");
+}
