@@ -18,10 +18,12 @@ mod contract;
 mod cpu;
 mod crash;
 pub(crate) mod dice;
+mod embed;
 mod first;
 mod fresh;
 mod gguf;
 mod group;
+mod install;
 mod isolation;
 mod limit;
 mod machine;
@@ -32,6 +34,7 @@ mod process;
 mod raw;
 mod server;
 mod shape;
+mod side;
 mod sizes;
 mod speculate;
 mod start;
@@ -45,7 +48,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// Names that a guard may cite as `bench: NAME`.
-pub(crate) const NAMES: [&str; 18] = [
+pub(crate) const NAMES: [&str; 19] = [
     "raw",
     "streams",
     "mixed",
@@ -64,6 +67,7 @@ pub(crate) const NAMES: [&str; 18] = [
     "return",
     "first",
     "isolation",
+    "embed",
 ];
 
 /// Those that make large files.
@@ -118,6 +122,7 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
         "return" => comeback::run(options),
         "first" => first::run(options),
         "isolation" => isolation::run(options),
+        "embed" => embed::run(options),
         _ => cpu::run(options),
     }
 }

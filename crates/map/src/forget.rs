@@ -3,12 +3,12 @@
 //! What is looked for are words and beginnings of passages that stand in nothing else the map holds, and the
 //! names of the erased files. Finding none of them is the proof; finding one is said with its file.
 
-use crate::map::{Map, locked};
+use crate::map::{Map, locked, sound};
 use crate::record::{Change, Known};
 use crate::scope::Scope;
 use crate::words;
 use aho_corasick::AhoCorasick;
-use base::{Bytes, Fault};
+use base::{Bytes, Code, Fault};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -80,7 +80,16 @@ impl Map {
         }
         let mut notices = Vec::new();
         let seen = self.update_lexical(&mut notices)?;
-        self.lexical_now(&mut notices)?.purge()?;
+        let lexical = self.lexical_now(&mut notices)?;
+        let purged = sound(|| lexical.purge());
+        drop(lexical);
+        match purged {
+            // What is made anew from the record holds nothing of what went.
+            Err(fault) if fault.code == Code::MapDamaged => {
+                drop(self.rebuild_lexical(&fault.to_string(), &mut notices)?);
+            }
+            purged => purged?,
+        }
         locked(&self.record).sweep(seen)?;
         self.drop_vectors()?;
         if let Some(model) = self.serving()? {
@@ -126,9 +135,16 @@ impl Map {
             forgotten.bytes_searched = Bytes(forgotten.bytes_searched.0 + bytes);
         }
         // A dictionary shares beginnings between words, so its bytes alone prove nothing: it is asked as well.
-        let lexical = self.lexical_now(&mut Vec::new())?;
+        let mut lexical = self.lexical_now(&mut Vec::new())?;
         for stem in witnesses.0.values().flatten() {
-            if lexical.keeps_stem(stem)? {
+            let keeps = match sound(|| lexical.keeps_stem(stem)) {
+                Err(fault) if fault.code == Code::MapDamaged => {
+                    lexical = self.rebuild_lexical(&fault.to_string(), &mut Vec::new())?;
+                    lexical.keeps_stem(stem)
+                }
+                keeps => keeps,
+            };
+            if keeps? {
                 found.insert((self.dir.join("lexical"), stem.clone()));
             }
         }

@@ -3,11 +3,11 @@
 //! A derived index that differs is made anew from the record. A record that is damaged can't be made anew
 //! from anything but the files, and that is said.
 
-use crate::map::{Map, locked};
+use crate::map::{Map, locked, sound};
 use crate::scope::Scope;
 use crate::vector::cosine;
 use crate::walk;
-use base::Fault;
+use base::{Code, Fault};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
@@ -73,12 +73,22 @@ impl Map {
         let mut notices = Vec::new();
         let generation = self.update_lexical(&mut notices)?;
         let lexical = self.lexical_now(&mut notices)?;
-        let (damaged, found) = (lexical.damaged_files()?, lexical.ids()?);
+        let read = sound(|| Ok((lexical.damaged_files()?, lexical.ids()?)));
         drop(lexical);
         let mut wrong: Vec<String> = notices.clone();
-        if damaged > 0 {
-            wrong.push(format!("{damaged} files of the word index aren't what was written"));
-        }
+        let found = match read {
+            Ok((damaged, found)) => {
+                if damaged > 0 {
+                    wrong.push(format!("{damaged} files of the word index aren't what was written"));
+                }
+                found
+            }
+            Err(fault) if fault.code == Code::MapDamaged => {
+                wrong.push(fault.to_string());
+                BTreeSet::new()
+            }
+            Err(fault) => return Err(fault),
+        };
         if generation != seen.generation {
             wrong.push(format!("the word index is of generation {generation}, the record of {}", seen.generation));
         }

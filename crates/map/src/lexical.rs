@@ -5,6 +5,7 @@
 mod purge;
 
 use crate::catalogue::Allowed;
+use crate::map::sound;
 use crate::record::Record;
 use crate::score::Score;
 use crate::words::{self, ANALYZER, Term, Terms};
@@ -12,8 +13,10 @@ use base::{Code, Fault};
 use roaring::RoaringBitmap;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::io::ErrorKind;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use tantivy::collector::DocSetCollector;
 use tantivy::directory::MmapDirectory;
 use tantivy::query::{
@@ -66,6 +69,8 @@ pub(crate) struct Lexical {
     reader: IndexReader,
     fields: Fields,
     dir: PathBuf,
+    /// What was on disk when this was opened is what was written.
+    is_whole: AtomicBool,
     /// Why the index on disk was thrown away, when it was.
     pub(crate) replaced: Option<String>,
 }
@@ -100,10 +105,8 @@ impl Lexical {
     /// Opens the index under a map's folder. One that can't be opened is replaced by an empty one.
     pub(crate) fn open(map: &Path) -> Result<Self, Fault> {
         let dir = map.join(FOLDER);
-        match Self::try_open(&dir) {
-            Ok(lexical) => Ok(lexical),
-            Err(error) => Self::replace(&dir, &error.to_string()),
-        }
+        let opened = sound(|| Self::try_open(&dir).map_err(|error| Fault::new(Code::MapDamaged, error.to_string())));
+        opened.or_else(|fault| Self::replace(&dir, &fault.message))
     }
 
     fn replace(dir: &Path, why: &str) -> Result<Self, Fault> {
@@ -127,7 +130,7 @@ impl Lexical {
         index.tokenizers().register(ANALYZER, words::analyzer());
         // Manual: no thread watches the folder while nothing happens.
         let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
-        Ok(Self { index, reader, fields, dir: dir.to_path_buf(), replaced: None })
+        Ok(Self { index, reader, fields, dir: dir.to_path_buf(), is_whole: AtomicBool::new(false), replaced: None })
     }
 
     /// The record's generation that the last commit contains; 0 when there was none.
@@ -154,6 +157,7 @@ impl Lexical {
 
     fn replay(&self, record: &Record, has: u64, wanted: u64) -> Result<(), Fault> {
         let wrong = |error: TantivyError| fault(&self.dir, error);
+        self.check()?;
         let mut writer: IndexWriter = self.index.writer_with_num_threads(1, WRITER_BYTES).map_err(wrong)?;
         // A kill may have left a file of the commit that it broke off, under the very name of the next one's.
         writer.garbage_collect_files().wait().map_err(wrong)?;
@@ -399,7 +403,11 @@ fn only_for_owner_at(_: &Path, _: u32) -> std::io::Result<()> {
 
 fn fault(dir: &Path, error: TantivyError) -> Fault {
     if let TantivyError::IoError(inner) = &error {
-        return Fault::io("write", dir, inner);
+        // Errors without a number of the system's are the library's own: bytes that it can't make sense of.
+        let is_of_disk = inner.raw_os_error().is_some() || inner.kind() == ErrorKind::StorageFull;
+        if is_of_disk && inner.kind() != ErrorKind::NotFound {
+            return Fault::io("write", dir, inner);
+        }
     }
     Fault::new(Code::MapDamaged, format!("the word index in `{}` can't be used", dir.display()))
         .cause(error)

@@ -168,7 +168,7 @@ impl Map {
             }
         };
         // Not within the match: its guard would be held through it, and the rebuilding needs the record too.
-        let caught_up = caught(&lexical, &locked(&self.reading));
+        let caught_up = sound(|| lexical.catch_up(&locked(&self.reading)));
         match caught_up {
             Ok(generation) => Ok((lexical, generation)),
             // A disk that is full stays full; only damage is helped by starting anew.
@@ -247,9 +247,10 @@ impl Map {
     }
 }
 
-/// Damaged files can make the library panic; the index is derived, so nothing is lost by starting anew.
-fn caught(lexical: &Lexical, record: &Record) -> Result<u64, Fault> {
-    catch_unwind(AssertUnwindSafe(|| lexical.catch_up(record)))
+/// Reads the word index. Damaged files can make the library panic; the index is derived, so nothing is lost by starting
+/// anew.
+pub(crate) fn sound<T>(read: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+    catch_unwind(AssertUnwindSafe(read))
         .unwrap_or_else(|_| Err(Fault::new(Code::MapDamaged, "the word index can't be read")))
 }
 

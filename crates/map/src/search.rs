@@ -9,7 +9,7 @@ use crate::filter::Filter;
 use crate::fuse::{self, Fusion, fuse};
 use crate::index::stem;
 use crate::lexical::{Boosts, Lexical, Part};
-use crate::map::{Embed, Map, locked};
+use crate::map::{Embed, Map, locked, sound};
 use crate::part::FilePart;
 use crate::place::Spots;
 use crate::record::{Hash, Stored};
@@ -21,7 +21,6 @@ use crate::walk::Stamp;
 use crate::words::{self, Term, Terms};
 use base::{Code, Fault, Place};
 use std::collections::{HashMap, HashSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -223,7 +222,7 @@ impl Map {
                 if query.explain {
                     let rank = |arm: &[(i64, f32)]| arm.iter().position(|(id, _)| *id == fused.id).map(|at| at + 1);
                     hit.why = Some(Why {
-                        parts: sound(|| word_index.parts(&terms, tuning.boosts, fused.id))?,
+                        parts: self.parts(&mut word_index, &terms, tuning.boosts, fused.id, &mut notices)?,
                         lexical_rank: rank(&lexical),
                         vector_rank: rank(&dense),
                         lexical_share: fused.lexical,
@@ -273,6 +272,24 @@ impl Map {
         }
     }
 
+    /// What each word gave a passage. A damaged index is rebuilt once and asked again.
+    fn parts(
+        &self,
+        lexical: &mut Arc<Lexical>,
+        terms: &Terms,
+        boosts: Boosts,
+        id: i64,
+        notices: &mut Vec<String>,
+    ) -> Result<Vec<Part>, Fault> {
+        match sound(|| lexical.parts(terms, boosts, id)) {
+            Err(fault) if fault.code == Code::MapDamaged => {
+                *lexical = self.rebuild_lexical(&fault.to_string(), notices)?;
+                lexical.parts(terms, boosts, id)
+            }
+            parts => parts,
+        }
+    }
+
     /// `None` while no passage has a vector of this model.
     #[expect(clippy::type_complexity, reason = "the query's vector and the passages that it found")]
     fn vector_arm(
@@ -306,12 +323,6 @@ fn ask(lexical: &Lexical, text: &str, boosts: Boosts, limits: Limits<'_>) -> Res
         let found = lexical.search(&terms, boosts, limits.allowed, limits.candidates)?;
         Ok((terms, found))
     })
-}
-
-/// Damaged files can make the library panic; the index is derived, so nothing is lost by starting anew.
-fn sound<T>(read: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
-    catch_unwind(AssertUnwindSafe(read))
-        .unwrap_or_else(|_| Err(Fault::new(Code::MapDamaged, "the word index can't be read")))
 }
 
 fn hit(stored: Stored, score: f32, lexical: Option<f32>, dense: Option<f32>, terms: &Terms) -> Hit {

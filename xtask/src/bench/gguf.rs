@@ -1,4 +1,5 @@
-//! Writes GGUF files of random weights, block by block, so that no weight is ever held as a float.
+//! Writes GGUF files of random weights, block by block, so that no weight is ever held as a float; and reads files, so that
+//! they can be written in another form.
 //!
 //! The vocabulary comes from another file as it stands; what the shape needs beyond it is filled
 //! with words that no text is cut into, because the output's width costs time like any other.
@@ -7,7 +8,7 @@ use super::dice::Dice;
 use super::shape::{Kind, Tensor};
 use anyhow::{Context, Result, bail};
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Read, Write};
+use std::io::{BufReader, BufWriter, Read, Seek, Write};
 use std::path::Path;
 
 const MAGIC: &[u8; 4] = b"GGUF";
@@ -15,6 +16,7 @@ const VERSION: u32 = 3;
 const ALIGNMENT: u64 = 32;
 /// LIMIT: one text or list of a header that is read.
 const VALUE_BYTES_MAX: u64 = 64 << 20;
+const DIMENSIONS_MAX: u32 = 8;
 const CHUNK_BYTES: usize = 1 << 20;
 
 const U32: u32 = 4;
@@ -74,18 +76,39 @@ fn text(value: &str) -> Vec<u8> {
 /// Keys and values of a header, in their order.
 pub(super) type Header = Vec<(String, Value)>;
 
-/// What a model's file says about its tokenizer, chat template included.
+/// What stands in a file before its numbers.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) header: Header,
+    pub(super) tensors: Vec<Lying>,
+    /// Where the first tensor's numbers begin.
+    pub(super) data_start: u64,
+}
+
+/// A tensor of a file.
+#[derive(Debug)]
+pub(super) struct Lying {
+    pub(super) name: String,
+    /// Fastest-varying dimension first.
+    pub(super) shape: Vec<u64>,
+    /// ggml's number of its type.
+    pub(super) kind: u32,
+    /// From the first tensor's beginning on.
+    pub(super) offset: u64,
+}
+
+/// Reads everything but the numbers.
 ///
 /// # Errors
 /// When the file isn't GGUF.
-pub(super) fn tokenizer(model: &Path) -> Result<Header> {
+pub(super) fn head(model: &Path) -> Result<Head> {
     let file = File::open(model).with_context(|| format!("can't open `{}`", model.display()))?;
     let mut reader = Reader(BufReader::new(file));
     if &reader.bytes::<4>()? != MAGIC {
         bail!("`{}` isn't GGUF", model.display());
     }
     reader.bytes::<4>()?;
-    reader.bytes::<8>()?;
+    let tensors = u64::from_le_bytes(reader.bytes()?);
     let count = u64::from_le_bytes(reader.bytes()?);
     let mut header = Header::new();
     for _ in 0..count {
@@ -93,10 +116,20 @@ pub(super) fn tokenizer(model: &Path) -> Result<Header> {
         let kind = u32::from_le_bytes(reader.bytes()?);
         let mut bytes = Vec::new();
         reader.value(kind, &mut bytes)?;
-        if key.starts_with("tokenizer.") {
-            header.push((key, Value { kind, bytes }));
-        }
+        header.push((key, Value { kind, bytes }));
     }
+    let tensors = (0..tensors).map(|_| reader.tensor()).collect::<Result<Vec<_>>>()?;
+    let data_start = reader.0.stream_position()?.next_multiple_of(ALIGNMENT);
+    Ok(Head { header, tensors, data_start })
+}
+
+/// What a model's file says about its tokenizer, chat template included.
+///
+/// # Errors
+/// When the file isn't GGUF.
+pub(super) fn tokenizer(model: &Path) -> Result<Header> {
+    let mut header = head(model)?.header;
+    header.retain(|(key, _)| key.starts_with("tokenizer."));
     Ok(header)
 }
 
@@ -123,6 +156,18 @@ impl<R: Read> Reader<R> {
         let length = u64::from_le_bytes(self.bytes()?);
         self.many(length, &mut bytes)?;
         String::from_utf8(bytes).context("a key isn't UTF-8")
+    }
+
+    fn tensor(&mut self) -> Result<Lying> {
+        let name = self.text()?;
+        let dimensions = u32::from_le_bytes(self.bytes()?);
+        if dimensions > DIMENSIONS_MAX {
+            bail!("`{name}` has {dimensions} dimensions");
+        }
+        let side = |_| -> Result<u64> { Ok(u64::from_le_bytes(self.bytes()?)) };
+        let shape = (0..dimensions).map(side).collect::<Result<_>>()?;
+        let kind = u32::from_le_bytes(self.bytes()?);
+        Ok(Lying { name, shape, kind, offset: u64::from_le_bytes(self.bytes()?) })
     }
 
     fn value(&mut self, kind: u32, into: &mut Vec<u8>) -> Result<()> {
@@ -190,6 +235,20 @@ pub(super) fn widen(tokenizer: &mut Header, tokens: u32) -> Result<()> {
 /// # Errors
 /// When the disk refuses.
 pub(super) fn write(path: &Path, header: &Header, tensors: &[Tensor], seed: u64) -> Result<()> {
+    let mut dice = Dice(seed);
+    write_with(path, header, tensors, &mut |tensor, out| weights(tensor, &mut dice, out))
+}
+
+/// Writes the file, whose numbers come from whoever calls: of each tensor in turn, as many bytes as it has.
+///
+/// # Errors
+/// When the disk refuses, or the caller.
+pub(super) fn write_with(
+    path: &Path,
+    header: &Header,
+    tensors: &[Tensor],
+    numbers: &mut dyn FnMut(&Tensor, &mut dyn Write) -> Result<()>,
+) -> Result<()> {
     let file = File::create(path).with_context(|| format!("can't write `{}`", path.display()))?;
     let mut out = Counted { out: BufWriter::with_capacity(CHUNK_BYTES, file), written: 0 };
     out.write_all(MAGIC)?;
@@ -213,9 +272,8 @@ pub(super) fn write(path: &Path, header: &Header, tensors: &[Tensor], seed: u64)
         offset += tensor.bytes().next_multiple_of(ALIGNMENT);
     }
     out.pad()?;
-    let mut dice = Dice(seed);
     for tensor in tensors {
-        weights(tensor, &mut dice, &mut out)?;
+        numbers(tensor, &mut out)?;
         out.pad()?;
     }
     out.flush().context("the disk is full?")
@@ -247,7 +305,7 @@ impl<W: Write> Write for Counted<W> {
 
 /// Values around zero whose spread keeps activations the size they have in trained models: one over
 /// the root of a row's length. Every block's scale is another, so that no two results tie.
-fn weights(tensor: &Tensor, dice: &mut Dice, out: &mut impl Write) -> Result<()> {
+fn weights(tensor: &Tensor, dice: &mut Dice, out: &mut dyn Write) -> Result<()> {
     let spread = 1.0 / (tensor.shape[0] as f32).sqrt();
     let blocks = tensor.elements() / tensor.kind.block_elements();
     let mut block = vec![0; usize::try_from(tensor.kind.block_bytes())?];

@@ -5,18 +5,18 @@
 //! ([`side`]); every search is timed by the side itself. A peer is asked at the fastest of its settings that finds as many
 //! of the true nearest as our goal asks for. Figures and goals are made in [`judge`].
 
-mod install;
 mod judge;
 mod side;
 
+use super::install::{self, Known, Peer};
 use super::report::{Report, figure};
+use super::side::{Side, size};
 use super::{Options, Watch, process};
 use crate::place;
 use anyhow::{Context, Result, bail};
-use install::Peer;
 use judge::{Built, Heard, Questions, RECALL_MIN};
 use serde_json::json;
-use side::{Arm, Side, size};
+use side::Arm;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -44,6 +44,32 @@ const ROOM_BYTES_PER_CHUNK: u64 = 20_000;
 const OURS: &str = "freehold";
 /// Where ours keeps its map, below the folder of the corpus.
 const OWN_STORE: &str = "map";
+/// Before the name by which `xtask/peers/map.py` knows a peer.
+const LISTS: &str = "map-";
+
+pub(super) const KNOWN: [Known; 3] = [
+    Known {
+        list: "map-lancedb",
+        name: "LanceDB",
+        packages: &["lancedb"],
+        licences: "Apache-2.0, MIT, BSD, PSF",
+        megabytes: 120,
+    },
+    Known {
+        list: "map-sqlite",
+        name: "SQLite",
+        packages: &["apsw", "sqlite-vec"],
+        licences: "zlib, MIT",
+        megabytes: 8,
+    },
+    Known {
+        list: "map-faiss",
+        name: "faiss and tantivy",
+        packages: &["faiss-cpu", "tantivy"],
+        licences: "MIT, BSD",
+        megabytes: 50,
+    },
+];
 
 /// # Errors
 /// When our side can't be built or fails; a peer that does is left out, and the report says so.
@@ -51,7 +77,7 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
     let (sizes, questions) = if options.quick { (&SIZES_QUICK[..], QUESTIONS_QUICK) } else { (&SIZES[..], QUESTIONS) };
     let mut report = Report::new("search at scale, beside other libraries");
     let mut peers = Vec::new();
-    for known in install::KNOWN {
+    for known in KNOWN {
         match install::ensure(known) {
             Ok(peer) => peers.push(peer),
             Err(error) => report.notes.push(format!("{} was skipped: {error:#}", known.name)),
@@ -147,8 +173,11 @@ impl Bench {
         let mut lost = Vec::new();
         for peer in &peers {
             self.rest()?;
-            let store = folder.join(peer.known.kind);
-            let indexed = Side::start(peer.known.name, &store, peer.command(folder, &store))
+            let kind = peer.known.list.trim_start_matches(LISTS);
+            let store = folder.join(kind);
+            let mut command = peer.command("map.py");
+            command.arg(kind).arg(folder).arg(&store);
+            let indexed = Side::start(peer.known.name, &store, command)
                 .and_then(|mut side| side.index(chunks, PEER_INDEX_LIMIT).map(|done| (side, done)));
             match indexed {
                 Ok((side, (built, settings))) => {

@@ -1,8 +1,9 @@
 //! What erasing and checking need of the word index.
 
 use super::{Lexical, WRITER_BYTES, fault, only_for_owner};
-use base::Fault;
+use base::{Code, Fault};
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use tantivy::collector::Count;
 use tantivy::query::TermQuery;
 use tantivy::schema::IndexRecordOption;
@@ -12,6 +13,7 @@ impl Lexical {
     /// Writes every segment that holds deleted passages anew, without them, and removes the old files.
     pub(crate) fn purge(&self) -> Result<(), Fault> {
         let wrong = |error: TantivyError| fault(&self.dir, error);
+        self.check()?;
         let mut writer: IndexWriter = self.index.writer_with_num_threads(1, WRITER_BYTES).map_err(wrong)?;
         for segment in self.index.searchable_segment_metas().map_err(wrong)? {
             if segment.num_deleted_docs() > 0 {
@@ -57,8 +59,43 @@ impl Lexical {
         read().map_err(|error| fault(&self.dir, error))
     }
 
-    /// Files whose content isn't what was written, by their checksums.
+    /// Before anything is written, once: a panic over damaged files in the thread of the library that commits (tantivy 0.27)
+    /// ends the whole program, where one in a search can be caught.
+    pub(super) fn check(&self) -> Result<(), Fault> {
+        if self.is_whole.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let damaged = |why: String| Err(Fault::new(Code::MapDamaged, why));
+        match self.damaged_files()? {
+            0 => {}
+            files => return damaged(format!("{files} files of the word index aren't what was written")),
+        }
+        // The list of segments has no checksum, so its numbers are held against the segments' own.
+        for segment in self.reader.searcher().segment_readers() {
+            let rows = segment.fast_fields().u64("id").map_err(|error| fault(&self.dir, error))?.num_docs();
+            let (all, alive) = segment.alive_bitset().map_or((rows, rows), |alive| {
+                (alive.bitset().max_value(), u32::try_from(alive.num_alive_docs()).unwrap_or(u32::MAX))
+            });
+            if [rows, all] != [segment.max_doc(); 2] || alive != segment.num_docs() {
+                return damaged("the word index counts its passages wrongly".to_owned());
+            }
+        }
+        self.is_whole.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Files whose content isn't what was written, by their checksums. The library's own check goes by a list of files that has
+    /// no checksum, and looks at none when it is lost.
     pub(crate) fn damaged_files(&self) -> Result<u64, Fault> {
-        Ok(self.index.validate_checksum().map_err(|error| fault(&self.dir, error))?.len() as u64)
+        let read = || -> tantivy::Result<u64> {
+            let mut damaged = 0;
+            for file in self.index.load_metas()?.list_segment_files() {
+                if self.dir.join(&file).exists() && !self.index.directory().validate_checksum(&file)? {
+                    damaged += 1;
+                }
+            }
+            Ok(damaged)
+        };
+        read().map_err(|error| fault(&self.dir, error))
     }
 }

@@ -3,6 +3,7 @@
 mod about;
 mod bad;
 mod crash;
+mod damage;
 mod edit;
 mod embedding;
 mod erase;

@@ -1,6 +1,6 @@
-//! Other search libraries, from the Python package index into environments of their own in the cache.
+//! Other libraries, from the Python package index into environments of their own in the cache.
 //!
-//! Each is pinned: `xtask/peers/map-NAME.txt` names every package with its version and SHA-256, and nothing else
+//! Each is pinned: `xtask/peers/LIST.txt` names every package with its version and SHA-256, and nothing else
 //! is installed. A peer that can't be had on this machine is left out, and the report says so.
 
 use crate::place;
@@ -11,33 +11,15 @@ use std::process::Command;
 /// A library, or some together, that one program of ours drives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Known {
-    /// As `xtask/peers/map.py` knows it.
-    pub(super) kind: &'static str,
+    /// Name of its list, and of its environment.
+    pub(super) list: &'static str,
     pub(super) name: &'static str,
     /// The packages that do the work, whose versions are told.
-    packages: &'static [&'static str],
+    pub(super) packages: &'static [&'static str],
     /// Of all packages that are installed for it.
-    licences: &'static str,
-    megabytes: u32,
+    pub(super) licences: &'static str,
+    pub(super) megabytes: u32,
 }
-
-pub(super) const KNOWN: [Known; 3] = [
-    Known {
-        kind: "lancedb",
-        name: "LanceDB",
-        packages: &["lancedb"],
-        licences: "Apache-2.0, MIT, BSD, PSF",
-        megabytes: 120,
-    },
-    Known { kind: "sqlite", name: "SQLite", packages: &["apsw", "sqlite-vec"], licences: "zlib, MIT", megabytes: 8 },
-    Known {
-        kind: "faiss",
-        name: "faiss and tantivy",
-        packages: &["faiss-cpu", "tantivy"],
-        licences: "MIT, BSD",
-        megabytes: 50,
-    },
-];
 
 /// A peer that is ready to run.
 #[derive(Debug, Clone)]
@@ -49,11 +31,11 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// Its side of the comparison, over a corpus and with a folder of its own. `-I` keeps the person's own packages
-    /// and variables out.
-    pub(super) fn command(&self, corpus: &Path, store: &Path) -> Command {
+    /// One of our programs beside the lists, with this peer's packages. `-I` keeps the person's own packages and
+    /// variables out.
+    pub(super) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(&self.python);
-        command.arg("-I").arg(folder().join("map.py")).arg(self.known.kind).arg(corpus).arg(store);
+        command.arg("-I").arg(folder().join(program));
         command
     }
 }
@@ -67,9 +49,9 @@ fn folder() -> PathBuf {
 /// # Errors
 /// When Python, or a package with the pinned sum, can't be had here.
 pub(super) fn ensure(known: Known) -> Result<Peer> {
-    let file = folder().join(format!("map-{}.txt", known.kind));
+    let file = folder().join(format!("{}.txt", known.list));
     let pinned = std::fs::read_to_string(&file).with_context(|| format!("can't read `{}`", file.display()))?;
-    let home = place::cache()?.join("peers").join(format!("map-{}", known.kind));
+    let home = place::cache()?.join("peers").join(known.list);
     let (mark, python) = (home.join("installed.txt"), home.join("bin/python"));
     // Written last: an environment without it, or with another list, is made anew.
     if std::fs::read_to_string(&mark).ok().as_deref() != Some(&pinned) || !python.is_file() {
@@ -107,11 +89,12 @@ fn versions(packages: &[&str], pinned: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::{embed, map};
 
     #[test]
     fn every_package_is_pinned_by_its_sum() {
-        for known in KNOWN {
-            let file = folder().join(format!("map-{}.txt", known.kind));
+        for known in map::KNOWN.into_iter().chain(embed::KNOWN) {
+            let file = folder().join(format!("{}.txt", known.list));
             let text = std::fs::read_to_string(&file).expect("a list of packages");
             let joined = text.replace("\\\n", " ");
             let lines: Vec<&str> =
