@@ -3,11 +3,15 @@
 //! A model likes some names better than others, whatever the text. How likely it finds each behind a text without
 //! content is taken away from how likely it finds it behind this one (contextual calibration). What is left is what the
 //! text itself says for the class; nothing at all is what it would say for none of them, which is `unknown`.
+//!
+//! A small model is often as unsure as that leaves it. Then it is asked the other way round as well: how likely is this
+//! text, where its class is known, and how likely where nothing is (a noisy channel). It judges every word of the text
+//! then, and not one word behind it, and there is nothing that a text could tell it to say.
 
-use crate::prompt::Prompt;
+use crate::prompt::{Prompt, Reverse};
 use crate::task::invalid;
 use crate::work::Work;
-use base::{Fault, Likelihood};
+use base::{Fault, Likelihood, Message, Role};
 use serde::{Deserialize, Serialize};
 
 /// The class of what fits none.
@@ -19,6 +23,13 @@ const LABEL_CHARS_MAX: usize = 100;
 const EMPTY_TEXTS: [&str; 2] = ["N/A", "…"];
 /// How much of a text's evidence counts: below 1 is less sure of itself.
 const SHARPNESS: f64 = 1.0;
+/// Nats between the best two, `unknown` among them, below which the text is judged the other way round too …
+const OPEN_NATS: f64 = 2.0;
+/// … for so many of the best classes, and of so much of the text …
+const REVERSE_LABELS_MAX: usize = 5;
+const REVERSE_CHARS_MAX: usize = 400;
+/// … and so much of what comes of both is that.
+const REVERSE_SHARE: f64 = 2.0 / 3.0;
 
 /// A class: its name, and where that doesn't say it all, what belongs there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +56,15 @@ impl From<Given> for Label {
         match given {
             Given::Name(id) => Self { id, description: String::new() },
             Given::Whole { id, description } => Self { id, description },
+        }
+    }
+}
+
+impl Label {
+    fn in_words(&self) -> String {
+        match self.description.trim() {
+            "" => self.id.trim().to_owned(),
+            description => format!("{} ({description})", self.id.trim()),
         }
     }
 }
@@ -132,7 +152,43 @@ impl Classify {
             }
         }
         work.progress(parts.len(), parts.len());
+        if let Some(reverse) = tier.reverse.as_ref().filter(|_| self.is_open(&evidence)) {
+            self.judge_reversed(work, reverse, &mut evidence)?;
+        }
         Ok(self.classes(&evidence))
+    }
+
+    /// Whether the best two lie close together.
+    fn is_open(&self, evidence: &[f64]) -> bool {
+        let mut sorted: Vec<f64> = evidence.iter().copied().chain(self.unknown.then_some(0.0)).collect();
+        sorted.sort_by(|one, other| other.total_cmp(one));
+        !matches!(sorted.as_slice(), [first, second, ..] if first - second >= OPEN_NATS)
+    }
+
+    /// Adds what the text's own likelihood says for the best classes; the others fall as far behind.
+    fn judge_reversed(&self, work: &mut Work<'_>, reverse: &Reverse, evidence: &mut [f64]) -> Result<(), Fault> {
+        let end = self.text.trim().char_indices().nth(REVERSE_CHARS_MAX).map_or(usize::MAX, |(at, _)| at);
+        let text = self.text.trim();
+        let option = [text[..end.min(text.len())].trim_end().to_owned()];
+        let mut likely = |words: String| -> Result<f64, Fault> {
+            let found = work.score(&[Message::new(Role::User, words)], &option)?;
+            Ok(found.first().map_or(f64::NEG_INFINITY, |one| one.log))
+        };
+        let of_none = likely(reverse.of_none.clone())?;
+        let mut order: Vec<usize> = (0..evidence.len()).collect();
+        order.sort_by(|one, other| evidence[*other].total_cmp(&evidence[*one]));
+        let mut least = 0.0_f64;
+        for (rank, at) in order.into_iter().enumerate() {
+            let found = if rank < REVERSE_LABELS_MAX {
+                likely(reverse.of_label.replace("{label}", &self.labels[at].in_words()))? - of_none
+            } else {
+                least
+            };
+            let found = if found.is_finite() { found } else { least };
+            least = least.min(found);
+            evidence[at] = (1.0 - REVERSE_SHARE) * evidence[at] + REVERSE_SHARE * SHARPNESS * found;
+        }
+        Ok(())
     }
 
     /// What is judged for each class: words that are different from all others.
@@ -247,6 +303,14 @@ mod tests {
         assert_eq!(task.options(true), ["a", "the other one"]);
         task.labels[0].description = "the other one".into();
         assert_eq!(task.options(true), ["a", "b"], "what can't be told apart isn't judged");
+    }
+
+    #[test]
+    fn a_text_is_open_where_the_best_two_lie_close() {
+        assert!(of(&["a", "b"], false).is_open(&[3.0, 1.5]));
+        assert!(!of(&["a", "b"], false).is_open(&[3.0, 0.5]));
+        assert!(of(&["a", "b"], true).is_open(&[1.0, -5.0]), "`unknown` is close");
+        assert!(of(&["a", "b"], true).is_open(&[f64::NEG_INFINITY, -0.5]));
     }
 
     #[test]

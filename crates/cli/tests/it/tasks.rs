@@ -36,6 +36,25 @@ fn one_text_comes_through_a_pipe_and_its_result_is_data() {
 }
 
 #[test]
+fn a_question_is_answered_from_one_text() {
+    let home = Home::new();
+    let script = Script::default().on("lease", text("The lease ends in May.")).on("else", text("unknown"));
+    home.chat_model("small", &script);
+    let file = home.path("lease.txt");
+    std::fs::write(&file, "Rent is 900 euros.\n\nThe lease ends in May.\n").expect("write");
+    let file = file.to_str().expect("utf-8");
+    let ran = home.done(&["ask", "--text", file, "When does the lease end?"]);
+    assert_eq!(ran.out, format!("The lease ends in May.\n\n{file}:3  \"The lease ends in May.\"\n"), "{ran:?}");
+    let ran = piped(&home, &["ask", "--text", "-", "--json", "When does the lease end?"], "The lease ends in May.");
+    assert_eq!((ran.code, &ran.json()["result"]["answer"]), (0, &json!("The lease ends in May.")));
+    let ran = piped(&home, &["ask", "-t", "-", "Is there anything else?"], "The cat sleeps.");
+    assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{ran:?}");
+    assert!(ran.err.contains("holds no answer"), "{ran:?}");
+    let ran = home.run(&["ask", "--text", file, "--quotes", "rent"]);
+    assert_eq!(ran.code, 2, "{ran:?}");
+}
+
+#[test]
 fn no_model_is_needed_where_rules_decide() {
     let home = Home::new();
     let ran = piped(&home, &["normalize", "--kind", "date"], "3 March 2026");

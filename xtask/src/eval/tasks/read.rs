@@ -299,7 +299,7 @@ fn needs(task: &str) -> &'static [&'static str] {
 fn named(task: &str, name: &str) -> Option<&'static str> {
     let own = options_of(task);
     let context = if matches!(task, "normalize" | "detect-language") { None } else { Some("context") };
-    let all = || own.iter().copied().chain(context);
+    let all = || own.iter().copied().chain(context).chain(["expectedInputLanguages", "expectedContextLanguages"]);
     let folded = fold(name);
     all().find(|option| fold(option) == folded).or_else(|| {
         let also = ALSO.iter().filter(|(other, _)| *other == folded);
@@ -319,7 +319,7 @@ fn valued(option: &str, value: Value) -> Result<Value, String> {
             serde_json::from_str(&text).map_err(|error| format!("is a string that holds no JSON: {error}"))
         }
         ("schema", value) if is_short(&value) => of_fields(&value),
-        ("expectedInputLanguages", Value::String(one)) => Ok(json!([one])),
+        ("expectedInputLanguages" | "expectedContextLanguages", Value::String(one)) => Ok(json!([one])),
         (_, value) => Ok(value),
     }
 }
