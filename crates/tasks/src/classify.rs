@@ -23,6 +23,8 @@ const LABEL_CHARS_MAX: usize = 100;
 const EMPTY_TEXTS: [&str; 2] = ["N/A", "…"];
 /// How much of a text's evidence counts: below 1 is less sure of itself.
 const SHARPNESS: f64 = 1.0;
+/// Shorter names are words like any others.
+const NAME_CHARS_MIN: usize = 4;
 /// Nats between the best two, `unknown` among them, below which the text is judged the other way round too …
 const OPEN_NATS: f64 = 2.0;
 /// … for so many of the best classes, and of so much of the text …
@@ -135,8 +137,9 @@ impl Classify {
         let tier = work.tier("classify", "classify")?;
         let options = self.options(tier.by_description);
         let prompt = Prompt::new(tier, self.values()).with_context([self.context.as_str()]);
+        let text = if tier.reverse.is_some() { self.without_names() } else { self.text.clone() };
         let longest = options.iter().map(String::len).max().unwrap_or(0);
-        let (parts, tokens) = work.parts(&prompt, &self.text, u32::try_from(longest + 8).unwrap_or(u32::MAX))?;
+        let (parts, tokens) = work.parts(&prompt, &text, u32::try_from(longest + 8).unwrap_or(u32::MAX))?;
         work.declare(parts.len(), tokens);
         let mut empties = Vec::with_capacity(EMPTY_TEXTS.len());
         for empty in EMPTY_TEXTS {
@@ -145,17 +148,36 @@ impl Classify {
         let mut evidence = vec![0.0; options.len()];
         for (done, range) in parts.iter().enumerate() {
             work.progress(done, parts.len());
-            let found = work.score(&prompt.messages(&self.text[range.clone()]), &options)?;
-            let share = range.len() as f64 / self.text.len() as f64;
+            let found = work.score(&prompt.messages(&text[range.clone()]), &options)?;
+            let share = range.len() as f64 / text.len() as f64;
             for (sum, one) in evidence.iter_mut().zip(calibrated(&found, &empties)) {
                 *sum += share * one;
             }
         }
         work.progress(parts.len(), parts.len());
         if let Some(reverse) = tier.reverse.as_ref().filter(|_| self.is_open(&evidence)) {
-            self.judge_reversed(work, reverse, &mut evidence)?;
+            self.judge_reversed(work, reverse, &text, &mut evidence)?;
         }
         Ok(self.classes(&evidence))
+    }
+
+    /// The text with `…` for the names of the classes: a small model says what it read last, whatever the rest is about.
+    fn without_names(&self) -> String {
+        let names: Vec<String> = self.labels.iter().map(|label| label.id.trim().to_lowercase()).collect();
+        let masked = |word: &str| {
+            let long = word.chars().count() >= NAME_CHARS_MIN;
+            long && names.contains(&word.to_lowercase())
+        };
+        let mut made = String::with_capacity(self.text.len());
+        let mut rest = self.text.as_str();
+        while !rest.is_empty() {
+            let start = rest.find(char::is_alphanumeric).unwrap_or(rest.len());
+            let end = rest[start..].find(|c: char| !c.is_alphanumeric()).map_or(rest.len(), |at| start + at);
+            made.push_str(&rest[..start]);
+            made.push_str(if masked(&rest[start..end]) { "…" } else { &rest[start..end] });
+            rest = &rest[end..];
+        }
+        made
     }
 
     /// Whether the best two lie close together.
@@ -166,10 +188,16 @@ impl Classify {
     }
 
     /// Adds what the text's own likelihood says for the best classes; the others fall as far behind.
-    fn judge_reversed(&self, work: &mut Work<'_>, reverse: &Reverse, evidence: &mut [f64]) -> Result<(), Fault> {
-        let end = self.text.trim().char_indices().nth(REVERSE_CHARS_MAX).map_or(usize::MAX, |(at, _)| at);
-        let text = self.text.trim();
-        let option = [text[..end.min(text.len())].trim_end().to_owned()];
+    fn judge_reversed(
+        &self,
+        work: &mut Work<'_>,
+        reverse: &Reverse,
+        text: &str,
+        evidence: &mut [f64],
+    ) -> Result<(), Fault> {
+        let text = text.trim();
+        let end = text.char_indices().nth(REVERSE_CHARS_MAX).map_or(text.len(), |(at, _)| at);
+        let option = [text[..end].trim_end().to_owned()];
         let mut likely = |words: String| -> Result<f64, Fault> {
             let found = work.score(&[Message::new(Role::User, words)], &option)?;
             Ok(found.first().map_or(f64::NEG_INFINITY, |one| one.log))
@@ -303,6 +331,13 @@ mod tests {
         assert_eq!(task.options(true), ["a", "the other one"]);
         task.labels[0].description = "the other one".into();
         assert_eq!(task.options(true), ["a", "b"], "what can't be told apart isn't judged");
+    }
+
+    #[test]
+    fn names_of_classes_in_the_text_do_not_count() {
+        let mut task = of(&["sport", "politics", "us"], true);
+        task.text = "Politics, politics! Sporting life of us: \"sport\".".into();
+        assert_eq!(task.without_names(), "…, …! Sporting life of us: \"…\".");
     }
 
     #[test]

@@ -18,6 +18,8 @@ const LANGUAGES_MAX: usize = 8;
 const REST_MIN: f64 = 0.01;
 /// Words of a language alone, or as much of shared ones, that make it likelier than not.
 const VOTES_MIN: f64 = 1.0;
+/// So many times as much as for the next one says it clearly.
+const CLEAR_TIMES: f64 = 1.5;
 /// What isn't known.
 const UNDETERMINED: &str = "und";
 
@@ -54,14 +56,16 @@ fn detect(text: &str, expected: &[Lang]) -> Vec<Language> {
     let text: String = text.chars().take(CHARS_MAX).collect();
     let mut candidates: Vec<Lang> = if expected.is_empty() { Lang::all().to_vec() } else { expected.to_vec() };
     let mut found = by_words(&text, &candidates);
-    let mut left = 1.0 - found.iter().map(|(_, share)| share).sum::<f64>();
+    let worded = found.first().map(|(_, share)| *share);
+    let mut left = 1.0 - worded.unwrap_or(0.0);
     candidates.retain(|lang| found.iter().all(|(own, _)| own != lang));
     while found.len() < LANGUAGES_MAX && left > REST_MIN && !candidates.is_empty() {
         let Some(next) = Detector::with_allowlist(candidates.clone()).detect(&text) else { break };
         // A script of one language is found whether it is allowed or not.
         let Some(at) = candidates.iter().position(|lang| *lang == next.lang()) else { break };
         candidates.swap_remove(at);
-        let share = left * confidence(&next, found.len());
+        // What comes after the words' verdict was found without it, and is never surer.
+        let share = (left * confidence(&next, found.len())).min(worded.unwrap_or(1.0));
         left -= share;
         found.push((next.lang(), share));
     }
@@ -78,14 +82,20 @@ fn detect(text: &str, expected: &[Lang]) -> Vec<Language> {
 
 /// Of a text that is too short for runs of letters to tell: what its little words say, when they agree.
 fn by_words(text: &str, candidates: &[Lang]) -> Vec<(Lang, f64)> {
-    if whatlang::detect(text).is_some_and(|info| info.is_reliable()) {
+    let letters = whatlang::detect(text);
+    if letters.as_ref().is_some_and(Info::is_reliable) {
         return Vec::new();
     }
     let votes: Vec<(Lang, f64)> =
         words::votes(text).into_iter().filter(|(lang, _)| candidates.contains(lang)).collect();
     let (first, second) = (votes.first(), votes.get(1).map_or(0.0, |(_, sum)| *sum));
+    // Languages that share many little words are told apart by words and letters together, or clearly by words.
+    let agrees = |lang: Lang| letters.as_ref().is_some_and(|info| info.lang() == lang);
     match first {
-        Some((lang, sum)) if *sum >= VOTES_MIN && *sum > second => {
+        Some((lang, sum)) if *sum >= VOTES_MIN && *sum > second && agrees(*lang) => {
+            vec![(*lang, sum / (sum + VOTES_MIN))]
+        }
+        Some((lang, sum)) if *sum >= VOTES_MIN && *sum >= CLEAR_TIMES * second => {
             vec![(*lang, (sum - second / 2.0) / (sum + VOTES_MIN))]
         }
         Some(_) | None => Vec::new(),
@@ -263,6 +273,7 @@ mod tests {
             ("Dobré ráno, jak se máte?", "cs"),
             ("Günaydın, bugün nasılsın?", "tr"),
             ("Goedemorgen allemaal", "nl"),
+            ("Bom dia, tudo bem com você?", "pt"),
         ] {
             let found = of(text, &[]);
             assert_eq!(found[0].detected_language, code, "{text}: {found:?}");

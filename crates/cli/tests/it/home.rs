@@ -44,7 +44,8 @@ impl Home {
             assert!(path.exists(), "{variable} names {}, which isn't there", path.display());
             path
         };
-        let home = Self { worker: named("FREEHOLD_TEST_NATIVE").join("freehold-worker"), ..Self::new() };
+        let mut home = Self::new();
+        home.worker = named("FREEHOLD_TEST_NATIVE").join("freehold-worker");
         home.done(&["models", "add", named("FREEHOLD_TEST_MODEL").to_str().expect("utf-8")]);
         home
     }

@@ -21,10 +21,11 @@ fn reply(home: &Home, args: &[&str], text: &str) -> Value {
 
 fn spans_stand_in_the_text(data: &Value, spans: &Value) {
     for (name, value) in data.as_object().expect("an object") {
-        if value.is_null() || value == "" || value.is_boolean() {
+        let span = &spans[format!("/{name}")];
+        // A number may stand there in words.
+        if value.is_null() || value == "" || value.is_boolean() || (value.is_number() && span.is_null()) {
             continue;
         }
-        let span = &spans[format!("/{name}")];
         let place = |end: &str| span[end].as_u64().and_then(|at| usize::try_from(at).ok());
         let (start, end) = place("startByte").zip(place("endByte")).unwrap_or_else(|| panic!("{name}: {data} {spans}"));
         let there = &TEXT[start..end];
