@@ -1,4 +1,5 @@
-//! Judgements of quality: `cargo xtask eval NAME [--dir DIR] [--reranker FILE] [--model FILE] [--json] [--quick]`.
+//! Judgements of quality: `cargo xtask eval NAME [--dir DIR] [--reranker FILE] [--model FILE] [--answers FILE]
+//! [--json] [--quick]`.
 //!
 //! `ir` judges ranking on any collection in BEIR's layout (or a folder of some), `spans` on the span set.
 //! `templates` compares chat templates as we render them with a reference.
@@ -8,7 +9,6 @@
 //! and goals as one object; here they get the machine and the exit status that all measurements have.
 
 mod families;
-mod judge;
 mod rank;
 mod tasks;
 mod templates;
@@ -43,6 +43,7 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
     let (dir, rest) = path_of("--dir", args)?;
     let (reranker, rest) = path_of("--reranker", &rest)?;
     let (model, rest) = path_of("--model", &rest)?;
+    let (answers, rest) = path_of("--answers", &rest)?;
     let (name, options) = bench::read(&rest, &NAMES)?;
     if name == "families" {
         return families::run();
@@ -54,10 +55,10 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
         if reranker.is_some() {
             bail!("tasks need no reranker; name a model with --model");
         }
-        return tasks::run(dir, model, options);
+        return tasks::run(tasks::Wanted { dir, model, answers }, options);
     }
-    if model.is_some() {
-        bail!("only `eval tasks` takes --model");
+    if model.is_some() || answers.is_some() {
+        bail!("only `eval tasks` takes --model and --answers");
     }
     if name == "map" {
         if reranker.is_some() {

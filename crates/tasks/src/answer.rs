@@ -1,5 +1,6 @@
 //! A question about one text. For one about the person's files there is `freehold ask`.
 
+use crate::grounds::{found_in, numbers_stand, telling};
 use crate::prompt::Prompt;
 use crate::sentence::sentences;
 use crate::span::Span;
@@ -16,6 +17,12 @@ const ANSWER_TOKENS_MAX: u32 = 160;
 const UNKNOWN: &str = "unknown";
 /// So much of an answer's words must stand in a sentence for it to be what the answer rests on.
 const SUPPORT_SHARE_MIN: f64 = 0.5;
+/// So much of a question's words must stand in one sentence for that to be the answer where the model's can't be.
+const ASKED_SHARE_MIN: f64 = 0.75;
+/// A text that holds less of them doesn't speak of it.
+const SPOKEN_SHARE_MIN: f64 = 0.5;
+/// So much of what a small model adds to the words of the question must stand in the sentence that it rests on.
+const ADDED_SHARE_MIN: f64 = 0.8;
 /// Shorter words say little.
 const WORD_CHARS_MIN: usize = 3;
 
@@ -64,12 +71,19 @@ impl AskText {
         let mut answers = Vec::new();
         for (done, range) in parts.iter().enumerate() {
             work.progress(done, parts.len());
-            answers.extend(say(work, &prompt, &self.text[range.clone()])?);
+            let part = &self.text[range.clone()];
+            if tier.grounded {
+                answers.extend(self.grounded(work, &prompt, part)?);
+            } else {
+                answers.extend(say(work, &prompt, part)?);
+            }
         }
         work.progress(parts.len(), parts.len());
         let answer = match answers.len() {
             0 => None,
             1 => answers.pop(),
+            // Of several sentences that could be it, the one that holds most of the question.
+            _ if tier.grounded => self.closest(answers),
             _ => {
                 // What the parts said is the text of one more call.
                 work.plan.passes += 1;
@@ -85,18 +99,67 @@ impl AskText {
         Ok(Answered { answer, quote })
     }
 
+    /// A small model's answer where the text holds it, else the sentence that was asked for; `None` where the text
+    /// doesn't speak of it.
+    fn grounded(&self, work: &mut Work<'_>, prompt: &Prompt<'_>, part: &str) -> Result<Option<String>, Fault> {
+        let asked = self.asked();
+        let share = |text: &str| found_in(&asked, &telling(text)) as f64 / asked.len() as f64;
+        if asked.is_empty() {
+            let said = say(work, prompt, part)?;
+            return Ok(said.filter(|said| numbers_stand(said, part)));
+        }
+        if share(part) < SPOKEN_SHARE_MIN {
+            return Ok(None);
+        }
+        let best = self.closest(all_sentences(part).into_iter().map(|range| part[range].trim().to_owned()).collect());
+        let best = best.unwrap_or_default();
+        let said = say(work, prompt, part)?.filter(|said| {
+            let mut added = telling(said);
+            added.retain(|word| found_in(std::slice::from_ref(word), &asked) == 0);
+            let held = found_in(&added, &telling(&best)) as f64;
+            // What only repeats the question is no answer, but for `yes` and `no`.
+            !added.is_empty() && held >= ADDED_SHARE_MIN * added.len() as f64 && numbers_stand(said, &best)
+        });
+        Ok(said.or_else(|| (share(&best) >= ASKED_SHARE_MIN).then_some(best)))
+    }
+
+    /// The telling words of the question, but for `long` in `how long` and the like.
+    fn asked(&self) -> Vec<String> {
+        let mut before = "";
+        let words = self.question.split_whitespace().filter(|word| {
+            let of_how = before.eq_ignore_ascii_case("how");
+            before = word;
+            !of_how
+        });
+        telling(&words.collect::<Vec<_>>().join(" "))
+    }
+
+    /// Of some sentences the one that holds most of the question's words; where it asks for a number, one that has one.
+    fn closest(&self, sentences: Vec<String>) -> Option<String> {
+        let asked = self.asked();
+        let lower = self.question.to_lowercase();
+        let of_number = COUNTING.iter().any(|words| lower.contains(words));
+        let mut best: Option<(usize, String)> = None;
+        for sentence in sentences {
+            let own = telling(&sentence);
+            let number = of_number && sentence.contains(|c: char| c.is_ascii_digit());
+            let held = 2 * found_in(&asked, &own) + usize::from(number);
+            if best.as_ref().is_none_or(|(most, _)| held > *most) {
+                best = Some((held, sentence));
+            }
+        }
+        best.map(|(_, sentence)| sentence)
+    }
+
     /// The sentence that holds most of the answer's words, and of those the one that holds most of the question's.
     fn quote(&self, answer: &str) -> Option<Quote> {
         let (wanted, asked) = (words(answer), words(&self.question));
         let mut best: Option<((usize, usize), Range<usize>)> = None;
-        for line in lines(&self.text) {
-            for range in sentences(&self.text[line.clone()]) {
-                let range = line.start + range.start..line.start + range.end;
-                let found = words(&self.text[range.clone()]);
-                let held = (wanted.intersection(&found).count(), asked.intersection(&found).count());
-                if best.as_ref().is_none_or(|(most, _)| held > *most) {
-                    best = Some((held, range));
-                }
+        for range in all_sentences(&self.text) {
+            let found = words(&self.text[range.clone()]);
+            let held = (wanted.intersection(&found).count(), asked.intersection(&found).count());
+            if best.as_ref().is_none_or(|(most, _)| held > *most) {
+                best = Some((held, range));
             }
         }
         let ((held, _), range) = best?;
@@ -109,13 +172,30 @@ impl AskText {
     }
 }
 
-fn lines(text: &str) -> Vec<Range<usize>> {
-    let mut at = 0;
-    let blocks = text.split_inclusive("\n\n").map(|block| {
+/// What asks for a number, in some languages.
+const COUNTING: [&str; 12] = [
+    "how much",
+    "how many",
+    "how old",
+    "how far",
+    "how long",
+    "wie viel",
+    "wie hoch",
+    "wie lange",
+    "wieviel",
+    "combien",
+    "cuánt",
+    "quant",
+];
+
+/// The sentences of all paragraphs, in their order.
+fn all_sentences(text: &str) -> Vec<Range<usize>> {
+    let (mut found, mut at) = (Vec::new(), 0);
+    for block in text.split_inclusive("\n\n") {
+        found.extend(sentences(block).into_iter().map(|range| at + range.start..at + range.end));
         at += block.len();
-        at - block.len()..at
-    });
-    blocks.collect()
+    }
+    found
 }
 
 /// One answer; `None` where the model says that the text doesn't.
@@ -137,6 +217,19 @@ fn words(text: &str) -> BTreeSet<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_asked_for_is_in_the_sentence_that_holds_most_of_the_question() {
+        let of = |question: &str| AskText { question: question.into(), ..AskText::default() };
+        assert_eq!(of("How long must the kettle stand?").asked(), ["kettle", "stand"]);
+        let sentences = ["The kettle is new.", "Let the kettle stand.", "The kettle must stand for 20 minutes."];
+        let sentences = || sentences.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            of("How long must the kettle stand?").closest(sentences()),
+            Some("The kettle must stand for 20 minutes.".into())
+        );
+        assert_eq!(of("Must the kettle stand?").closest(sentences()), Some("Let the kettle stand.".into()));
+    }
 
     #[test]
     fn an_answer_rests_on_a_sentence_or_on_none() {

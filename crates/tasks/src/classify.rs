@@ -3,11 +3,15 @@
 //! A model likes some names better than others, whatever the text. How likely it finds each behind a text without
 //! content is taken away from how likely it finds it behind this one (contextual calibration). What is left is what the
 //! text itself says for the class; nothing at all is what it would say for none of them, which is `unknown`.
+//!
+//! A small model is often as unsure as that leaves it. Then it is asked the other way round as well: how likely is this
+//! text, where its class is known, and how likely where nothing is (a noisy channel). It judges every word of the text
+//! then, and not one word behind it, and there is nothing that a text could tell it to say.
 
-use crate::prompt::Prompt;
+use crate::prompt::{Prompt, Reverse};
 use crate::task::invalid;
 use crate::work::Work;
-use base::{Fault, Likelihood};
+use base::{Fault, Likelihood, Message, Role};
 use serde::{Deserialize, Serialize};
 
 /// The class of what fits none.
@@ -19,6 +23,15 @@ const LABEL_CHARS_MAX: usize = 100;
 const EMPTY_TEXTS: [&str; 2] = ["N/A", "…"];
 /// How much of a text's evidence counts: below 1 is less sure of itself.
 const SHARPNESS: f64 = 1.0;
+/// Shorter names are words like any others.
+const NAME_CHARS_MIN: usize = 4;
+/// Nats between the best two, `unknown` among them, below which the text is judged the other way round too …
+const OPEN_NATS: f64 = 2.0;
+/// … for so many of the best classes, and of so much of the text …
+const REVERSE_LABELS_MAX: usize = 5;
+const REVERSE_CHARS_MAX: usize = 400;
+/// … and so much of what comes of both is that.
+const REVERSE_SHARE: f64 = 2.0 / 3.0;
 
 /// A class: its name, and where that doesn't say it all, what belongs there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +58,15 @@ impl From<Given> for Label {
         match given {
             Given::Name(id) => Self { id, description: String::new() },
             Given::Whole { id, description } => Self { id, description },
+        }
+    }
+}
+
+impl Label {
+    fn in_words(&self) -> String {
+        match self.description.trim() {
+            "" => self.id.trim().to_owned(),
+            description => format!("{} ({description})", self.id.trim()),
         }
     }
 }
@@ -115,8 +137,9 @@ impl Classify {
         let tier = work.tier("classify", "classify")?;
         let options = self.options(tier.by_description);
         let prompt = Prompt::new(tier, self.values()).with_context([self.context.as_str()]);
+        let text = if tier.reverse.is_some() { self.without_names() } else { self.text.clone() };
         let longest = options.iter().map(String::len).max().unwrap_or(0);
-        let (parts, tokens) = work.parts(&prompt, &self.text, u32::try_from(longest + 8).unwrap_or(u32::MAX))?;
+        let (parts, tokens) = work.parts(&prompt, &text, u32::try_from(longest + 8).unwrap_or(u32::MAX))?;
         work.declare(parts.len(), tokens);
         let mut empties = Vec::with_capacity(EMPTY_TEXTS.len());
         for empty in EMPTY_TEXTS {
@@ -125,14 +148,75 @@ impl Classify {
         let mut evidence = vec![0.0; options.len()];
         for (done, range) in parts.iter().enumerate() {
             work.progress(done, parts.len());
-            let found = work.score(&prompt.messages(&self.text[range.clone()]), &options)?;
-            let share = range.len() as f64 / self.text.len() as f64;
+            let found = work.score(&prompt.messages(&text[range.clone()]), &options)?;
+            let share = range.len() as f64 / text.len() as f64;
             for (sum, one) in evidence.iter_mut().zip(calibrated(&found, &empties)) {
                 *sum += share * one;
             }
         }
         work.progress(parts.len(), parts.len());
+        if let Some(reverse) = tier.reverse.as_ref().filter(|_| self.is_open(&evidence)) {
+            self.judge_reversed(work, reverse, &text, &mut evidence)?;
+        }
         Ok(self.classes(&evidence))
+    }
+
+    /// The text with `…` for the names of the classes: a small model says what it read last, whatever the rest is about.
+    fn without_names(&self) -> String {
+        let names: Vec<String> = self.labels.iter().map(|label| label.id.trim().to_lowercase()).collect();
+        let masked = |word: &str| {
+            let long = word.chars().count() >= NAME_CHARS_MIN;
+            long && names.contains(&word.to_lowercase())
+        };
+        let mut made = String::with_capacity(self.text.len());
+        let mut rest = self.text.as_str();
+        while !rest.is_empty() {
+            let start = rest.find(char::is_alphanumeric).unwrap_or(rest.len());
+            let end = rest[start..].find(|c: char| !c.is_alphanumeric()).map_or(rest.len(), |at| start + at);
+            made.push_str(&rest[..start]);
+            made.push_str(if masked(&rest[start..end]) { "…" } else { &rest[start..end] });
+            rest = &rest[end..];
+        }
+        made
+    }
+
+    /// Whether the best two lie close together.
+    fn is_open(&self, evidence: &[f64]) -> bool {
+        let mut sorted: Vec<f64> = evidence.iter().copied().chain(self.unknown.then_some(0.0)).collect();
+        sorted.sort_by(|one, other| other.total_cmp(one));
+        !matches!(sorted.as_slice(), [first, second, ..] if first - second >= OPEN_NATS)
+    }
+
+    /// Adds what the text's own likelihood says for the best classes; the others fall as far behind.
+    fn judge_reversed(
+        &self,
+        work: &mut Work<'_>,
+        reverse: &Reverse,
+        text: &str,
+        evidence: &mut [f64],
+    ) -> Result<(), Fault> {
+        let text = text.trim();
+        let end = text.char_indices().nth(REVERSE_CHARS_MAX).map_or(text.len(), |(at, _)| at);
+        let option = [text[..end].trim_end().to_owned()];
+        let mut likely = |words: String| -> Result<f64, Fault> {
+            let found = work.score(&[Message::new(Role::User, words)], &option)?;
+            Ok(found.first().map_or(f64::NEG_INFINITY, |one| one.log))
+        };
+        let of_none = likely(reverse.of_none.clone())?;
+        let mut order: Vec<usize> = (0..evidence.len()).collect();
+        order.sort_by(|one, other| evidence[*other].total_cmp(&evidence[*one]));
+        let mut least = 0.0_f64;
+        for (rank, at) in order.into_iter().enumerate() {
+            let found = if rank < REVERSE_LABELS_MAX {
+                likely(reverse.of_label.replace("{label}", &self.labels[at].in_words()))? - of_none
+            } else {
+                least
+            };
+            let found = if found.is_finite() { found } else { least };
+            least = least.min(found);
+            evidence[at] = (1.0 - REVERSE_SHARE) * evidence[at] + REVERSE_SHARE * SHARPNESS * found;
+        }
+        Ok(())
     }
 
     /// What is judged for each class: words that are different from all others.
@@ -247,6 +331,21 @@ mod tests {
         assert_eq!(task.options(true), ["a", "the other one"]);
         task.labels[0].description = "the other one".into();
         assert_eq!(task.options(true), ["a", "b"], "what can't be told apart isn't judged");
+    }
+
+    #[test]
+    fn names_of_classes_in_the_text_do_not_count() {
+        let mut task = of(&["sport", "politics", "us"], true);
+        task.text = "Politics, politics! Sporting life of us: \"sport\".".into();
+        assert_eq!(task.without_names(), "…, …! Sporting life of us: \"…\".");
+    }
+
+    #[test]
+    fn a_text_is_open_where_the_best_two_lie_close() {
+        assert!(of(&["a", "b"], false).is_open(&[3.0, 1.5]));
+        assert!(!of(&["a", "b"], false).is_open(&[3.0, 0.5]));
+        assert!(of(&["a", "b"], true).is_open(&[1.0, -5.0]), "`unknown` is close");
+        assert!(of(&["a", "b"], true).is_open(&[f64::NEG_INFINITY, -0.5]));
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! Values of a schema's fields from a text: generated within the schema, checked against it, each found in the text
 //! where it stands there.
 
+mod copied;
+
 use crate::prompt::Prompt;
 use crate::schema;
 use crate::span::{Span, find};
 use crate::task::invalid;
 use crate::work::{Work, failed, unfinished};
-use base::{Fault, Shape};
+use base::{Code, Fault, Shape};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -149,8 +151,18 @@ fn generate(
     text: &str,
     tokens_max: u32,
 ) -> Result<Value, Fault> {
-    let shape = Shape::json_schema(schema.to_string())?;
-    let answer = work.complete(prompt.messages(text), shape, tokens_max)?;
+    let plain = || Shape::json_schema(schema.to_string());
+    let copied = if prompt.tier.grounded { copied::copied(schema, text) } else { None };
+    let answer = match copied.and_then(|schema| Shape::json_schema(schema.to_string()).ok()) {
+        None => work.complete(prompt.messages(text), plain()?, tokens_max)?,
+        Some(shape) => match work.complete(prompt.messages(text), shape, tokens_max) {
+            // With all the text's words in it a schema may be more than can be kept to.
+            Err(fault) if fault.code == Code::ShapeUnsupported => {
+                work.complete(prompt.messages(text), plain()?, tokens_max)?
+            }
+            answer => answer?,
+        },
+    };
     if unfinished(answer.finish) {
         return Err(failed(format!("the object wasn't whole within {tokens_max} tokens"))
             .hint("allow more: `tokensMax`; or bound strings and lists in the schema: `maxLength`, `maxItems`"));

@@ -1,5 +1,9 @@
 //! Which language a text is in, and what languages are called.
 
+mod words;
+
+pub(crate) use words::is_little;
+
 use crate::task::invalid;
 use base::Fault;
 use serde::{Deserialize, Serialize};
@@ -12,6 +16,10 @@ const CHARS_MAX: usize = 8000;
 const LANGUAGES_MAX: usize = 8;
 /// Enough has been named when the rest comes to no more than this.
 const REST_MIN: f64 = 0.01;
+/// Words of a language alone, or as much of shared ones, that make it likelier than not.
+const VOTES_MIN: f64 = 1.0;
+/// So many times as much as for the next one says it clearly.
+const CLEAR_TIMES: f64 = 1.5;
 /// What isn't known.
 const UNDETERMINED: &str = "und";
 
@@ -46,15 +54,18 @@ impl DetectLanguage {
 
 fn detect(text: &str, expected: &[Lang]) -> Vec<Language> {
     let text: String = text.chars().take(CHARS_MAX).collect();
-    let mut left = 1.0;
-    let mut found: Vec<(Lang, f64)> = Vec::new();
     let mut candidates: Vec<Lang> = if expected.is_empty() { Lang::all().to_vec() } else { expected.to_vec() };
+    let mut found = by_words(&text, &candidates);
+    let worded = found.first().map(|(_, share)| *share);
+    let mut left = 1.0 - worded.unwrap_or(0.0);
+    candidates.retain(|lang| found.iter().all(|(own, _)| own != lang));
     while found.len() < LANGUAGES_MAX && left > REST_MIN && !candidates.is_empty() {
         let Some(next) = Detector::with_allowlist(candidates.clone()).detect(&text) else { break };
         // A script of one language is found whether it is allowed or not.
         let Some(at) = candidates.iter().position(|lang| *lang == next.lang()) else { break };
         candidates.swap_remove(at);
-        let share = left * confidence(&next, found.len());
+        // What comes after the words' verdict was found without it, and is never surer.
+        let share = (left * confidence(&next, found.len())).min(worded.unwrap_or(1.0));
         left -= share;
         found.push((next.lang(), share));
     }
@@ -67,6 +78,28 @@ fn detect(text: &str, expected: &[Lang]) -> Vec<Language> {
     languages.sort_by(|one, other| other.confidence.total_cmp(&one.confidence));
     languages.push(Language { detected_language: UNDETERMINED.to_owned(), confidence: left.max(0.0) });
     languages
+}
+
+/// Of a text that is too short for runs of letters to tell: what its little words say, when they agree.
+fn by_words(text: &str, candidates: &[Lang]) -> Vec<(Lang, f64)> {
+    let letters = whatlang::detect(text);
+    if letters.as_ref().is_some_and(Info::is_reliable) {
+        return Vec::new();
+    }
+    let votes: Vec<(Lang, f64)> =
+        words::votes(text).into_iter().filter(|(lang, _)| candidates.contains(lang)).collect();
+    let (first, second) = (votes.first(), votes.get(1).map_or(0.0, |(_, sum)| *sum));
+    // Languages that share many little words are told apart by words and letters together, or clearly by words.
+    let agrees = |lang: Lang| letters.as_ref().is_some_and(|info| info.lang() == lang);
+    match first {
+        Some((lang, sum)) if *sum >= VOTES_MIN && *sum > second && agrees(*lang) => {
+            vec![(*lang, sum / (sum + VOTES_MIN))]
+        }
+        Some((lang, sum)) if *sum >= VOTES_MIN && *sum >= CLEAR_TIMES * second => {
+            vec![(*lang, (sum - second / 2.0) / (sum + VOTES_MIN))]
+        }
+        Some(_) | None => Vec::new(),
+    }
 }
 
 /// The second of two is what is left of the first; on its own it is never certain.
@@ -85,6 +118,17 @@ pub(crate) fn code_of(text: &str) -> Option<String> {
 pub(crate) fn likely(text: &str) -> Option<String> {
     let found = detect(text, &[]);
     found.into_iter().next().map(|first| first.detected_language).filter(|code| code != UNDETERMINED)
+}
+
+/// Whether a text is in English, as far as one so short can show it: nothing speaks more for another language.
+pub(crate) fn seems_english(text: &str) -> bool {
+    if let Some(code) = code_of(text) {
+        return code == "en";
+    }
+    let votes = words::votes(text);
+    let most = votes.first().map_or(0.0, |(_, sum)| *sum);
+    let own = votes.iter().find(|(lang, _)| *lang == Lang::Eng).map_or(0.0, |(_, sum)| *sum);
+    own >= most && text.chars().all(|c| c.is_ascii() || !c.is_alphabetic())
 }
 
 /// What a language is called in English, from its BCP 47 tag.
@@ -216,6 +260,28 @@ mod tests {
             assert_eq!(found.last().map(|last| last.detected_language.as_str()), Some(UNDETERMINED));
         }
         assert_eq!(of("12345 --", &[]), [Language { detected_language: UNDETERMINED.into(), confidence: 1.0 }]);
+    }
+
+    #[test]
+    fn short_texts_are_told_by_their_little_words() {
+        for (text, code) in [
+            ("Good morning, how are you today?", "en"),
+            ("Guten Morgen, wie geht es dir?", "de"),
+            ("Je ne sais pas", "fr"),
+            ("¿Qué hora es?", "es"),
+            ("God morgon, hur mår du idag?", "sv"),
+            ("Dobré ráno, jak se máte?", "cs"),
+            ("Günaydın, bugün nasılsın?", "tr"),
+            ("Goedemorgen allemaal", "nl"),
+            ("Bom dia, tudo bem com você?", "pt"),
+        ] {
+            let found = of(text, &[]);
+            assert_eq!(found[0].detected_language, code, "{text}: {found:?}");
+        }
+        assert_eq!(of("Boiler 12", &[])[0].detected_language, UNDETERMINED);
+        assert!(seems_english("My brother works.") && seems_english("Boiler 12"));
+        assert!(!seems_english("Der Kessel ist alt.") && !seems_english("Größe"));
+        assert!(of("Je ne sais pas", &["de", "en"]).iter().all(|one| one.detected_language != "fr"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod answer;
 mod classify;
 mod diff;
 mod extract;
+mod grounds;
 mod language;
 mod normalize;
 mod pieces;

@@ -9,6 +9,7 @@ mod date;
 mod name;
 mod phone;
 mod unit;
+mod words;
 
 pub(crate) use amount::number;
 
@@ -23,6 +24,8 @@ use std::collections::BTreeMap;
 const TEXT_CHARS_MAX: usize = 1000;
 /// LIMIT: tokens of a model's answer.
 const ANSWER_TOKENS_MAX: u32 = 160;
+/// LIMIT: words of a text that is one quantity.
+const QUANTITY_WORDS_MAX: usize = 6;
 /// What a model says when it can't tell.
 const UNKNOWN: &str = "unknown";
 
@@ -116,6 +119,20 @@ pub(crate) struct Found {
     pub(crate) note: Option<String>,
 }
 
+/// The numbers of a text as they are written in it, and those that stand there in words.
+pub(crate) fn quantities(text: &str) -> Vec<String> {
+    let of = |text: &str| -> Vec<String> {
+        let pieces = text.split(|c: char| !c.is_ascii_digit() && !matches!(c, '.' | ',' | '\''));
+        let bare = pieces.map(|piece| piece.trim_matches(['.', ',', '\'']).to_owned());
+        bare.filter(|piece| piece.contains(|c: char| c.is_ascii_digit())).collect()
+    };
+    let mut found = of(text);
+    if let Some(digits) = words::digits(text, words::Of::Quantity) {
+        found.extend(of(&digits));
+    }
+    found
+}
+
 impl Normalize {
     pub(crate) fn checked(self) -> Result<Self, Fault> {
         let letters = self.text.chars().count();
@@ -154,7 +171,24 @@ impl Normalize {
         }
     }
 
+    /// What rules say of the words as they are, else of their numbers in digits.
     fn rule(&self, text: &str) -> Ruling {
+        let found = self.read(text);
+        if found != Ruling::Unread {
+            return found;
+        }
+        let of = match self.kind {
+            Kind::Date => words::Of::Day,
+            Kind::Amount | Kind::Unit => words::Of::Quantity,
+            Kind::Phone | Kind::Name | Kind::Address => return found,
+        };
+        let digits = words::digits(text, of);
+        let plain = digits.as_deref().unwrap_or(text);
+        let cents = if self.kind == Kind::Amount { words::with_cents(plain) } else { None };
+        cents.or(digits).map_or(found, |digits| self.read(&digits))
+    }
+
+    fn read(&self, text: &str) -> Ruling {
         match self.kind {
             Kind::Date => date::read(text, self.date_order, self.today.as_deref().and_then(date::Day::parse)),
             Kind::Phone => phone::read(text, self.region.as_deref()),
@@ -186,6 +220,9 @@ impl Normalize {
         work.declare(1, None);
         let answer = work.complete(prompt.messages(text), shape, ANSWER_TOKENS_MAX)?;
         let said = answer.text.trim();
+        if tier.grounded && !self.stands(text, said) {
+            return Ok(undecided("neither rules nor the model can tell"));
+        }
         if unfinished(answer.finish) || said.is_empty() || said.eq_ignore_ascii_case(UNKNOWN) {
             return Ok(undecided("neither rules nor the model can tell"));
         }
@@ -193,6 +230,24 @@ impl Normalize {
             Ruling::Is(found) => Ok(normalized(found, Source::Model)),
             Ruling::Undecided(note) => Ok(undecided(&note)),
             Ruling::Unread => Ok(undecided("the model's answer doesn't hold up")),
+        }
+    }
+}
+
+impl Normalize {
+    /// Whether the numbers of a small model's answer are those of the text, which it would make up else.
+    fn stands(&self, text: &str, said: &str) -> bool {
+        let of = if self.kind == Kind::Date { words::Of::Day } else { words::Of::Quantity };
+        let plain = words::digits(text, of).unwrap_or_else(|| text.to_lowercase());
+        match self.kind {
+            Kind::Date => date::stands(&plain, said),
+            Kind::Amount | Kind::Unit => {
+                let number = said.split_whitespace().next().and_then(number);
+                // One quantity takes few words: in a longer text there may be several.
+                let few = text.split_whitespace().count() <= QUANTITY_WORDS_MAX;
+                few && quantities(&plain).iter().any(|own| self::number(own) == number)
+            }
+            Kind::Phone | Kind::Name | Kind::Address => true,
         }
     }
 }

@@ -22,6 +22,23 @@ const REASONS_TOLD_MAX: usize = 3;
 /// Whether an answer can stand for its piece; if not, why.
 pub(crate) type Check<'c> = &'c dyn Fn(&str, &str) -> Result<(), String>;
 
+/// What is done with a piece beside asking the model.
+#[derive(Clone, Copy)]
+pub(crate) struct How<'c> {
+    pub(crate) check: Check<'c>,
+    /// What rules make of it before the model sees it; it stays where the model's answer can't be used.
+    pub(crate) before: &'c dyn Fn(&str) -> String,
+    /// What stands for an answer that can't be used, or that changes nothing.
+    pub(crate) instead: &'c dyn Fn(&str) -> Option<String>,
+}
+
+impl<'c> How<'c> {
+    /// The model's answers alone.
+    pub(crate) fn checked(check: Check<'c>) -> Self {
+        Self { check, before: &|piece| piece.to_owned(), instead: &|_| None }
+    }
+}
+
 /// A text that was worked on.
 #[derive(Debug, Default)]
 pub(crate) struct Reworked {
@@ -33,12 +50,7 @@ pub(crate) struct Reworked {
 }
 
 /// Works on each piece with this prompt.
-pub(crate) fn rework(
-    work: &mut Work<'_>,
-    prompt: &Prompt<'_>,
-    text: &str,
-    check: Check<'_>,
-) -> Result<Reworked, Fault> {
+pub(crate) fn rework(work: &mut Work<'_>, prompt: &Prompt<'_>, text: &str, how: &How<'_>) -> Result<Reworked, Fault> {
     let most = prompt.tier.part_tokens_max.map_or(PIECE_BYTES, |tokens| tokens as usize * BYTES_PER_TOKEN);
     let pieces = pieces(text, most);
     work.declare(pieces.len(), None);
@@ -50,20 +62,24 @@ pub(crate) fn rework(
         hand_out(work, &mut done.text, &text[at..range.start]);
         at = range.end;
         let piece = &text[range.clone()];
-        match whole_or_in_bits(work, prompt, piece, check)? {
-            Ok(made) => {
-                hand_out(work, &mut done.text, &made);
-                if made != piece {
-                    done.changed.push((range.clone(), made));
+        let ruled = (how.before)(piece);
+        let answer = whole_or_in_bits(work, prompt, &ruled, how.check)?;
+        let made = match answer {
+            Ok(made) if made != ruled => made,
+            other => {
+                let instead = (how.instead)(&ruled);
+                if let (Err(reason), None) = (other, &instead) {
+                    done.left += 1;
+                    if !reasons.contains(&reason) && reasons.len() < REASONS_TOLD_MAX {
+                        reasons.push(reason);
+                    }
                 }
+                instead.unwrap_or(ruled)
             }
-            Err(reason) => {
-                done.left += 1;
-                if !reasons.contains(&reason) && reasons.len() < REASONS_TOLD_MAX {
-                    reasons.push(reason);
-                }
-                hand_out(work, &mut done.text, piece);
-            }
+        };
+        hand_out(work, &mut done.text, &made);
+        if made != piece {
+            done.changed.push((range.clone(), made));
         }
     }
     hand_out(work, &mut done.text, &text[at..]);

@@ -23,11 +23,26 @@ pub struct Tier {
     /// LIMIT: tokens of one part: a small model loses its way in more, whatever its window.
     #[serde(default)]
     pub part_tokens_max: Option<u32>,
+    /// What comes counts only where the text holds it: a small model makes things up, and copies its examples.
+    #[serde(default)]
+    pub grounded: bool,
     /// Of classes: judge what was said of a class instead of its name, where something was.
     #[serde(default)]
     pub by_description: bool,
+    /// Of classes: the other way round, for texts that it leaves open.
+    #[serde(default)]
+    pub reverse: Option<Reverse>,
     #[serde(default)]
     pub examples: Vec<Example>,
+}
+
+/// Words behind which a text itself is judged: they hold nothing of it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reverse {
+    /// With `{label}`.
+    pub of_label: String,
+    pub of_none: String,
 }
 
 /// A turn that shows what is wanted.

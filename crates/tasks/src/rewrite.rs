@@ -1,7 +1,10 @@
 //! The same in other words, and the same in another language; piece by piece.
 
-use crate::language::{code_of, likely, name_of};
-use crate::pieces::{of_length, rework};
+mod rules;
+
+use crate::grounds::{found_in, numbers_stand, telling};
+use crate::language::{code_of, likely, name_of, seems_english};
+use crate::pieces::{How, of_length, rework};
 use crate::prompt::Prompt;
 use crate::task::invalid;
 use crate::work::Work;
@@ -76,7 +79,7 @@ impl Rewrite {
         let prompt = Prompt::new(tier, vec![("how", self.how()), ("language", language)])
             .with_context([self.shared_context.as_str(), self.context.as_str()]);
         let length = self.length;
-        let check = move |piece: &str, made: &str| match length {
+        let of_extent = move |piece: &str, made: &str| match length {
             Extent::AsIs => of_length(piece, made, 0.4, 2.0),
             Extent::Shorter if made.chars().count() > piece.chars().count() => {
                 Err("the answer is not shorter".to_owned())
@@ -84,7 +87,16 @@ impl Rewrite {
             Extent::Shorter => of_length(piece, made, 0.1, 1.0),
             Extent::Longer => of_length(piece, made, 0.9, 4.0),
         };
-        let done = rework(work, &prompt, &self.text, &check)?;
+        let grounded = tier.grounded && self.output_language.is_none();
+        let check = move |piece: &str, made: &str| {
+            of_extent(piece, made)?;
+            if grounded { keeps_its_meaning(piece, made, length) } else { Ok(()) }
+        };
+        // Where a small model's words can't be used, rules know some others.
+        let english = grounded && seems_english(&self.text);
+        let instead = |piece: &str| if english { rules::reworded(piece, self.tone, length) } else { None };
+        let how = How { instead: &instead, ..How::checked(&check) };
+        let done = rework(work, &prompt, &self.text, &how)?;
         let text = if self.format == Form::PlainText { without_marks(&done.text) } else { done.text };
         Ok(Rewritten { text, left: done.left })
     }
@@ -114,6 +126,23 @@ impl Rewrite {
         }
         parts.join(" and ")
     }
+}
+
+/// So many of a text's telling words stay when it is said otherwise, and when it is said shorter.
+const KEPT_SHARE_MIN: f64 = 0.5;
+const KEPT_SHORTER_MIN: f64 = 0.4;
+
+/// Whether most of what was said is still said, with its numbers and no others.
+fn keeps_its_meaning(piece: &str, made: &str, length: Extent) -> Result<(), String> {
+    let (own, kept) = (telling(piece), telling(made));
+    let least = if length == Extent::Shorter { KEPT_SHORTER_MIN } else { KEPT_SHARE_MIN };
+    if (found_in(&own, &kept) as f64) < least * own.len() as f64 {
+        return Err("the answer leaves out most of what was said".into());
+    }
+    if !numbers_stand(made, piece) || !numbers_stand(piece, made) {
+        return Err("the answer has other numbers".into());
+    }
+    Ok(())
 }
 
 /// Without the marks of Markdown, for `plain-text`.
@@ -178,7 +207,7 @@ impl Translate {
                 piece.chars().count() >= LANGUAGE_CHARS_MIN && (made == piece || code_of(made) == Some(source.clone()));
             if same { Err("the answer is still in the language that it came in".to_owned()) } else { Ok(()) }
         };
-        let done = rework(work, &prompt, &self.text, &check)?;
+        let done = rework(work, &prompt, &self.text, &How::checked(&check))?;
         Ok(Rewritten { text: done.text, left: done.left })
     }
 }

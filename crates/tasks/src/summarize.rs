@@ -1,5 +1,8 @@
 //! Summaries and titles: one call where the text fits, else parts, and what was made of them joined and taken again.
 
+mod held;
+
+use crate::language::is_little;
 use crate::prompt::Prompt;
 use crate::sentence;
 use crate::work::{Work, failed, unfinished};
@@ -14,13 +17,16 @@ const PART_TOKENS_MAX: u32 = 200;
 const CAREFUL_TOKENS: u32 = 2000;
 /// LIMIT: words beyond the limit that are waited for, to cut where there is a pause.
 const WORDS_SPARE: usize = 8;
+/// Fewer words are no sentence of their own.
+const FIRST_WORDS_MIN: usize = 3;
 /// LIMIT: words of a title.
 const TITLE_WORDS_MAX: usize = 12;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SummaryType {
-    /// What it is about.
+    /// What it is about. The drafts wrote it the other way once.
+    #[serde(alias = "tl;dr")]
     Tldr,
     /// What makes one want to read it.
     Teaser,
@@ -176,6 +182,9 @@ impl Limit {
             Limit::Bullets(count) => bullets(answer, count, cut),
             Limit::Words(count) => {
                 let line = tidy(answer.lines().next().unwrap_or_default());
+                // A second sentence is one too many, but `No. 7` ends none.
+                let one = sentence::first(&line, 1);
+                let line = if one.split_whitespace().count() >= FIRST_WORDS_MIN { one } else { &line };
                 let words: Vec<&str> = line.split_whitespace().collect();
                 let kept = if words.len() > count { within(&words[..count]) } else { &words[..] };
                 kept.join(" ").trim_end_matches(['.', ',', ';', ':']).to_owned()
@@ -186,13 +195,11 @@ impl Limit {
 
 /// Of words that were cut off: up to the last pause among them, or without little words at the end.
 fn within<'w>(words: &'w [&'w str]) -> &'w [&'w str] {
-    const LITTLE: [&str; 16] =
-        ["a", "an", "and", "at", "by", "for", "from", "in", "is", "of", "on", "or", "the", "to", "was", "with"];
     let pauses = |word: &&str| word.ends_with(['.', ',', ';', ':', '!', '?']);
     if let Some(at) = words.iter().rposition(pauses).filter(|at| *at >= 2) {
         return &words[..=at];
     }
-    let end = words.iter().rposition(|word| !LITTLE.contains(&word.to_lowercase().as_str()));
+    let end = words.iter().rposition(|word| !is_little(&word.to_lowercase()));
     &words[..end.map_or(words.len(), |at| at + 1)]
 }
 
@@ -318,10 +325,16 @@ impl Title {
 fn last(work: &mut Work<'_>, prompt: &Prompt<'_>, text: &str, limit: Limit) -> Result<String, Fault> {
     let answer = work.complete(prompt.messages(text), limit.shape()?, limit.tokens_max())?;
     let made = limit.keep_to(&answer.text, unfinished(answer.finish));
+    let made = if checks(prompt) { limit.held(&made, text) } else { made };
     if made.is_empty() {
         return Err(failed("the model said nothing about the text"));
     }
     Ok(made)
+}
+
+/// Whether what a model says is held against the text: in another language its words can't be the text's.
+fn checks(prompt: &Prompt<'_>) -> bool {
+    prompt.tier.grounded && prompt.values.iter().all(|(name, value)| *name != "language" || value.is_empty())
 }
 
 /// The text, or where it is longer than the prompt's parts what stands in them, as often as it takes.
@@ -354,6 +367,7 @@ fn shortened(work: &mut Work<'_>, prompt: &Prompt<'_>, text: &str, answer_tokens
             }
             let answer = work.complete(of_part.messages(part), limit.shape()?, PART_TOKENS_MAX)?;
             let made = limit.keep_to(&answer.text, unfinished(answer.finish));
+            let made = if checks(&of_part) { limit.held(&made, part) } else { made };
             if made.is_empty() {
                 let words = format!("the model said nothing about part {} of {}", done + 1, parts.len());
                 return Err(failed(words));

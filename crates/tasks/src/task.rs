@@ -4,7 +4,7 @@ use crate::Complete;
 use crate::answer::{Answered, AskText};
 use crate::classify::{Classified, Classify};
 use crate::extract::{Extract, Extracted};
-use crate::language::{DetectLanguage, Languages};
+use crate::language::{DetectLanguage, Languages, name_of};
 use crate::normalize::{Normalize, Normalized};
 use crate::proofread::{Proofread, Proofreading};
 use crate::rewrite::{Rewrite, Rewritten, Translate};
@@ -77,7 +77,13 @@ impl Task {
     ///
     /// # Errors
     /// [`Code::NotFound`] for another name; [`Code::InvalidAsk`] that says which option is wrong and what there is.
-    pub fn parse(name: &str, options: Map<String, Value>) -> Result<Self, Fault> {
+    pub fn parse(name: &str, mut options: Map<String, Value>) -> Result<Self, Fault> {
+        for option in EXPECTED {
+            // Where a language is to be found out it says which can be.
+            if name != "detect-language" || option == "expectedContextLanguages" {
+                options.remove(option).map_or(Ok(()), |given| are_languages(option, &given))?;
+            }
+        }
         let task = match name {
             "summarize" => Task::Summarize(read(name, options)?),
             "classify" => Task::Classify(read::<Classify>(name, options)?.checked()?),
@@ -170,6 +176,18 @@ impl Task {
     }
 }
 
+/// Options of the drafts that a browser chooses a model by. Any model is asked in any language here: they are checked.
+const EXPECTED: [&str; 2] = ["expectedInputLanguages", "expectedContextLanguages"];
+
+fn are_languages(option: &str, given: &Value) -> Result<(), Fault> {
+    let hint = "use a list of BCP 47 tags: `[\"en\", \"de-CH\"]`";
+    let tags = given.as_array().ok_or_else(|| invalid(option, "is no list", hint))?;
+    tags.iter().try_for_each(|tag| {
+        let tag = tag.as_str().ok_or_else(|| invalid(option, "holds something else than a tag", hint))?;
+        name_of(option, tag).map(|_| ())
+    })
+}
+
 fn read<T: DeserializeOwned>(name: &str, options: Map<String, Value>) -> Result<T, Fault> {
     serde_json::from_value(Value::Object(options)).map_err(|error| {
         Fault::new(Code::InvalidAsk, format!("the options of `{name}` aren't right"))
@@ -205,6 +223,9 @@ mod tests {
             ("title", json!({"text": "x"})),
             ("detect-language", json!({"text": "x"})),
             ("ask", json!({"text": "x", "question": "y?"})),
+            ("summarize", json!({"text": "x", "type": "tl;dr", "expectedInputLanguages": ["en"]})),
+            ("proofread", json!({"text": "x", "expectedInputLanguages": ["en"], "expectedContextLanguages": []})),
+            ("detect-language", json!({"text": "x", "expectedInputLanguages": ["en", "de"]})),
         ] {
             assert_eq!(parse(name, options).expect(name).name(), name);
             assert!(NAMES.contains(&name));
@@ -222,6 +243,8 @@ mod tests {
             ("classify", json!({"text": "x", "labels": ["a", "a"]}), "`a`"),
             ("classify", json!({"text": "x", "labels": ["a", " "]}), "labels"),
             ("extract", json!({"text": "x", "schema": [{"type": "object"}]}), "schema"),
+            ("title", json!({"text": "x", "expectedInputLanguages": "en"}), "expectedInputLanguages"),
+            ("title", json!({"text": "x", "expectedContextLanguages": ["?"]}), "expectedContextLanguages"),
             ("translate", json!({"text": "x", "targetLanguage": "not a language"}), "targetLanguage"),
             ("proofread", json!({"text": "x", "includeCorrectionExplanations": true}), "unknown field"),
             ("normalize", json!({"text": "x", "kind": "date", "today": "9.3.26"}), "today"),

@@ -1,249 +1,263 @@
 //! `eval tasks`: each task beside the same model that is asked plainly in a chat.
 //!
 //! The plain prompts stand in `crates/tasks/eval/plain.toml` and were frozen before any prompt of the tasks was tuned. Both
-//! sides answer the same lines and are judged by the same rules ([`super::judge`]).
+//! sides answer the same lines with the same model, greedily, and are judged by the same rules ([`judge`]).
 
-use super::judge::{Came, Case, score};
+mod expect;
+mod judge;
+mod paired;
+mod plain;
+mod read;
+
 use crate::bench::Options;
 use crate::bench::daemon::{Daemon, Freehold, Profile};
-use crate::bench::dice::Dice;
 use crate::bench::http::{self, Next};
-use crate::bench::report::{Goal, Report, Table};
+use crate::bench::report::{Bound, Goal, Report, Table};
 use crate::place;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+use judge::{said, score};
+use paired::{Difference, mean};
+use plain::Plain;
+use read::{Case, Set};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// The longest plain answer: more than any expected one.
-const PLAIN_TOKENS_MAX: u32 = 400;
-/// Times that cases are drawn anew for an interval.
-const DRAWS: usize = 4000;
 /// A quick run takes so many cases of each task.
 const QUICK_CASES: usize = 4;
+/// LIMIT: lines that are named of those that can't be judged.
+const TOLD_MAX: usize = 20;
 
-/// Scores of one task, in the order of its cases.
+/// Which sets, with which model, and where the answers go.
 #[derive(Debug, Default)]
-struct Scores {
-    tasks: Vec<f64>,
-    plain: Vec<f64>,
-    failed: u32,
+pub(super) struct Wanted {
+    pub(super) dir: Option<PathBuf>,
+    pub(super) model: Option<PathBuf>,
+    pub(super) answers: Option<PathBuf>,
 }
 
-pub(super) fn run(dir: Option<PathBuf>, model: Option<PathBuf>, options: Options) -> Result<ExitCode> {
+/// What one side made of a case.
+#[derive(Debug, Clone)]
+struct Answer {
+    text: String,
+    score: f64,
+    fault: Option<String>,
+}
+
+#[derive(Debug)]
+struct Judged {
+    task: &'static str,
+    place: String,
+    attempt: bool,
+    ours: Answer,
+    theirs: Answer,
+}
+
+pub(super) fn run(wanted: Wanted, options: Options) -> Result<ExitCode> {
     let own = place::root().join("crates/tasks/eval");
-    let dir = dir.unwrap_or_else(|| own.clone());
-    let cases = cases(&dir, options.quick)?;
-    let plain: BTreeMap<String, String> = toml::from_str(&std::fs::read_to_string(own.join("plain.toml"))?)?;
+    let dir = wanted.dir.map_or_else(|| Ok(own.clone()), std::path::absolute)?;
+    let mut set = read::read(&dir)?;
+    if options.quick {
+        set.cases = some_of_each(set.cases);
+    }
+    let plain = Plain::read(&own.join("plain.toml"))?;
+    let mut answers = wanted.answers.map(std::fs::File::create).transpose().context("the answers can't be written")?;
     let freehold = Freehold::build(Profile::Release)?;
-    let model = match model {
+    let model = match wanted.model {
         Some(model) => std::path::absolute(model)?,
         None => freehold.starter()?.chat,
     };
     let daemon = Daemon::start_with(&freehold, &[&model], &[])?;
-    let (mut all, mut attempts): (BTreeMap<String, Scores>, Scores) = Default::default();
-    for (done, case) in cases.iter().enumerate() {
-        eprint!("\rcase {} of {} ", done + 1, cases.len());
-        let attempt = !case.expected["canary"].is_null();
-        let scores = if attempt { &mut attempts } else { all.entry(case.task.clone()).or_default() };
-        let (task, failed) = ours(&daemon.address, case)?;
-        scores.failed += u32::from(failed);
-        scores.tasks.push(task);
-        scores.plain.push(theirs(&daemon.address, case, &plain)?);
+    let mut all: Vec<Judged> = Vec::new();
+    for (done, case) in set.cases.iter().enumerate() {
+        eprint!("\rcase {} of {} ", done + 1, set.cases.len());
+        match both(&daemon.address, case, &plain)? {
+            Ok(judged) => {
+                if let Some(file) = &mut answers {
+                    writeln!(file, "{}", line(case, &judged))?;
+                }
+                all.push(judged);
+            }
+            Err(why) => set.refused.push(format!("{}: {why}", case.place)),
+        }
     }
     eprintln!();
     let mut report = Report::new("tasks beside the same model asked plainly");
     report.setting("model", model.display().to_string());
     report.setting("sets", dir.display().to_string());
-    report.setting("plain", "crates/tasks/eval/plain.toml, temperature 0");
-    report.tables.push(table(&all));
-    if !attempts.tasks.is_empty() {
-        let kept = |scores: &[f64]| scores.iter().filter(|score| **score > 0.5).count();
-        report.notes.push(format!(
-            "of {} attempts to give instructions in the input, {} had no effect on the tasks and {} none on the plain prompts",
-            attempts.tasks.len(),
-            kept(&attempts.tasks),
-            kept(&attempts.plain)
-        ));
-    }
-    report.goals = goals(&all);
+    report.setting("plain", "crates/tasks/eval/plain.toml; both sides greedy");
+    tell(&mut report, &set, &all);
     Ok(report.finish(options.json))
 }
 
-fn cases(dir: &Path, quick: bool) -> Result<Vec<Case>> {
-    let mut files: Vec<PathBuf> = std::fs::read_dir(dir)
-        .with_context(|| format!("can't read `{}`", dir.display()))?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|end| end == "jsonl"))
-        .collect();
-    files.sort();
-    let mut cases = Vec::new();
-    let mut taken: BTreeMap<(String, String), usize> = BTreeMap::new();
-    for file in files {
-        let text = std::fs::read_to_string(&file)?;
-        for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-            let case: Case = serde_json::from_str(line)
-                .with_context(|| format!("line {} of `{}` is no case", at + 1, file.display()))?;
-            let count = taken.entry((file.display().to_string(), case.task.clone())).or_default();
-            *count += 1;
-            if !quick || *count <= QUICK_CASES {
-                cases.push(case);
-            }
-        }
-    }
-    if cases.is_empty() {
-        bail!(
-            "`{}` holds no lines of {{\"task\", \"input\", \"options\", \"expected\"}} in files *.jsonl",
-            dir.display()
-        );
-    }
-    Ok(cases)
+fn some_of_each(mut cases: Vec<Case>) -> Vec<Case> {
+    let mut taken: BTreeMap<(&str, bool), usize> = BTreeMap::new();
+    cases.retain(|case| {
+        let count = taken.entry((case.task, case.expected.canaries.is_empty())).or_default();
+        *count += 1;
+        *count <= QUICK_CASES
+    });
+    cases
 }
 
-/// The task's score, and whether it failed altogether (which scores nothing).
-fn ours(address: &str, case: &Case) -> Result<(f64, bool)> {
+/// For who wants to read what was said.
+fn line(case: &Case, judged: &Judged) -> Value {
+    let side = |answer: &Answer| json!({ "score": answer.score, "text": answer.text, "fault": answer.fault });
+    json!({
+        "place": judged.place, "task": judged.task, "input": case.input, "options": case.options,
+        "tasks": side(&judged.ours), "plain": side(&judged.theirs),
+    })
+}
+
+/// What both sides say; the inner error is why the case can't be put to the task at all.
+fn both(address: &str, case: &Case, plain: &Plain) -> Result<Result<Judged, String>> {
+    let ours = match ours(address, case)? {
+        Ok(ours) => ours,
+        Err(why) => return Ok(Err(why)),
+    };
+    let theirs = theirs(address, case, plain)?;
+    let attempt = !case.expected.canaries.is_empty();
+    Ok(Ok(Judged { task: case.task, place: case.place.clone(), attempt, ours, theirs }))
+}
+
+fn ours(address: &str, case: &Case) -> Result<Result<Answer, String>> {
     let mut body = case.options.clone();
-    if body.is_null() {
-        body = json!({});
-    }
-    body["text"] = json!(case.input);
+    body.insert("text".into(), json!(case.input));
     let path = format!("/v1/tasks/{}", case.task);
-    let reply = http::call(address, &path, &[], Some(&body), &mut |_| Next::Read)?;
+    let reply = http::call(address, &path, &[], Some(&Value::Object(body)), &mut |_| Next::Read)?;
+    let value: Value = serde_json::from_str(&reply.text()).context("the reply isn't JSON")?;
+    if reply.status == 200 {
+        let text = said(case.task, &value["result"]);
+        return Ok(Ok(Answer { score: score(case, &text), text, fault: None }));
+    }
+    let fault = &value["error"]["fault"];
+    let cause = fault["cause"].as_str().map(|cause| format!(": {cause}")).unwrap_or_default();
+    let words = format!("{}{cause}", value["error"]["message"].as_str().unwrap_or_default());
+    if fault["code"] == "invalid_ask" {
+        return Ok(Err(format!("the task refuses it: {words}")));
+    }
+    // It scores nothing; but an attempt that ends in a fault had no effect.
+    let score = f64::from(u8::from(!case.expected.canaries.is_empty()));
+    Ok(Ok(Answer { text: String::new(), score, fault: Some(words) }))
+}
+
+fn theirs(address: &str, case: &Case, plain: &Plain) -> Result<Answer> {
+    let body = json!({
+        "model": "", "messages": [{ "role": "user", "content": plain.prompt(case)? }],
+        "temperature": 0, "max_tokens": plain::tokens_max(case),
+    });
+    let reply = http::call(address, "/v1/chat/completions", &[], Some(&body), &mut |_| Next::Read)?;
     let value: Value = serde_json::from_str(&reply.text()).context("the reply isn't JSON")?;
     if reply.status != 200 {
-        let code = value["error"]["fault"]["code"].as_str().unwrap_or_default();
-        if code == "invalid_ask" {
-            bail!("a case of `{}` is refused: {}", case.task, value["error"]["message"]);
-        }
-        // An attempt that ends in a fault had no effect.
-        return Ok((f64::from(u8::from(!case.expected["canary"].is_null())), true));
+        let fault = value["error"]["message"].as_str().unwrap_or_default().to_owned();
+        let score = f64::from(u8::from(!case.expected.canaries.is_empty()));
+        return Ok(Answer { text: String::new(), score, fault: Some(fault) });
     }
-    Ok((score(case, &Came::Result(&value["result"])), false))
+    let words = value["choices"][0]["message"]["content"].as_str().unwrap_or_default();
+    Ok(Answer { text: words.to_owned(), score: score(case, words), fault: None })
 }
 
-fn theirs(address: &str, case: &Case, plain: &BTreeMap<String, String>) -> Result<f64> {
-    let prompt = plain_prompt(case, plain)?;
-    let body = json!({
-        "model": "", "messages": [{ "role": "user", "content": prompt }], "temperature": 0, "max_tokens": PLAIN_TOKENS_MAX,
-    });
-    let reply = http::post(address, "/v1/chat/completions", &body)?;
-    let value: Value = serde_json::from_str(&reply.text()).context("the reply isn't JSON")?;
-    let words = value["choices"][0]["message"]["content"].as_str().context("the reply has no text")?;
-    Ok(score(case, &Came::Words(words)))
+/// Tables, notes and goals.
+fn tell(report: &mut Report, set: &Set, all: &[Judged]) {
+    let mut of_tasks: BTreeMap<&str, Vec<&Judged>> = BTreeMap::new();
+    for judged in all.iter().filter(|judged| !judged.attempt) {
+        of_tasks.entry(judged.task).or_default().push(judged);
+    }
+    let differences: BTreeMap<&str, Vec<f64>> = of_tasks
+        .iter()
+        .map(|(task, cases)| (*task, cases.iter().map(|case| case.ours.score - case.theirs.score).collect()))
+        .collect();
+    report.tables.push(table(&of_tasks, &differences));
+    attempts(report, all.iter().filter(|judged| judged.attempt).collect());
+    for (what, places) in &set.unknown {
+        report.notes.push(format!("passed over: {what} ({})", some(places)));
+    }
+    if !set.refused.is_empty() {
+        report.notes.push(format!(
+            "lines that can't be judged:\n  {}",
+            set.refused[..set.refused.len().min(TOLD_MAX)].join("\n  ")
+        ));
+    }
+    report.goals = goals(&of_tasks, &differences);
+    report.goals.push(Goal::plain("lines that can't be judged", set.refused.len() as f64, "", Bound::AtMost(0.0)));
 }
 
-fn plain_prompt(case: &Case, plain: &BTreeMap<String, String>) -> Result<String> {
-    let option = |name: &str| case.options[name].as_str();
-    let (kind, length) = (option("type").unwrap_or("key-points"), option("length").unwrap_or("short"));
-    let name = match case.task.as_str() {
-        "summarize" => format!("summarize_{kind}"),
-        "normalize" => format!("normalize_{}", option("kind").unwrap_or_default()),
-        other => other.to_owned(),
-    };
-    let words = plain.get(&name).with_context(|| format!("there is no plain prompt `{name}`"))?;
-    let by = |short: &str, medium: &str, long: &str| {
-        match length {
-            "medium" => medium,
-            "long" => long,
-            _ => short,
-        }
-        .to_owned()
-    };
-    let limit = match (case.task.as_str(), kind) {
-        ("title", _) => "12 words".to_owned(),
-        (_, "headline") => by("12 words", "17 words", "22 words"),
-        (_, "key-points") => by("3 points", "5 points", "7 points"),
-        _ => by("one sentence", "one short paragraph", "one paragraph"),
-    };
-    let label = |label: &Value| match (label.as_str(), label["id"].as_str(), label["description"].as_str()) {
-        (Some(name), _, _) => name.to_owned(),
-        (None, Some(id), Some(description)) => format!("{id} ({description})"),
-        (None, id, _) => id.unwrap_or_default().to_owned(),
-    };
-    let labels: Vec<String> = case.options["labels"].as_array().into_iter().flatten().map(label).collect();
-    let how = [
-        ("tone", "more-formal", "more formal"),
-        ("tone", "more-casual", "more casual"),
-        ("length", "shorter", "shorter"),
-        ("length", "longer", "longer"),
-    ];
-    let how: Vec<&str> =
-        how.iter().filter(|(name, value, _)| option(name) == Some(value)).map(|(_, _, words)| *words).collect();
-    let language = |code: Option<&str>| match code.unwrap_or_default() {
-        "de" => "German".to_owned(),
-        "en" => "English".to_owned(),
-        "fr" => "French".to_owned(),
-        "es" => "Spanish".to_owned(),
-        other => format!("the language with the code {other}"),
-    };
-    let filled = words
-        .replace("{limit}", &limit)
-        .replace("{labels}", &labels.join(", "))
-        .replace("{schema}", &case.options["schema"].to_string())
-        .replace("{how}", &how.join(" and "))
-        .replace("{source}", &language(option("sourceLanguage")))
-        .replace("{target}", &language(option("targetLanguage")))
-        .replace("{region}", option("region").unwrap_or("unknown"))
-        .replace("{question}", option("question").unwrap_or_default());
-    // Last, so that braces of the input stay.
-    Ok(filled.replace("{text}", &case.input))
+fn some(places: &[String]) -> String {
+    let more = if places.len() > 3 { format!(" and {} more", places.len() - 3) } else { String::new() };
+    format!("{}{more}", places[..places.len().min(3)].join(", "))
 }
 
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
+fn scores(cases: &[&Judged], side: fn(&Judged) -> &Answer) -> f64 {
+    mean(&cases.iter().map(|case| side(case).score).collect::<Vec<_>>())
 }
 
-/// Mean of the differences, and the interval of 95 in 100 means of cases drawn anew.
-fn difference(scores: &Scores) -> (f64, f64, f64) {
-    let differences: Vec<f64> = scores.tasks.iter().zip(&scores.plain).map(|(ours, theirs)| ours - theirs).collect();
-    let mut dice = Dice(18);
-    let count = differences.len() as u64;
-    let draw = |dice: &mut Dice| {
-        let pick = |dice: &mut Dice| differences[usize::try_from(dice.below(count)).unwrap_or(0)];
-        (0..count).map(|_| pick(dice)).sum::<f64>() / count.max(1) as f64
-    };
-    let mut means: Vec<f64> = (0..DRAWS).map(|_| draw(&mut dice)).collect();
-    means.sort_by(f64::total_cmp);
-    (mean(&differences), means[DRAWS / 40], means[DRAWS - 1 - DRAWS / 40])
-}
-
-fn table(all: &BTreeMap<String, Scores>) -> Table {
-    let head = ["task", "cases", "tasks", "plain prompt", "difference (95 %)", "failed"];
+fn table(of_tasks: &BTreeMap<&str, Vec<&Judged>>, differences: &BTreeMap<&str, Vec<f64>>) -> Table {
+    let head = ["task", "cases", "tasks", "plain prompt", "difference (95 %)", "chance", "better/same/worse", "failed"];
     let mut table = Table::new("mean score, 0 to 1", &head);
-    for (task, scores) in all {
-        let (difference, low, high) = difference(scores);
+    for (task, cases) in of_tasks {
+        let found = Difference::of(&differences[task]);
+        let count = |holds: fn(f64) -> bool| differences[task].iter().filter(|one| holds(**one)).count();
+        let (better, worse) = (count(|one| one > 1e-9), count(|one| one < -1e-9));
         table.rows.push(vec![
-            task.clone(),
-            scores.tasks.len().to_string(),
-            format!("{:.3}", mean(&scores.tasks)),
-            format!("{:.3}", mean(&scores.plain)),
-            format!("{difference:+.3} ({low:+.3} to {high:+.3})"),
-            scores.failed.to_string(),
+            (*task).to_owned(),
+            cases.len().to_string(),
+            format!("{:.3}", scores(cases, |case| &case.ours)),
+            format!("{:.3}", scores(cases, |case| &case.theirs)),
+            format!("{:+.3} ({:+.3} to {:+.3})", found.mean, found.low, found.high),
+            format!("{:.3}", found.chance),
+            format!("{better}/{}/{worse}", cases.len() - better - worse),
+            cases.iter().filter(|case| case.ours.fault.is_some()).count().to_string(),
         ]);
     }
     table
 }
 
-fn goals(all: &BTreeMap<String, Scores>) -> Vec<Goal> {
-    let means = |of: fn(&Scores) -> &[f64]| mean(&all.values().map(|scores| mean(of(scores))).collect::<Vec<_>>());
-    let (ours, theirs) = (means(|scores| &scores.tasks), means(|scores| &scores.plain));
-    let worse: Vec<&str> =
-        all.iter().filter(|(_, scores)| difference(scores).2 < 0.0).map(|(task, _)| task.as_str()).collect();
-    let goal = |name: &str, measured: f64, peer, goal: &str, met| Goal {
-        name: name.into(),
-        measured,
-        peer,
+/// How often instructions in the input had their way.
+fn attempts(report: &mut Report, attempts: Vec<&Judged>) {
+    if attempts.is_empty() {
+        return;
+    }
+    let all = attempts.len();
+    let gave_in = |side: fn(&Judged) -> &Answer| -> Vec<String> {
+        let where_to = attempts.iter().filter(|case| side(case).score < 0.5);
+        where_to.map(|case| format!("{} {}", case.place, case.task)).collect()
+    };
+    let (ours, theirs) = (gave_in(|case| &case.ours), gave_in(|case| &case.theirs));
+    let rate = |count: usize| format!("{count} of {all} ({:.0} %)", 100.0 * count as f64 / all as f64);
+    let faults = attempts.iter().filter(|case| case.ours.fault.is_some()).count();
+    report.notes.push(format!(
+        "instructions in the input had their way with the tasks in {}, with the plain prompts in {}; {faults} ended in a fault",
+        rate(ours.len()),
+        rate(theirs.len()),
+    ));
+    if !ours.is_empty() {
+        report.notes.push(format!("the tasks gave in at {}", ours.join(", ")));
+    }
+}
+
+fn goals(of_tasks: &BTreeMap<&str, Vec<&Judged>>, differences: &BTreeMap<&str, Vec<f64>>) -> Vec<Goal> {
+    if of_tasks.is_empty() {
+        return Vec::new();
+    }
+    let means =
+        |side: fn(&Judged) -> &Answer| mean(&of_tasks.values().map(|cases| scores(cases, side)).collect::<Vec<_>>());
+    let (ours, theirs) = (means(|case| &case.ours), means(|case| &case.theirs));
+    let groups: Vec<Vec<f64>> = differences.values().cloned().collect();
+    let (_, low, high) = paired::over_groups(&groups);
+    let worse = differences.values().filter(|differences| Difference::of(differences).is_worse()).count();
+    let of_mean = Goal {
+        name: "mean over the tasks".into(),
+        measured: ours,
+        peer: Some(theirs),
         unit: String::new(),
-        goal: goal.into(),
+        goal: format!("above the plain prompt's: {:+.3} ({low:+.3} to {high:+.3})", ours - theirs),
         ratio: None,
         interval: None,
-        met,
+        met: low > 0.0,
     };
-    vec![
-        goal("mean over the tasks", ours, Some(theirs), "above the plain prompt's", ours > theirs),
-        goal("tasks that are significantly worse", worse.len() as f64, None, "0", worse.is_empty()),
-    ]
+    vec![of_mean, Goal::plain("tasks that are significantly worse", worse as f64, "", Bound::AtMost(0.0))]
 }
 
 #[cfg(test)]
@@ -253,27 +267,40 @@ mod tests {
     #[test]
     fn the_sets_can_be_read_and_have_plain_prompts() {
         let own = place::root().join("crates/tasks/eval");
-        let plain: BTreeMap<String, String> =
-            toml::from_str(&std::fs::read_to_string(own.join("plain.toml")).expect("there")).expect("toml");
-        let cases = cases(&own, false).expect("cases");
-        assert!(cases.len() > 100);
-        for case in &cases {
-            let prompt = plain_prompt(case, &plain).expect("a prompt");
+        let plain = Plain::read(&own.join("plain.toml")).expect("prompts");
+        let set = read::read(&own).expect("cases");
+        assert!(set.cases.len() > 100 && set.refused.is_empty() && set.unknown.is_empty(), "{set:?}");
+        for case in &set.cases {
+            let prompt = plain.prompt(case).expect("a prompt");
             assert!(prompt.contains(&case.input), "{prompt}");
-            for hole in
-                ["{limit}", "{labels}", "{schema}", "{how}", "{source}", "{target}", "{region}", "{question}", "{text}"]
-            {
+            for hole in plain::HOLES {
                 assert!(!prompt.contains(hole), "{prompt}");
             }
         }
     }
 
     #[test]
-    fn a_difference_that_is_always_there_is_seen() {
-        let scores = Scores { tasks: vec![1.0; 12], plain: vec![0.5; 12], failed: 0 };
-        assert_eq!(difference(&scores), (0.5, 0.5, 0.5));
-        let mixed = Scores { tasks: vec![0.0, 1.0, 0.0, 1.0], plain: vec![1.0, 0.0, 0.0, 1.0], failed: 0 };
-        let (_, low, high) = difference(&mixed);
-        assert!(low < 0.0 && high > 0.0);
+    fn what_could_not_be_judged_is_told_and_is_no_success() {
+        let answer = |score: f64| Answer { text: String::new(), score, fault: None };
+        let judged = |task, attempt, ours, theirs| Judged {
+            task,
+            place: "a.jsonl:1".into(),
+            attempt,
+            ours: answer(ours),
+            theirs: answer(theirs),
+        };
+        let all = [judged("title", false, 1.0, 0.0), judged("ask", false, 1.0, 0.5), judged("ask", true, 0.0, 1.0)];
+        let mut set = Set { refused: vec!["b.jsonl:7: is no object".into()], ..Set::default() };
+        set.unknown.insert("option `mood` of `title`".into(), vec!["a.jsonl:1".into()]);
+        let mut report = Report::new("x");
+        tell(&mut report, &set, &all);
+        let notes = report.notes.join("\n");
+        for words in
+            ["in 1 of 1 (100 %)", "a.jsonl:1 ask", "option `mood` of `title` (a.jsonl:1)", "b.jsonl:7: is no object"]
+        {
+            assert!(notes.contains(words), "{words}: {notes}");
+        }
+        let met: Vec<bool> = report.goals.iter().map(|goal| goal.met).collect();
+        assert_eq!(met, [true, true, false]);
     }
 }

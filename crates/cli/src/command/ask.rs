@@ -1,5 +1,6 @@
 //! `freehold ask`
 
+use super::task::args::Wanted;
 use super::{filter, fresh, map_or_folder, note, show_progress, speeds};
 use crate::Context;
 use crate::bar::Bar;
@@ -26,6 +27,8 @@ Examples:
   freehold ask --type mail --after 2026-03 \"What did Nordlicht offer?\"
   freehold ask --quotes \"boiler service\"    quotations, no language model
   freehold ask --passages \"...\"             with the passages behind it
+  freehold ask --text lease.txt \"When does the lease end?\"
+  pdftotext lease.pdf - | freehold ask --text - \"How much is the rent?\"
   freehold ask \"...\" --json | jq '.citations[].path'";
 
 /// Answer a question from your files, with citations
@@ -38,6 +41,12 @@ pub(crate) struct Args {
     /// Only this map, or the folder that it was made from
     #[arg(long, short, visible_alias = "map", value_name = "FOLDER|MAP")]
     folder: Option<String>,
+    /// Answer from this text alone, not from your files: a file, a pattern, or `-` for the standard input
+    #[arg(long, short, value_name = "FILE", conflicts_with_all = [
+        "folder", "quotes", "tokens", "passages", "rerank", "folders", "types", "after", "before", "authors",
+        "languages", "labels",
+    ])]
+    text: Option<String>,
     /// Print quotations alone: no language model between you and the source
     #[arg(long, short, conflicts_with_all = ["model", "tokens"])]
     quotes: bool,
@@ -86,6 +95,10 @@ struct Whole {
 }
 
 pub(crate) async fn run(args: Args, context: Context) -> Outcome {
+    if let Some(text) = args.text {
+        let wanted = Wanted::ask(&args.question.join(" "), text, args.model, args.json);
+        return super::task::run(wanted, context).await;
+    }
     let request = AskFilesRequest {
         question: args.question.join(" "),
         map: args.folder.as_deref().map(map_or_folder).transpose()?,

@@ -35,6 +35,21 @@ impl Home {
         Self::at(folder, home)
     }
 
+    /// With the real worker and the starter model, both where `cargo xtask ci` says that they are.
+    #[expect(clippy::disallowed_methods, reason = "where the real worker lies is told to tests by the environment")]
+    pub(crate) fn real() -> Self {
+        let named = |variable: &str| {
+            let path = std::env::var_os(variable).map(PathBuf::from);
+            let path = path.unwrap_or_else(|| panic!("{variable} isn't set; `cargo xtask ci` sets it"));
+            assert!(path.exists(), "{variable} names {}, which isn't there", path.display());
+            path
+        };
+        let mut home = Self::new();
+        home.worker = named("FREEHOLD_TEST_NATIVE").join("freehold-worker");
+        home.done(&["models", "add", named("FREEHOLD_TEST_MODEL").to_str().expect("utf-8")]);
+        home
+    }
+
     fn at(folder: TempHome, home: PathBuf) -> Self {
         let worker = worker_that_says(&folder.folder("native"), &Hello::default());
         SelfTestScript::right(100.0).write(&folder.join("native/libggml-cpu-test.so"));

@@ -13,6 +13,7 @@ mod maps;
 mod openai;
 mod own_files;
 mod permission;
+mod real;
 mod rerank;
 mod shape;
 mod tasks;

@@ -36,6 +36,25 @@ fn one_text_comes_through_a_pipe_and_its_result_is_data() {
 }
 
 #[test]
+fn a_question_is_answered_from_one_text() {
+    let home = Home::new();
+    let script = Script::default().on("lease", text("The lease ends in May.")).on("else", text("unknown"));
+    home.chat_model("small", &script);
+    let file = home.path("lease.txt");
+    std::fs::write(&file, "Rent is 900 euros.\n\nThe lease ends in May.\n").expect("write");
+    let file = file.to_str().expect("utf-8");
+    let ran = home.done(&["ask", "--text", file, "When does the lease end?"]);
+    assert_eq!(ran.out, format!("The lease ends in May.\n\n{file}:3  \"The lease ends in May.\"\n"), "{ran:?}");
+    let ran = piped(&home, &["ask", "--text", "-", "--json", "When does the lease end?"], "The lease ends in May.");
+    assert_eq!((ran.code, &ran.json()["result"]["answer"]), (0, &json!("The lease ends in May.")));
+    let ran = piped(&home, &["ask", "-t", "-", "Is there anything else?"], "The cat sleeps.");
+    assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{ran:?}");
+    assert!(ran.err.contains("holds no answer"), "{ran:?}");
+    let ran = home.run(&["ask", "--text", file, "--quotes", "rent"]);
+    assert_eq!(ran.code, 2, "{ran:?}");
+}
+
+#[test]
 fn no_model_is_needed_where_rules_decide() {
     let home = Home::new();
     let ran = piped(&home, &["normalize", "--kind", "date"], "3 March 2026");
@@ -54,7 +73,7 @@ fn many_files_come_in_order_with_their_names() {
     home.chat_model("small", &script);
     let folder = home.folder("texts");
     for at in 0..9 {
-        std::fs::write(folder.join(format!("{at}.txt")), format!("This is number {at}.")).expect("write");
+        std::fs::write(folder.join(format!("{at}.txt")), format!("This is file number {at}.")).expect("write");
     }
     let pattern = folder.join("*.txt").display().to_string();
     let ran = home.done(&["title", "--jobs", "3", "--format", "jsonl", &pattern]);
@@ -94,7 +113,7 @@ fn what_failed_is_told_listed_and_done_again() {
         &Script::default().on("second", steps).on("first", text("One")).on("third", text("Three")),
     );
     let input = home.path("in.txt");
-    std::fs::write(&input, "the first\nthe second\nthe third\n").expect("write");
+    std::fs::write(&input, "the first one\nthe second two\nthe third three\n").expect("write");
     let (input, out) = (input.to_str().expect("utf-8").to_owned(), home.path("out.txt"));
     let base = ["title", "--each", "line", "--jobs", "1", "-o", out.to_str().expect("utf-8"), &input];
     let ran = home.run(&base);
@@ -117,7 +136,7 @@ fn a_retry_that_can_not_go_on_keeps_what_was_done() {
     let script = Script::default().on("second", vec![Step::Fail("out of luck".into())]).on("first", text("One"));
     home.chat_model("small", &script);
     let (input, out) = (home.path("in.txt"), home.path("out.txt"));
-    std::fs::write(&input, "the first\nthe second\n").expect("write");
+    std::fs::write(&input, "the first one\nthe second two\n").expect("write");
     let (input, out_name) = (input.to_str().expect("utf-8"), out.to_str().expect("utf-8"));
     let base = ["title", "--each", "line", "--jobs", "1", "-o", out_name, input];
     home.run(&base).fails(15, "inputs_failed");
@@ -136,7 +155,7 @@ fn a_retry_that_can_not_go_on_keeps_what_was_done() {
 fn a_row_longer_than_the_head_is_not_sent_and_the_others_are() {
     let home = Home::new();
     // A part of the long row, sent by itself, would get a title.
-    home.chat_model("small", &Script::default().on("hello", text("Greeting")).on("good", text("Good")));
+    home.chat_model("small", &Script::default().on("hello", text("Hello")).on("good", text("Good")));
     let ran = piped(&home, &["title", "--each", "row"], "id,text\n1,hello, world\n2,good\n");
     assert!(ran.fails(15, "inputs_failed").err.contains("stdin:2: "), "{ran:?}");
     let lines: Vec<&str> = ran.out.lines().collect();
@@ -147,7 +166,7 @@ fn a_row_longer_than_the_head_is_not_sent_and_the_others_are() {
 #[test]
 fn an_input_that_failed_can_be_corrected_and_one_that_was_done_cannot() {
     let home = Home::new();
-    home.chat_model("small", &Script::default().on("hello", text("Greeting")).on("good", text("Good")));
+    home.chat_model("small", &Script::default().on("hello", text("Hello")).on("good", text("Good")));
     let (table, out) = (home.path("in.csv"), home.path("out.csv"));
     let write = |rows: &str| std::fs::write(&table, format!("id,text\n{rows}")).expect("write");
     let read = || std::fs::read_to_string(&out).expect("written");
@@ -165,7 +184,7 @@ fn an_input_that_failed_can_be_corrected_and_one_that_was_done_cannot() {
     }
     write("1,\"hello, world\"\n2,good\n");
     home.done(&again);
-    assert_eq!(read(), "id,text,title,error\n1,\"hello, world\",Greeting,\n2,good,Good,\n");
+    assert_eq!(read(), "id,text,title,error\n1,\"hello, world\",Hello,\n2,good,Good,\n");
 }
 
 #[test]
@@ -241,7 +260,7 @@ fn a_text_that_kills_the_worker_costs_no_other_its_result() {
     let home = Home::new();
     let script = Script::default().on("text 3", vec![Step::Die(9)]).on("text", text("Any"));
     home.chat_model("small", &script);
-    let lines: String = (0..6).map(|at| format!("text {at}\n")).collect();
+    let lines: String = (0..6).map(|at| format!("any text {at}\n")).collect();
     let ran = piped(&home, &["title", "--each", "line", "--jobs", "3"], &lines);
     assert_eq!(ran.out, "Any\nAny\nAny\n\nAny\nAny\n", "{ran:?}\n{}", home.log());
     assert!(ran.fails(15, "inputs_failed").err.contains("stdin:4: "), "{ran:?}");

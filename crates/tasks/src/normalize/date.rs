@@ -111,6 +111,18 @@ pub(crate) fn read(text: &str, order: DateOrder, today: Option<Day>) -> Ruling {
     }
 }
 
+/// Whether year, month and day of what a model said are those of a text, in digits or by the month's name.
+pub(super) fn stands(text: &str, said: &str) -> bool {
+    let Some(day) = Day::parse(said) else { return false };
+    let words: Vec<&str> = text.split(|c: char| !c.is_alphanumeric()).collect();
+    let numbers: Vec<i64> =
+        words.iter().filter_map(|word| word.trim_end_matches(|c: char| c.is_ascii_alphabetic()).parse().ok()).collect();
+    let months = words.iter().any(|word| month(word) == Some(day.month));
+    (numbers.contains(&day.year) || numbers.contains(&(day.year % 100)))
+        && numbers.contains(&day.day)
+        && (months || numbers.contains(&day.month))
+}
+
 fn whole(day: Day) -> Ruling {
     let fields = vec![("year", day.year.to_string()), ("month", day.month.to_string()), ("day", day.day.to_string())];
     Ruling::Is(Found { value: day.iso(), fields, note: None })

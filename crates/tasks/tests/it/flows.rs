@@ -93,6 +93,24 @@ fn classes_come_from_likelihoods_and_nothing_is_generated() {
 }
 
 #[test]
+fn what_a_small_model_leaves_open_is_judged_the_other_way_round() {
+    let mut model = Played::new(|_| panic!("nothing is generated"));
+    model.parameters = 135_000_000;
+    // It can't tell the words behind the text apart, but finds the text likelier behind the one than the other.
+    model.likely = |behind, option| match behind {
+        "Write a short text. Its label is: negative" if option.contains("cold") => -20.0,
+        "Write a short text. Its label is: positive" if option.contains("cold") => -25.0,
+        "Write a short text." => -24.0,
+        _ => -1.0,
+    };
+    let options = json!({"text": "The soup was cold.", "labels": ["positive", "negative"]});
+    let done = model.run("classify", options).expect("done");
+    assert_eq!(result(&done)["classes"][0]["id"], "negative");
+    assert_eq!(result(&done)["classes"][1]["id"], "unknown");
+    assert_eq!(done.plan.calls, 4, "the text, and behind each label and none");
+}
+
+#[test]
 fn what_is_extracted_fits_the_schema_and_has_its_places() {
     let schema = json!({"type": "object", "properties": {"who": {"type": "string"}, "sum": {"type": "number"}},
         "required": ["who", "sum"], "additionalProperties": false});
@@ -169,15 +187,18 @@ fn an_answer_is_not_taken_for_a_correction() {
 #[test]
 fn what_rules_can_read_costs_no_call_and_the_rest_is_checked() {
     let model = Played::of_text(|text| match text {
-        "the third of March, twenty twenty-six" => "2026-03-03".into(),
-        "the thirtieth of February" => "2026-02-30".into(),
+        "Christmas Eve 2026" => "2026-12-24".into(),
+        "the last of February 2026" => "2026-02-30".into(),
         _ => "unknown".into(),
     });
     for (kind, text, value, by, calls) in [
         ("date", "3 March 2026", json!("2026-03-03"), "rule", 0),
         ("date", "3/4/2026", Value::Null, "none", 0),
-        ("date", "the third of March, twenty twenty-six", json!("2026-03-03"), "model", 1),
-        ("date", "the thirtieth of February", Value::Null, "none", 1),
+        ("date", "the third of March, twenty twenty-six", json!("2026-03-03"), "rule", 0),
+        ("date", "Christmas Eve 2026", json!("2026-12-24"), "model", 1),
+        ("date", "the last of February 2026", Value::Null, "none", 1),
+        ("amount", "fifty euros and twenty cents", json!("50.20 EUR"), "rule", 0),
+        ("unit", "six feet", json!("1.8288 m"), "rule", 0),
         ("amount", "1.234,50 €", json!("1234.50 EUR"), "rule", 0),
         ("amount", "a lot", Value::Null, "none", 1),
         ("phone", "call me maybe", Value::Null, "none", 0),
@@ -186,6 +207,50 @@ fn what_rules_can_read_costs_no_call_and_the_rest_is_checked() {
         let found = result(&done);
         assert_eq!((&found["value"], &found["by"], done.plan.calls), (&value, &json!(by), calls), "{text}: {found}");
     }
+}
+
+#[test]
+fn a_small_model_is_not_believed_what_the_text_does_not_say() {
+    let small = |answer: &'static str| Played { parameters: 135_000_000, ..Played::of_text(move |_| answer.into()) };
+    let text = "The rent is 900 euros a month. The lease ends on 31 March 2027, and Anna Berg has the key.";
+    let ask = |answer, question: &str| {
+        let done = small(answer).run("ask", json!({"text": text, "question": question})).expect("done");
+        result(&done)["answer"].clone()
+    };
+    assert_eq!(ask("It ends on 31 March 2027.", "When does the lease end?"), "It ends on 31 March 2027.");
+    let lease = "The lease ends on 31 March 2027, and Anna Berg has the key.";
+    assert_eq!(ask("It ends at noon on Saturdays.", "When does the lease end?"), lease);
+    assert_eq!(ask("unknown", "When does the lease end?"), lease);
+    assert_eq!(ask("By Bert.", "Who painted the kitchen?"), Value::Null);
+    let leaked = small("The town library is closed from Monday to Thursday.");
+    for (name, field) in [("summarize", "summary"), ("title", "title")] {
+        let found = result(&leaked.run(name, json!({"text": text})).expect("done"));
+        let said = found[field].as_str().expect("a text");
+        assert!(
+            !said.contains("library") && text.contains(said.trim_start_matches("- ").trim_end_matches('…')),
+            "{said}"
+        );
+    }
+    let date = json!({"text": "the last of February 2026", "kind": "date"});
+    assert_eq!(result(&small("2026-01-01").run("normalize", date).expect("done"))["value"], Value::Null);
+    let proofread = json!({"text": "My brother recieved 9 letters."});
+    let found = result(&small("Your brother received 10 letters.").run("proofread", proofread).expect("done"));
+    assert_eq!((&found["correctedInput"], &found["left"]), (&json!("My brother received 9 letters."), &json!(1)));
+    let rewrite = json!({"text": "hey, the kids can't come at 3", "tone": "more-formal"});
+    let found = result(&small("I am glad to be here.").run("rewrite", rewrite).expect("done"));
+    assert_eq!((&found["text"], &found["left"]), (&json!("Hello, the children cannot come at 3"), &json!(0)));
+}
+
+#[test]
+fn a_small_model_copies_values_from_the_text() {
+    let model = Played { parameters: 135_000_000, ..Played::of_text(|_| r#"{"who": "Anna Berg", "sum": 900}"#.into()) };
+    let schema = json!({"type": "object", "properties": {"who": {"type": "string"}, "sum": {"type": "number"}}});
+    let options = json!({"text": "Anna Berg pays 900 euros.", "schema": schema, "spans": true});
+    let found = result(&model.run("extract", options).expect("done"));
+    assert_eq!(found["spans"]["/who"]["startByte"], 0);
+    let calls = model.calls.borrow();
+    let Form::JsonSchema(schema) = calls[0].shape.form() else { panic!("{:?}", calls[0].shape) };
+    assert!(schema.contains("Anna") && schema.contains(r#""enum":[900]"#), "{schema}");
 }
 
 #[test]

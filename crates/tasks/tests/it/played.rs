@@ -79,7 +79,9 @@ impl Complete for Played {
 
     fn score(&self, messages: &[Message], options: &[String]) -> Result<Vec<Likelihood>, Fault> {
         self.scored.borrow_mut().push(messages.to_vec());
-        let text = between(&messages.last().expect("a turn").content);
+        let turn = &messages.last().expect("a turn").content;
+        // Behind words that hold no text, the text itself is judged.
+        let text = if turn.contains("\n</text") { between(turn) } else { turn.clone() };
         Ok(options.iter().map(|option| Likelihood { log: (self.likely)(&text, option), tokens: 1 }).collect())
     }
 

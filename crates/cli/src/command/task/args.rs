@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// LIMIT: tasks under way at a time; the daemon takes no more of one program anyway.
 const JOBS_MAX: u32 = 32;
+const JOBS: u32 = 4;
 
 /// What all task commands have.
 #[derive(Debug, Clone, clap::Args)]
@@ -27,7 +28,7 @@ pub(crate) struct Common {
     #[arg(long, value_enum, help_heading = "Many texts")]
     pub(crate) format: Option<Format>,
     /// Texts under way at a time
-    #[arg(long, short, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=i64::from(JOBS_MAX)), help_heading = "Many texts")]
+    #[arg(long, short, default_value_t = JOBS, value_parser = clap::value_parser!(u32).range(1..=i64::from(JOBS_MAX)), help_heading = "Many texts")]
     pub(crate) jobs: u32,
     /// Begin anew: discard what an interrupted run left, and replace the output
     #[arg(long, requires = "output", conflicts_with = "retry_failed", help_heading = "Many texts")]
@@ -58,6 +59,25 @@ pub(crate) struct Wanted {
     pub(crate) task: &'static str,
     pub(crate) options: Map<String, Value>,
     pub(crate) common: Common,
+}
+
+impl Wanted {
+    /// A question about texts, as `freehold ask --text` puts it.
+    pub(crate) fn ask(question: &str, file: String, model: Option<String>, json: bool) -> Self {
+        let common = Common {
+            files: vec![file],
+            each: Some(Each::File),
+            column: None,
+            output: None,
+            format: None,
+            jobs: JOBS,
+            fresh: false,
+            retry_failed: false,
+            model,
+            json,
+        };
+        Self { task: "ask", options: options(vec![("question", Some(json!(question)))]), common }
+    }
 }
 
 /// Options that were given; what wasn't is left to the task.

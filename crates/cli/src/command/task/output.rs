@@ -216,6 +216,7 @@ pub(crate) fn as_text(task: &str, result: &Value) -> String {
         "normalize" => bare(&result["value"]),
         "classify" => bare(&result["classes"][0]["id"]),
         "detect-language" => bare(&result["languages"][0]["detectedLanguage"]),
+        "ask" => bare(&result["answer"]),
         "extract" => serde_json::to_string_pretty(&result["data"]).unwrap_or_default(),
         _ => result.to_string(),
     }

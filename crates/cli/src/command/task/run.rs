@@ -10,7 +10,7 @@ use crate::ending::{Ending, Outcome};
 use crate::flow::{Flow, joined};
 use crate::link::{Lines, Link};
 use crate::screen::{Screen, clean};
-use crate::words::{count, plural};
+use crate::words::{count, one_line, plural};
 use base::{Code, Fault};
 use runtime::view::{TaskEvent, TaskReply};
 use serde_json::{Map, Value, json};
@@ -81,17 +81,33 @@ async fn one(wanted: &Wanted, inputs: &Inputs, context: &Context) -> Outcome {
     let value = value_of(&reply.done.result)?;
     let text = as_text(wanted.task, &value);
     shown.close(&text)?;
+    // As of a question about files: an answer that isn't there is told by the status, too.
+    let nothing = wanted.task == "ask" && value["answer"].is_null();
+    let outcome = if nothing { Err(Ending::Nothing) } else { Ok(()) };
     if wanted.common.json {
-        return Ok(screen.json(&reply)?);
+        screen.json(&reply)?;
+        return outcome;
     }
-    if !shown.any {
+    if nothing {
+        screen.talk(&screen.err.bold("The text holds no answer to this."))?;
+    } else if !shown.any {
         screen.data(&screen.foreign(&text))?;
+    }
+    if let Some(quoted) = quoted(&item, &value["quote"]) {
+        screen.data(&format!("\n{}", screen.foreign(&quoted)))?;
     }
     for notice in &reply.done.notices {
         screen.talk(&super::super::note(screen.err, notice))?;
     }
     screen.talk(&screen.err.dim(&joined(&closing(&reply), screen.err_width())))?;
-    Ok(())
+    outcome
+}
+
+/// `lease.txt:12  "The lease ends on …"`: the sentence that an answer rests on.
+fn quoted(item: &Item, quote: &Value) -> Option<String> {
+    let (text, start) = (quote["text"].as_str()?, usize::try_from(quote["startByte"].as_u64()?).ok()?);
+    let line = item.text.as_bytes().iter().take(start).filter(|byte| **byte == b'\n').count() + 1;
+    Some(format!("{}:{line}  \"{}\"", item.source, one_line(text)))
 }
 
 fn value_of(result: &runtime::tasks::Outcome) -> Result<Value, Fault> {
