@@ -1,13 +1,14 @@
 //! What erasing and checking need of the word index.
 
-use super::{Lexical, WRITER_BYTES, fault, only_for_owner};
+use super::{Fields, Lexical, WRITER_BYTES, fault, only_for_owner};
+use crate::map::sound;
 use base::{Code, Fault};
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use tantivy::collector::Count;
 use tantivy::query::TermQuery;
 use tantivy::schema::IndexRecordOption;
-use tantivy::{IndexWriter, TantivyError, Term};
+use tantivy::{DocSet, IndexWriter, SegmentReader, TERMINATED, TantivyError, Term};
 
 impl Lexical {
     /// Writes every segment that holds deleted passages anew, without them, and removes the old files.
@@ -79,9 +80,40 @@ impl Lexical {
             if [rows, all] != [segment.max_doc(); 2] || alive != segment.num_docs() {
                 return damaged("the word index counts its passages wrongly".to_owned());
             }
+            self.try_out(segment)?;
         }
         self.is_whole.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// Opens all that deleting and merging will open: a file that has another one's content has a right checksum. What panics over
+    /// it does so here, where that is caught.
+    fn try_out(&self, segment: &SegmentReader) -> Result<(), Fault> {
+        let wrong = |error: TantivyError| fault(&self.dir, error);
+        sound(|| {
+            let Fields { file, title, heading, path, body, .. } = self.fields;
+            for field in [file, title, heading, path, body] {
+                let index = segment.inverted_index(field).map_err(wrong)?;
+                let mut terms = index.terms().stream().map_err(|error| wrong(error.into()))?;
+                while let Some((_, about)) = terms.next() {
+                    // Of words only the first: there are many, and a file of another kind fails at once.
+                    let mut rows = index
+                        .read_postings_from_terminfo(about, IndexRecordOption::Basic)
+                        .map_err(|error| wrong(error.into()))?;
+                    let mut row = rows.doc();
+                    while row != TERMINATED {
+                        if row >= segment.max_doc() {
+                            return Err(Fault::new(Code::MapDamaged, "the word index names passages that it hasn't"));
+                        }
+                        row = rows.advance();
+                    }
+                    if field != file {
+                        break;
+                    }
+                }
+            }
+            Ok(())
+        })
     }
 
     /// Files whose content isn't what was written, by their checksums. The library's own check goes by a list of files that has
