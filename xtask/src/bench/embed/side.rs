@@ -19,7 +19,7 @@ const PROGRAM: &str = "embed.py";
 #[derive(Debug)]
 enum Door {
     Ours { address: String, model: String },
-    Peer { side: Side, python_bytes: u64, program: Program },
+    Peer { side: Box<Side>, python_bytes: u64, program: Program },
 }
 
 /// How a peer's program is started.
@@ -97,7 +97,7 @@ impl Runner {
         let python_bytes = loaded["python_bytes"].as_u64().unwrap_or(0);
         let files = std::fs::read_dir(&program.store)?.map(|entry| Ok(entry?.metadata()?.len()));
         let file_bytes = files.collect::<Result<Vec<u64>>>()?.into_iter().max().unwrap_or(0);
-        let door = Door::Peer { side, python_bytes, program };
+        let door = Door::Peer { side: Box::new(side), python_bytes, program };
         Ok(Self { name: name.into(), settings, forms, is_8_bit, file_bytes, door })
     }
 
@@ -107,7 +107,7 @@ impl Runner {
     /// When it doesn't start.
     pub(super) fn restart(&mut self) -> Result<()> {
         if let Door::Peer { side, program, .. } = &mut self.door {
-            *side = program.start(&self.name)?;
+            **side = program.start(&self.name)?;
         }
         Ok(())
     }
