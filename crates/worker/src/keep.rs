@@ -225,8 +225,10 @@ impl Keep {
         let sequence = self.free.pop()?;
         if state.restore(context, sequence) && ends_at(context, sequence, tokens, whole == tokens) {
             let read = self.shelf.state_mut(key).is_some_and(|state| std::mem::take(&mut state.read));
-            // What goes on from it is kept in its place.
-            self.shelf.take(|entry| entry.key == key && is_in_file(entry));
+            // What goes on from it is kept in its place, and can be cut back to it.
+            if self.shelf.reach() == Reach::Any {
+                self.shelf.take(|entry| entry.key == key && is_in_file(entry));
+            }
             return Some(Start { sequence, tokens, tier: if read { Tier::Disk } else { Tier::Ram } });
         }
         self.free_id(context, sequence);
@@ -244,6 +246,10 @@ impl Keep {
 
     /// A finished job's sequence is kept, or forgotten. `tokens`: what it has in the cache.
     pub(crate) fn keep(&mut self, context: &mut Context, owner: Option<Owner>, tokens: Vec<Token>, sequence: i32) {
+        if let Some(owner) = &owner {
+            // What was read from a file for others goes with them.
+            self.shelf.take(|entry| is_in_file(entry) && entry.owner == *owner && entry.tokens.starts_with(&tokens));
+        }
         match owner.filter(|owner| self.shelf.wants(owner, &tokens)) {
             Some(owner) => {
                 self.stay.begin();
@@ -390,11 +396,14 @@ impl Keep {
             return None;
         }
         let rank = rank(&self.shelf, bytes);
+        let goes = |entry: &Entry<Kept>| takes_room(entry) && entry.rank() < rank;
+        let room = |entry: &Entry<Kept>| entry.state.saved.as_ref().map_or(0, Saved::bytes);
+        let gained: u64 = self.shelf.entries().iter().filter(|entry| goes(entry)).map(room).sum();
+        if lot.left().saturating_add(gained) < bytes {
+            return None;
+        }
         while lot.left() < bytes {
-            let least = self.shelf.least(takes_room)?;
-            if self.shelf.get(least).is_none_or(|least| least.rank() >= rank) {
-                return None;
-            }
+            let least = self.shelf.least(goes)?;
             self.drop_saved(least);
         }
         lot.save(context, sequence, length)
@@ -424,6 +433,11 @@ impl Keep {
         let bytes = entry.state.saved.as_ref().map(Saved::bytes).or_else(|| entry.state.sequence.map(in_pool))?;
         let (adapters, tokens) = (entry.owner.adapters().to_vec(), entry.tokens.clone());
         Some((key, Chain { scope: entry.owner.scope(), adapters, tokens, exact }, bytes))
+    }
+
+    /// It couldn't be written yet.
+    pub(crate) fn offer_again(&mut self, key: Key) {
+        self.shelf.state_mut(key).into_iter().for_each(|state| state.offered = false);
     }
 
     /// The tokens and the state of an entry, to be written.

@@ -42,10 +42,10 @@ impl Deref for State {
 impl State {
     /// Puts it into an empty sequence. `false`: the cache has no place for it, and the sequence must be forgotten.
     pub(crate) fn restore(&self, context: &mut Context, sequence: i32) -> bool {
-        let restored = context.restore_state(sequence, self);
-        if let Self::File(file, _) = self {
-            file.let_go();
-        }
+        let Self::File(file, part) = self else { return context.restore_state(sequence, self) };
+        // It may have waited since it was looked at, and its pages may have gone.
+        let restored = file.load(part.clone()).is_ok() && context.restore_state(sequence, self);
+        file.let_go();
         restored
     }
 }

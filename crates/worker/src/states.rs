@@ -252,6 +252,11 @@ impl Draft {
         // Its length; what lies between is zeros as yet, and no checksum of it is right.
         file.seek(SeekFrom::Start((layout.all - END.len()) as u64))?;
         file.write_all(&END)?;
+        // Without room on the disk to look at a page would end the process.
+        let blocks = u64::try_from(rustix::fs::fstat(&file)?.st_blocks).unwrap_or(0);
+        if blocks.saturating_mul(512) < layout.all as u64 {
+            return Err(io::Error::from(io::ErrorKind::StorageFull));
+        }
         let sheet = Sheet::of(&file, layout.all)?;
         Ok(Self { head, layout, sheet })
     }
@@ -374,18 +379,24 @@ mod tests {
         }
     }
 
+    #[cfg(target_os = "linux")]
     #[test]
     fn what_is_written_where_it_stands_is_the_same_file() {
         let (tokens, state) = (vec![3, 2, 1], state());
         let path = tempfile::NamedTempFile::new().unwrap();
-        let mut draft = Draft::begin(path.reopen().unwrap().into(), &tokens, state.len()).unwrap();
+        let with_room = |file: File| {
+            rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, 4 << 20).unwrap();
+            OwnedFd::from(file)
+        };
+        assert!(Draft::begin(tempfile::tempfile().unwrap().into(), &tokens, state.len()).is_err(), "no room was taken");
+        let mut draft = Draft::begin(with_room(path.reopen().unwrap()), &tokens, state.len()).unwrap();
         let unfinished = std::fs::read(path.path()).unwrap();
         assert_eq!(read(&unfinished, |_| true).verdict(), Verdict::Damaged);
         draft.state().copy_from_slice(&state);
         let bytes = draft.finish(|| true).unwrap();
         let expected = file(&tokens, &state);
         assert!(bytes == expected.len() as u64 && std::fs::read(path.path()).unwrap() == expected);
-        let stopped = Draft::begin(tempfile::tempfile().unwrap().into(), &tokens, state.len()).unwrap();
+        let stopped = Draft::begin(with_room(tempfile::tempfile().unwrap()), &tokens, state.len()).unwrap();
         assert!(stopped.finish(|| false).is_err());
     }
 

@@ -3,8 +3,9 @@
 //! The system takes such pages back when it needs them and reads them again when they are looked at, so they count for
 //! nobody's budget.
 
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
-use std::ffi::c_void;
+#[cfg(target_os = "linux")]
+use rustix::mm::Advice;
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use std::io;
 use std::ops::{Deref, DerefMut, Range};
 use std::os::fd::AsFd;
@@ -35,32 +36,39 @@ impl Mapping {
         Ok(Self { start, bytes })
     }
 
-    /// Reads a part from the disk where it isn't in memory. What can't be read is an error here; to look at it would end
-    /// the process.
+    /// Reads a part from the disk where it isn't in memory. What can't be read is an error here, where the system knows such a
+    /// call (Linux from 5.14 on); to look at it would end the process.
+    #[cfg(target_os = "linux")]
     pub(crate) fn load(&self, part: Range<usize>) -> io::Result<()> {
         if part.is_empty() {
             return Ok(());
         }
         self.advise(part, Advice::LinuxPopulateRead).or_else(|error| match error {
-            // Linux before 5.14 knows no such call: the pages come when they are looked at.
             rustix::io::Errno::INVAL => Ok(()),
             error => Err(error.into()),
         })
     }
 
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn load(&self, _: Range<usize>) -> io::Result<()> {
+        Ok(())
+    }
+
     /// What was looked at need not stay with this process; it is still in the system's cache.
     pub(crate) fn let_go(&self) {
         // Otherwise the system takes it when it needs it.
+        #[cfg(target_os = "linux")]
         let _ = self.advise(0..self.bytes, Advice::LinuxDontNeed);
     }
 
+    #[cfg(target_os = "linux")]
     fn advise(&self, part: Range<usize>, advice: Advice) -> rustix::io::Result<()> {
         let from = part.start.min(self.bytes);
         // The system wants whole pages.
         let from = from - from % usize::try_from(super::page_bytes()).unwrap_or(usize::MAX).max(1);
         let bytes = part.end.min(self.bytes).saturating_sub(from);
         // SAFETY: within the mapping, which is shared with its file: whatever pages go come again from there.
-        unsafe { madvise(self.start.as_ptr().add(from).cast::<c_void>(), bytes, advice) }
+        unsafe { rustix::mm::madvise(self.start.as_ptr().add(from).cast::<std::ffi::c_void>(), bytes, advice) }
     }
 }
 

@@ -101,6 +101,11 @@ impl Generator<'_> {
         if let Some((tokens, bytes)) = self.keep.saved(Key(state)) {
             return Some(Errand::Write { state, file, tokens, bytes });
         }
+        // It takes as long as the disk may; nobody must wait for that.
+        if !self.is_idle() {
+            self.keep.offer_again(Key(state));
+            return None;
+        }
         let (tokens, sequence) = self.keep.live(Key(state))?;
         let mut draft = Draft::begin(file, &tokens, self.context.state_bytes(sequence)).ok()?;
         let written = self.context.save_state_to(sequence, draft.state());

@@ -309,7 +309,10 @@ fn ends(part: &WirePart, calls: &WireCalls, text: &str, from: usize) -> BTreeSet
         }
         WirePart::Json(n) => {
             let schema: Value = serde_json::from_str(&calls.schemas[*n as usize].schema).unwrap();
-            let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
+            // The reader of streams wants a blank or a bracket behind a number, and a call may go on with a mark.
+            let number = rest.find(|c: char| !(c.is_ascii_digit() || "+-.eE".contains(c))).unwrap_or(rest.len());
+            let one = if number > 0 { &rest[..number] } else { rest };
+            let mut values = serde_json::Deserializer::from_str(one).into_iter::<Value>();
             match values.next() {
                 Some(Ok(value)) if fits(&schema, &value) => BTreeSet::from([from + values.byte_offset()]),
                 _ => BTreeSet::new(),

@@ -25,6 +25,8 @@ fn offered(worker: &mut Worker) -> (u64, Chain, u64) {
 
 fn written(worker: &mut Worker, path: &Path, state: u64) -> u64 {
     let file = File::options().read(true).write(true).create_new(true).open(path).unwrap();
+    // As the daemon does it.
+    rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, 64 << 20).unwrap();
     worker.send_file(&Directive::Store { state }, &file);
     worker.find(|report| match report {
         Report::Stored { state: of, bytes, .. } if *of == state => Some(*bytes),
