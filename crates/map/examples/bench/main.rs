@@ -26,7 +26,7 @@ const STRIDE: u64 = 37;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if args.first().is_some_and(|arg| arg == "extract") {
+    if args.first().is_some_and(|arg| arg == "__extract") {
         return freehold_map::run_extractor();
     }
     let call = match args.as_slice() {

@@ -37,7 +37,7 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if args.first().is_some_and(|arg| arg == "extract") {
+    if args.first().is_some_and(|arg| arg == "__extract") {
         return freehold_map::run_extractor();
     }
     match Settings::read(&args).and_then(|settings| run(&settings)) {
