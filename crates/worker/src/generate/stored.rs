@@ -88,7 +88,12 @@ impl Generator<'_> {
     pub(super) fn store(&mut self, state: u64, file: Option<OwnedFd>) {
         self.offering = false;
         let Some(file) = file else { return };
-        let errand = self.errand(state, file);
+        let quiet = self.is_idle();
+        self.write(state, file, quiet);
+    }
+
+    fn write(&mut self, state: u64, file: OwnedFd, quiet: bool) {
+        let errand = self.errand(state, file, quiet);
         self.offering = errand.is_some_and(|errand| self.states.take(errand));
         if !self.offering {
             self.outbox.send(Report::Stored { state, bytes: 0, took_us: 0 });
@@ -96,13 +101,13 @@ impl Generator<'_> {
     }
 
     /// What was saved is written by another thread. What found no room in memory is copied from the pool to its place in the
-    /// file, and the other thread does the rest.
-    fn errand(&mut self, state: u64, file: OwnedFd) -> Option<Errand> {
+    /// file, and the other thread does the rest. That takes as long as the disk may, so it is done only while it is `quiet`, and
+    /// offered again else.
+    fn errand(&mut self, state: u64, file: OwnedFd, quiet: bool) -> Option<Errand> {
         if let Some((tokens, bytes)) = self.keep.saved(Key(state)) {
             return Some(Errand::Write { state, file, tokens, bytes });
         }
-        // It takes as long as the disk may; nobody must wait for that.
-        if !self.is_idle() {
+        if !quiet {
             self.keep.offer_again(Key(state));
             return None;
         }
@@ -152,7 +157,11 @@ impl Generator<'_> {
             }
             match self.inbox.take_within(until.saturating_duration_since(Instant::now())) {
                 Some(Event::Directive { directive, file, .. }) => match *directive {
-                    Directive::Store { state } => self.store(state, file),
+                    Directive::Store { state } => {
+                        self.offering = false;
+                        // Nothing is computed any more, whoever still had an answer.
+                        file.into_iter().for_each(|file| self.write(state, file, true));
+                    }
                     Directive::Forget { scope } => self.forget_kept(scope),
                     _ => {}
                 },

@@ -22,6 +22,8 @@ const NESTING_MAX: usize = 100;
 const SEARCH: Work = Work { all: 3_000_000, one: 50_000 };
 /// LIMIT: characters of a reason.
 const REASON_CHARS_MAX: usize = 300;
+/// LIMIT: schemas that are given all the work that a whole grammar may take, where they seem too large among many.
+const WHOLE_TRIES: usize = 2;
 /// What may stand between the signs of JSON, and no more of it: small models would go on with white space for
 /// ever. Enough for a new line and sixteen levels of indentation.
 const JSON_SPACE: &str = r"[\x20\x0A\x0D\x09]{1,65}";
@@ -231,12 +233,20 @@ fn at_fault(factory: &ParserFactory, schemas: &[Option<Value>]) -> Vec<Fault<Ref
     let there: Vec<(usize, Value)> = there.collect();
     let size = |(_, schema): &(usize, Value)| u64::try_from(schema.to_string().len()).unwrap_or(u64::MAX);
     let sizes: Vec<u64> = there.iter().map(size).collect();
+    let mut whole_tries = WHOLE_TRIES;
     let mut found = sift::sift(&sizes, SEARCH, |part, most| {
-        let grammar = match &there[part] {
-            [(_, alone)] => TopLevelGrammar::from_json_schema(alone.clone()),
-            some => TopLevelGrammar::from_lark(lark::any_of(some.iter().map(|(_, schema)| schema))),
+        let cost = |parser: TokenParser| parser.parser_stats().lexer_cost;
+        let [(_, alone)] = &there[part.clone()] else {
+            let some = there[part].iter().map(|(_, schema)| schema);
+            return parser_within(factory, TopLevelGrammar::from_lark(lark::any_of(some)), "#", most).map(cost);
         };
-        Ok(parser_within(factory, grammar, "#", most)?.parser_stats().lexer_cost)
+        let alone = || TopLevelGrammar::from_json_schema(alone.clone());
+        parser_within(factory, alone(), "#", most).map(cost).or_else(|refused| {
+            // It may only be larger than one of many should be.
+            let is_large = refused.reason.contains("fuel") && whole_tries > 0;
+            whole_tries -= usize::from(is_large);
+            if is_large { parser(factory, alone(), "#").map(cost) } else { Err(refused) }
+        })
     });
     found.iter_mut().for_each(|fault| fault.place = there[fault.place].0);
     found
