@@ -61,10 +61,13 @@ pub struct Entry<S> {
     pub owner: Owner,
     pub tokens: Vec<Token>,
     pub state: S,
+    bytes: u64,
     /// Tokens that it saves, for each KiB that it takes.
     worth: f64,
     /// How often it came to be: when it was kept, and whenever it was of use.
     uses: f64,
+    /// The rank of what had gone last when it was of use last.
+    from: f64,
     /// The lowest goes first.
     rank: f64,
 }
@@ -182,7 +185,9 @@ impl<S> Shelf<S> {
         }
         self.made += 1;
         let (key, worth) = (Key(self.made), self.worth(&owner, &tokens, bytes));
-        self.entries.push(Entry { key, owner, tokens, state, worth, uses: 1.0, rank: self.floor + worth });
+        let from = self.floor;
+        self.entries.push(Entry { key, owner, tokens, state, bytes, worth, uses: 1.0, from, rank: from + worth });
+        self.reckon();
         out
     }
 
@@ -192,6 +197,7 @@ impl<S> Shelf<S> {
         let floor = self.floor;
         if let Some(entry) = self.entries.iter_mut().find(|entry| entry.key == key) {
             entry.uses += 1.0;
+            entry.from = floor;
             entry.rank = floor + entry.worth * entry.uses;
         }
     }
@@ -235,12 +241,28 @@ impl<S> Shelf<S> {
     pub fn evict(&mut self, key: Key) -> Option<Entry<S>> {
         let entry = self.entries.remove(self.entries.iter().position(|entry| entry.key == key)?);
         self.floor = self.floor.max(entry.rank);
+        self.reckon();
         Some(entry)
     }
 
     /// Takes off all that `gone` says, for another reason than room.
     pub fn take(&mut self, gone: impl Fn(&Entry<S>) -> bool) -> Vec<Entry<S>> {
-        self.entries.extract_if(.., |entry| gone(entry)).collect()
+        let out = self.entries.extract_if(.., |entry| gone(entry)).collect();
+        self.reckon();
+        out
+    }
+
+    /// What an entry saves beyond others changes when one of those comes or goes.
+    fn reckon(&mut self) {
+        if self.reach == Reach::Any {
+            return;
+        }
+        let worth = |entry: &Entry<S>| self.worth(&entry.owner, &entry.tokens, entry.bytes);
+        let worths: Vec<f64> = self.entries.iter().map(worth).collect();
+        for (entry, worth) in self.entries.iter_mut().zip(worths) {
+            entry.worth = worth;
+            entry.rank = entry.from + worth * entry.uses;
+        }
     }
 }
 

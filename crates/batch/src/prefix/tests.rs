@@ -135,6 +135,21 @@ fn the_end_of_a_document_outlives_the_questions_behind_it() {
 }
 
 #[test]
+fn who_is_left_of_a_way_is_worth_all_of_it() {
+    let mut shelf: Shelf<&str> = Shelf::new(Reach::ExactEnd);
+    shelf.insert(owner(1), run(0, 1000), 1 << 20, "document");
+    shelf.insert(owner(1), run(0, 1010), 1 << 20, "question");
+    shelf.insert(owner(2), run(0, 500), 1 << 20, "other");
+    let first = |shelf: &Shelf<&'static str>| shelf.get(shelf.least(|_| true).unwrap()).unwrap().state;
+    assert_eq!(first(&shelf), "question");
+    shelf.take(|entry| entry.state == "document");
+    assert_eq!(first(&shelf), "other");
+    // In whatever order they come.
+    shelf.insert(owner(1), run(0, 1000), 1 << 20, "document");
+    assert_eq!(first(&shelf), "question");
+}
+
+#[test]
 fn what_is_used_more_often_stays_longer() {
     let mut shelf: Shelf<&str> = Shelf::new(Reach::Any);
     for (scope, name) in [(1, "often"), (2, "once"), (3, "never")] {
