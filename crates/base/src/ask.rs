@@ -169,6 +169,8 @@ pub struct Ask {
     pub shape: Shape,
     pub onset: Onset,
     pub on_loop: OnLoop,
+    /// Whether its tokens may be guessed ahead, where that measures faster. The text is the same.
+    pub drafts: bool,
 }
 
 /// More stop strings than any client sends; each costs a scan per token.
@@ -236,6 +238,7 @@ impl Ask {
             shape,
             onset,
             on_loop,
+            drafts: true,
             toolbox,
             thinking,
         })

@@ -288,11 +288,11 @@ fn verdict_of(reply: &SelfTest) -> Result<Vec<Timed>, (Verdict, String)> {
     for Product { weights, path, error_relative, correct, gops } in &reply.products {
         if !correct || !error_relative.is_finite() {
             let off = f64::from(*error_relative) * 100.0;
-            let detail = format!("multiplies {weights} weights wrongly on path {path}: off by {off:.1} %");
+            let detail = format!("computes {weights} wrongly on path {path}: off by {off:.1} %");
             return Err((Verdict::Wrong, detail));
         }
         if !gops.is_finite() || *gops <= 0.0 {
-            return Err((Verdict::Wrong, format!("claims {gops} GOPS for {weights} weights on path {path}")));
+            return Err((Verdict::Wrong, format!("claims {gops} GOPS for {weights} on path {path}")));
         }
         let timed = Timed { weights: weights.clone(), path: path.clone(), gops: *gops, over_baseline: None };
         match products.iter_mut().find(|known| known.weights == timed.weights) {

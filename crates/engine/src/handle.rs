@@ -362,7 +362,7 @@ impl Engine {
     /// Asks a chat model. Returns at once: waiting and loading come as progress, faults in the stream.
     pub fn submit(&self, model: ModelSource, ask: Ask) -> Answer {
         let talk = Talk::of(&model.facts, &ask);
-        let Ask { app, messages, sampling, stop, limits, priority, overflow, shape, onset, on_loop, .. } = ask;
+        let Ask { app, messages, sampling, stop, limits, priority, overflow, shape, onset, on_loop, drafts, .. } = ask;
         let unfit = chats(&model).err();
         let adapters = model.adapters.iter().map(|adapter| (adapter.name.clone(), adapter.scale)).collect();
         let job = Job::Generate {
@@ -374,6 +374,7 @@ impl Engine {
             shape: shape::to_wire(&shape),
             reasoning: shape::reasoning(&onset),
             stop_loops: on_loop != OnLoop::Ignore,
+            drafts,
             setting: Box::default(),
         };
         let order = Order { model, app, priority, deadline_ms: limits.deadline_ms, job };

@@ -119,6 +119,7 @@ pub(crate) enum Job {
         /// What may stand before the shape.
         reasoning: Option<WireReasoning>,
         stop_loops: bool,
+        drafts: bool,
         /// What the template is told beside the messages.
         setting: Box<Setting>,
     },

@@ -17,7 +17,7 @@ pub use shape::{
 pub use speech::*;
 
 /// Both sides must say the same number in `Hello`; raise it with every change of a frame.
-pub const VERSION: u32 = 10;
+pub const VERSION: u32 = 11;
 
 /// LIMIT: sequences that a worker keeps in its pool beside those that run, where that takes no memory of its own but
 /// a row of scores for each.

@@ -197,6 +197,8 @@ pub struct Begin {
     pub reasoning: Option<WireReasoning>,
     /// End an answer that repeats itself without end.
     pub stop_loops: bool,
+    /// Whether tokens may be guessed ahead, where the load allows it.
+    pub drafts: bool,
     pub score: Option<WireScore>,
     /// Whose text it is: what is kept of one scope's jobs is used for no other's. 0: nothing is kept or used.
     pub scope: u64,
@@ -565,7 +567,7 @@ pub struct SelfTest {
     pub backend: String,
     pub devices: Vec<WireDevice>,
     pub features: Vec<String>,
-    /// One per weight type tried; none when only the devices were asked for.
+    /// One per weight type and path that was tried, and one per number of tokens that attention was tried with; none when only the devices were asked for.
     pub products: Vec<Product>,
 }
 

@@ -38,6 +38,8 @@ pub(crate) struct Job {
     pub(crate) options: Option<Options>,
     /// Looks out for repetition, where that ends the answer.
     watch: Option<Watch>,
+    /// Whether its tokens may be guessed ahead.
+    pub(crate) may_draft: bool,
     /// Whose its sequence is when it is kept; `None`: it isn't.
     pub(crate) owner: Option<Owner>,
     /// What of its prompt was there already.
@@ -98,6 +100,7 @@ impl Job {
             guide,
             options: None,
             watch: begin.stop_loops.then(Watch::default),
+            may_draft: begin.drafts,
             owner: Owner::new(begin.scope, &begin.adapters),
             reuse: Reuse::default(),
             checkpoints: VecDeque::new(),
@@ -338,6 +341,7 @@ mod tests {
             shape: wire::WireShape::Free,
             reasoning: None,
             stop_loops: true,
+            drafts: true,
             score: None,
             scope: 0,
             stored: false,

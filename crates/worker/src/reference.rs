@@ -1,4 +1,6 @@
-//! The product that a backend's is judged by: plain Rust, in double precision.
+//! The products and the attention that a backend's are judged by: plain Rust, in double precision.
+
+use crate::ffi::{Attention, AttentionInputs};
 
 /// `weights` row by row (`rows` × `depth`), `activations` column by column; the result column by column.
 pub(crate) fn product(weights: &[f32], activations: &[f32], depth: usize) -> Vec<f64> {
@@ -21,6 +23,33 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
     }
     let rest: f64 = a_rest.iter().zip(b_rest).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum();
     sums.iter().sum::<f64>() + rest
+}
+
+/// Softmax of the scores of the cells that a token looks at, over their values, for each token and head.
+pub(crate) fn attention(of: Attention, inputs: &AttentionInputs) -> Vec<f64> {
+    let Attention { tokens, heads, shared, dim, cells } = of;
+    let mut out = Vec::with_capacity(tokens * heads * dim);
+    for (token, seen) in inputs.seen.chunks_exact(cells).enumerate() {
+        for head in 0..heads {
+            let query = &inputs.queries[(token * heads + head) * dim..][..dim];
+            let place = |cell: usize| (cell * shared + head / (heads / shared)) * dim;
+            #[expect(clippy::cast_precision_loss, reason = "some hundreds")]
+            let score = |cell: usize| dot(query, &inputs.keys[place(cell)..][..dim]) / (dim as f64).sqrt();
+            let scores: Vec<(usize, f64)> =
+                (0..cells).filter(|&cell| seen[cell]).map(|cell| (cell, score(cell))).collect();
+            let most = scores.iter().fold(f64::NEG_INFINITY, |most, (_, score)| most.max(*score));
+            let (mut sums, mut total) = (vec![0.0; dim], 0.0);
+            for (cell, score) in scores {
+                let share = (score - most).exp();
+                total += share;
+                for (sum, &value) in sums.iter_mut().zip(&inputs.values[place(cell)..][..dim]) {
+                    *sum += share * f64::from(value);
+                }
+            }
+            out.extend(sums.into_iter().map(|sum| if total > 0.0 { sum / total } else { 0.0 }));
+        }
+    }
+    out
 }
 
 /// Largest difference, relative to the largest result. Infinite when something isn't a number.
@@ -63,6 +92,21 @@ mod tests {
     fn long_rows_are_summed_whole() {
         let ones = vec![1.0; 19];
         assert_eq!(product(&ones, &ones, 19), [19.0]);
+    }
+
+    #[test]
+    fn a_small_attention_by_hand() {
+        let of = Attention { tokens: 2, heads: 2, shared: 1, dim: 1, cells: 3 };
+        let three = 3.0_f32.ln();
+        let inputs = AttentionInputs {
+            queries: vec![1.0, 0.0, 1.0, 1.0],
+            keys: vec![0.0, three, 7.0],
+            values: vec![1.0, 2.0, 50.0],
+            seen: vec![true, true, false, false, false, false],
+        };
+        // By 1 and 3 of 4, by halves; the second token sees nothing.
+        let got = attention(of, &inputs);
+        assert!(got.iter().zip([1.75, 1.5, 0.0, 0.0]).all(|(a, b)| (a - b).abs() < 1e-6), "{got:?}");
     }
 
     #[test]

@@ -3,7 +3,9 @@
 //! Runs confined like a worker. Code for other processors or by a faulty compiler may end the
 //! process with a signal: that is an answer too, and the parent takes the next backend.
 
-use crate::ffi::{Backend, Device, MatrixType, ProductBench, ProductWeights, install_log};
+use crate::ffi::{
+    Attention, AttentionInputs, Backend, Device, MatrixType, ProductBench, ProductWeights, halves, install_log,
+};
 use crate::{load, reference};
 use std::io::Write;
 use std::path::Path;
@@ -25,8 +27,13 @@ const SMALL: Size = Size { rows: 512, depth: 2048, columns: 64 };
 /// As a layer of a large model that reads a prompt: what beginning and ending take is nothing beside it.
 const LARGE: Size = Size { rows: 2048, depth: 4096, columns: 256 };
 
+/// Tokens whose attention is tried: an answer's next one, one with a draft behind it, a prompt's.
+const TOKENS: [usize; 3] = [1, 8, 64];
+
 /// Activations are rounded to 8 bits on the way; what comes out is within about one per cent.
 const ERROR_MAX_PACKED: f64 = 0.02;
+/// Some kernels add up attention's values as halves: 1 % at this size.
+const ERROR_MAX_ATTENTION: f64 = 0.03;
 /// Without packing only the order of sums and bfloat16 in some kernels make a difference.
 const ERROR_MAX_PLAIN: f64 = 0.005;
 
@@ -39,17 +46,17 @@ pub(crate) fn list(file: &Path) -> ExitCode {
 /// Prints one line of JSON and ends with 0 when every product is right, 1 when one is wrong,
 /// 2 when there is nothing to test.
 pub(crate) fn run(file: &Path) -> ExitCode {
-    judge(file, SMALL, &MatrixType::ALL)
+    judge(file, SMALL, &MatrixType::ALL, &TOKENS)
 }
 
 /// The same with large matrices and one kind of weights, for who asks how fast it can be; takes seconds.
 pub(crate) fn run_large(file: &Path) -> ExitCode {
-    judge(file, LARGE, &[MatrixType::Q4K])
+    judge(file, LARGE, &[MatrixType::Q4K], &[])
 }
 
-fn judge(file: &Path, size: Size, kinds: &[MatrixType]) -> ExitCode {
+fn judge(file: &Path, size: Size, kinds: &[MatrixType], tokens: &[usize]) -> ExitCode {
     install_log();
-    answer(file, test(file, size, kinds), |report| {
+    answer(file, test(file, size, kinds, tokens), |report| {
         report.products.iter().all(|product| product.correct) && !report.products.is_empty()
     })
 }
@@ -98,7 +105,7 @@ fn report(file: &Path, backend: Backend, devices: &[Device], products: Vec<Produ
     }
 }
 
-fn test(file: &Path, size: Size, kinds: &[MatrixType]) -> Result<SelfTest, String> {
+fn test(file: &Path, size: Size, kinds: &[MatrixType], tokens: &[usize]) -> Result<SelfTest, String> {
     // Before the confinement, because it may be a question of files.
     let threads = std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1));
     let (backend, devices) = open(file)?;
@@ -107,6 +114,9 @@ fn test(file: &Path, size: Size, kinds: &[MatrixType]) -> Result<SelfTest, Strin
         let bench = ProductBench::new(*device, threads)?;
         for (seed, kind) in (1..).zip(kinds) {
             products.extend(multiply(&bench, size, *kind, seed)?);
+        }
+        for &tokens in tokens {
+            products.extend(attend(&bench, tokens)?);
         }
     }
     Ok(report(file, backend, &devices, products))
@@ -136,4 +146,34 @@ fn multiply(bench: &ProductBench, size: Size, kind: MatrixType, seed: u64) -> Re
         });
     }
     Ok(products)
+}
+
+fn attend(bench: &ProductBench, tokens: usize) -> Result<Option<Product>, String> {
+    // No round number of cells, and more than one range of them.
+    let of = Attention { tokens, heads: 6, shared: 2, dim: 64, cells: 1000 };
+    let noise = |count: usize, seed| reference::noise(count, seed);
+    let inputs = AttentionInputs {
+        queries: noise(tokens * of.heads * of.dim, 1).iter().map(|value| 4.0 * value).collect(),
+        keys: halves(&noise(of.cells * of.shared * of.dim, 2)).1,
+        values: halves(&noise(of.cells * of.shared * of.dim, 3)).1,
+        // Each looks at what lies before it, and every other one at a third of that, as answers that share a cache do.
+        seen: (0..tokens * of.cells)
+            .map(|at| (at / of.cells, at % of.cells))
+            .map(|(token, cell)| cell + tokens <= of.cells + token && (token % 2 == 0 || cell % 3 == 0))
+            .collect(),
+    };
+    let expected = reference::attention(of, &inputs);
+    let Some(computed) = bench.attend(of, &inputs, RUNS)? else { return Ok(None) };
+    let error = reference::error_relative(&expected, &computed.values);
+    #[expect(clippy::cast_precision_loss, reason = "some millions at most")]
+    let operations = (4 * tokens * of.heads * of.dim * of.cells) as f64;
+    #[expect(clippy::cast_possible_truncation, reason = "an error of this size needs no double precision")]
+    let error_relative = error as f32;
+    Ok(Some(Product {
+        weights: format!("attention/{tokens}"),
+        path: bench.name(),
+        error_relative,
+        correct: error <= ERROR_MAX_ATTENTION,
+        gops: operations / computed.seconds / 1e9,
+    }))
 }

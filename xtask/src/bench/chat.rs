@@ -41,6 +41,8 @@ pub(super) struct Call {
     pub(super) leave_after: Option<u32>,
     /// The peer may use what it has kept of prompts; ours always does.
     pub(super) may_be_kept: bool,
+    /// Ours may guess tokens of the answer ahead, where the daemon does.
+    pub(super) drafts: bool,
 }
 
 impl Call {
@@ -55,6 +57,7 @@ impl Call {
             app: None,
             leave_after: None,
             may_be_kept: false,
+            drafts: true,
         }
     }
 
@@ -280,6 +283,8 @@ fn body(side: Side, call: &Call) -> Value {
         body["samplers"] = json!(["top_k"]);
         body["top_k"] = json!(1);
         body["cache_prompt"] = json!(call.may_be_kept);
+    } else if !call.drafts {
+        body["drafts"] = json!(false);
     }
     body
 }

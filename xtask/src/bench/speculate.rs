@@ -1,7 +1,8 @@
 //! `bench speculate`: answers that repeat their own text, and answers that don't, with drafts, without them, and from
 //! llama.cpp's server.
 //!
-//! All three have the same model and the same requests, one after the other in changing order. What counts is
+//! All three have the same model and the same requests, one after the other in changing order; with drafts and without them one process
+//! answers, so that where its memory happens to lie makes no difference between them. What counts is
 //! generation: from the first text to the last, by tokens. An answer that goes around in a loop would flatter drafts, so
 //! one whose text repeats itself isn't counted.
 
@@ -155,11 +156,11 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
     let mut report = Report::new("drafts from the answer's own text, beside none and beside llama.cpp's server");
     let freehold = Freehold::build(Profile::Release)?;
     let starter = freehold.starter()?;
-    let start = |drafts: &str| Daemon::start_with(&freehold, &[&starter.chat], &[(DRAFTS, drafts.to_string())]);
+    let start = || Daemon::start_with(&freehold, &[&starter.chat], &[(DRAFTS, "1".to_string())]);
     let client = |side, address: &String| Client { side, address: address.clone() };
     let warm = Call::exact("Hello".into(), 4);
     let loaded = {
-        let daemon = start("0")?;
+        let daemon = start()?;
         client(Side::Ours, &daemon.address).exact(&warm)?;
         daemon.loaded(&starter.chat)?
     };
@@ -175,28 +176,21 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
         eprint!("\rround {} of {rounds} ", round + 1);
         // Anew each time: where a process's memory happens to lie makes it faster or slower by some per cent for as long as it
         // lives.
-        let first = if round % 2 == 0 { "1" } else { "0" };
-        let (one, other) = (start(first)?, start(if first == "1" { "0" } else { "1" })?);
-        let (drafting, plain) = if first == "1" { (&one, &other) } else { (&other, &one) };
-        let (ours_with, ours_without) = (client(Side::Ours, &drafting.address), client(Side::Ours, &plain.address));
+        let daemon = start()?;
+        let ours = client(Side::Ours, &daemon.address);
         for prompt in CLASSES.iter().flat_map(|class| class.prompts.first()) {
             // What steps cost, and how often guesses are right, is learnt by answering.
-            for ours in [&ours_with, &ours_without] {
-                ours.ask(&called(prompt))?.answer()?;
+            for drafts in [true, false] {
+                ours.ask(&called(prompt, drafts))?.answer()?;
             }
         }
         for (class, series) in CLASSES.iter().zip(&mut all) {
             watch.gap();
             for (number, prompt) in class.prompts.iter().enumerate() {
-                let call = called(prompt);
                 let mut answers = Vec::new();
                 for who in ORDERS[(round as usize + number) % ORDERS.len()] {
-                    let client = match who {
-                        Who::Drafting => &ours_with,
-                        Who::Plain => &ours_without,
-                        Who::Peer => &theirs,
-                    };
-                    answers.push((who, client.ask(&call)?.answer()?));
+                    let client = if who == Who::Peer { &theirs } else { &ours };
+                    answers.push((who, client.ask(&called(prompt, who == Who::Drafting))?.answer()?));
                 }
                 series.take(sorted(answers)?);
             }
@@ -219,8 +213,8 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
     Ok(report.finish(options.json))
 }
 
-fn called(prompt: &str) -> Call {
-    Call { whole_length: false, ..Call::exact(prompt.to_string(), TOKENS_MAX) }
+fn called(prompt: &str, drafts: bool) -> Call {
+    Call { whole_length: false, drafts, ..Call::exact(prompt.to_string(), TOKENS_MAX) }
 }
 
 fn sorted(mut answers: Vec<(Who, Answer)>) -> Result<[Answer; 3]> {

@@ -1,6 +1,6 @@
 //! What is changed in ggml's sources before a CPU backend is built from them (docs/decisions/0002-native-build.md): its
-//! attention looks at masked cells one by one, and several sequences in one cache mask each other's; and its products of
-//! Q4_1 weights unpack each row again for every column.
+//! attention looks at masked cells one by one, and several sequences in one cache mask each other's; it reads keys again for each
+//! head that shares them; and its products of Q4_1 weights unpack each row again for every column.
 //!
 //! Each change stands beside a line that must be there exactly once, so that another version of ggml can't be built with half of it.
 
@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 /// Within llama.cpp's tree.
 const ATTENTION: &str = "ggml/src/ggml-cpu/ops.cpp";
 const PRODUCTS: &str = "ggml/src/ggml-cpu/llamafile/sgemm.cpp";
+const PLAN: &str = "ggml/src/ggml-cpu/ggml-cpu.c";
+const FILES: [&str; 3] = [ATTENTION, PRODUCTS, PLAN];
 
 /// A line of a file, and what comes before or after it.
 struct Change {
@@ -20,7 +22,7 @@ struct Change {
     after: &'static str,
 }
 
-const CHANGES: [Change; 5] = [
+const CHANGES: [Change; 8] = [
     Change {
         file: ATTENTION,
         line: "static void ggml_compute_forward_flash_attn_ext_f16_one_chunk(\n        const ggml_compute_params * params,\n",
@@ -38,6 +40,24 @@ const CHANGES: [Change; 5] = [
         line: "            // skip the tile entirely if all the masks are -inf\n",
         before: include_str!("amend/tile.inc"),
         after: "",
+    },
+    Change {
+        file: ATTENTION,
+        line: "static void ggml_compute_forward_flash_attn_ext_f16(\n        const ggml_compute_params * params,\n",
+        before: include_str!("amend/attention.inc"),
+        after: "",
+    },
+    Change {
+        file: ATTENTION,
+        line: "    const bool use_ref = params->use_ref;\n",
+        before: include_str!("amend/attention_call.inc"),
+        after: "",
+    },
+    Change {
+        file: PLAN,
+        line: "                        cur += MAX(prefill, decode);\n",
+        before: "",
+        after: include_str!("amend/attention_plan.inc"),
     },
     Change {
         file: PRODUCTS,
@@ -74,7 +94,7 @@ pub fn tree(workspace: &Workspace, scratch: &Path) -> Result<PathBuf> {
         std::fs::remove_dir_all(&part).with_context(|| format!("can't remove {}", part.display()))?;
     }
     copy(&workspace.llama, &part)?;
-    for name in [ATTENTION, PRODUCTS] {
+    for name in FILES {
         let file = part.join(name);
         let source = std::fs::read_to_string(&file).with_context(|| format!("can't read {}", file.display()))?;
         std::fs::write(&file, amended(name, &source)?).with_context(|| format!("can't write {}", file.display()))?;
@@ -118,7 +138,7 @@ mod tests {
 
     #[test]
     fn every_line_must_be_there_once() {
-        for name in [ATTENTION, PRODUCTS] {
+        for name in FILES {
             let changes = || CHANGES.iter().filter(|change| change.file == name);
             let source: String = changes().map(|change| format!("{}…\n", change.line)).collect();
             let text = amended(name, &source).expect("made for it");

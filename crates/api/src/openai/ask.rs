@@ -49,7 +49,8 @@ impl TryFrom<ChatBody> for ChatCall {
         let (priority, overflow, adapters) = (priority(&fields)?, overflow(&fields)?, adapters(&fields)?);
         let (shape, on_loop) = (shape::shape(&fields)?, shape::on_loop(&fields)?);
         let thinking = tools::thinking(&fields)?;
-        let ask = Ask { priority, overflow, adapters, shape, on_loop, thinking, ..ask };
+        let drafts = fields.flag("drafts")?.unwrap_or(true);
+        let ask = Ask { priority, overflow, adapters, shape, on_loop, drafts, thinking, ..ask };
         let ask = ask.with_tools(tools::toolbox(&fields)?)?;
         tools::refuse_both(&ask)?;
         let stream = fields.flag("stream")?.unwrap_or(false);

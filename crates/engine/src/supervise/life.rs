@@ -652,7 +652,18 @@ impl Writer {
     fn directive(&mut self, task: Task) -> Result<Directive, Fault> {
         let job = task.ask.0;
         Ok(match &*task.job {
-            Job::Generate { messages, sampling, stop, tokens_max, adapters, shape, reasoning, stop_loops, setting } => {
+            Job::Generate {
+                messages,
+                sampling,
+                stop,
+                tokens_max,
+                adapters,
+                shape,
+                reasoning,
+                stop_loops,
+                drafts,
+                setting,
+            } => {
                 let Prompt { pieces, in_thought } = self.prompt(messages, setting)?;
                 task.sink.opened(in_thought);
                 Directive::Begin(Box::new(Begin {
@@ -667,6 +678,7 @@ impl Writer {
                     shape: shape.clone(),
                     reasoning: behind(reasoning.clone(), in_thought),
                     stop_loops: *stop_loops,
+                    drafts: *drafts,
                     score: None,
                     scope: task.scope,
                     stored: task.stored,
@@ -685,6 +697,7 @@ impl Writer {
                 shape: WireShape::Free,
                 reasoning: None,
                 stop_loops: false,
+                drafts: false,
                 score: Some(wanted.clone()),
                 scope: task.scope,
                 stored: task.stored,

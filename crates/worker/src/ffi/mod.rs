@@ -6,6 +6,7 @@
 #![expect(unsafe_code, reason = "llama.cpp and raw system calls are reached here and nowhere else")]
 
 mod account;
+mod attention;
 mod backend;
 mod context;
 mod log;
@@ -17,6 +18,7 @@ mod sampler;
 mod system;
 
 pub(crate) use account::{Buffers, copies_weights};
+pub(crate) use attention::{Attention, Inputs as AttentionInputs, halves};
 use backend::ThreadPool;
 pub(crate) use backend::{Backend, Device};
 pub(crate) use context::{Batch, Context, ContextOptions, Decoded, Pooling, ROWS};

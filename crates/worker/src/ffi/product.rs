@@ -196,6 +196,18 @@ impl ProductBench {
         }
     }
 
+    pub(super) fn device(&self) -> sys::ggml_backend_dev_t {
+        self.device.dev.as_ptr()
+    }
+
+    pub(super) fn backend(&self) -> sys::ggml_backend_t {
+        self.backend.as_ptr()
+    }
+
+    pub(crate) fn name(&self) -> String {
+        self.device.name()
+    }
+
     /// Asks with an empty buffer of the type, as llama.cpp does when it places weights.
     unsafe fn offers(&self, path: Path, shapes: &Shapes) -> bool {
         // SAFETY: the empty buffer lives during the question and is taken back from the tensor after it.
@@ -216,7 +228,7 @@ impl Drop for ProductBench {
     }
 }
 
-struct Arena(*mut sys::ggml_context);
+pub(super) struct Arena(pub(super) *mut sys::ggml_context);
 
 impl Drop for Arena {
     fn drop(&mut self) {
@@ -225,7 +237,7 @@ impl Drop for Arena {
     }
 }
 
-struct Buffer(sys::ggml_backend_buffer_t);
+pub(super) struct Buffer(pub(super) sys::ggml_backend_buffer_t);
 
 impl Drop for Buffer {
     fn drop(&mut self) {

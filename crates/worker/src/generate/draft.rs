@@ -40,6 +40,9 @@ impl Generator<'_> {
         for (share, found) in shares.iter().zip(&mut drafts) {
             let Some(running) = self.slots[share.sequence].as_mut() else { continue };
             let job = &mut running.job;
+            if !job.may_draft {
+                continue;
+            }
             // The last token of an answer is chosen and never computed.
             let most = left.min(job.tokens_max.saturating_sub(job.generated() + 1));
             // Where the shape says what comes there is nothing to be learnt of what stood in the text.

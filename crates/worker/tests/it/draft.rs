@@ -47,6 +47,18 @@ fn what_copies_its_prompt_is_drafted_and_says_the_same() {
 }
 
 #[test]
+fn who_wants_no_drafts_gets_none_beside_one_who_does() {
+    let mut worker = worker(true);
+    let whole = worker.generate(copied(1, 80, 1)).unwrap();
+    assert!(whole.spent.accepted_tokens > 0, "{whole:?}");
+    worker.begin(Begin { drafts: false, ..copied(1, 80, 2) });
+    worker.begin(copied(1, 80, 3));
+    let (without, with) = (worker.finish(2).unwrap(), worker.finish(3).unwrap());
+    assert_eq!((without.spent.drafted_tokens, without.text == whole.text), (0, true), "{without:?}");
+    assert!(with.spent.drafted_tokens > 0 && with.text == whole.text, "{with:?}");
+}
+
+#[test]
 fn two_answers_beside_each_other_are_drafted_for_and_many_are_not() {
     let (mut with, mut without) = (worker(true), worker(false));
     let expected = texts(&mut without, |job| copied(seed(job), 80, job));

@@ -139,6 +139,7 @@ pub(crate) fn begin(job: JobId, prompt: &str, tokens_max: u32) -> Begin {
         shape: WireShape::Free,
         reasoning: None,
         stop_loops: false,
+        drafts: true,
         score: None,
         scope: 0,
         stored: false,

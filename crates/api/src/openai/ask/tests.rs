@@ -54,6 +54,14 @@ fn every_sampling_parameter_arrives() {
 }
 
 #[test]
+fn drafts_can_be_refused() {
+    let drafts = |extra| call(extra).map(|call| call.ask.drafts);
+    assert!(drafts(json!({})).expect("valid") && drafts(json!({"drafts": true})).expect("valid"));
+    assert!(!drafts(json!({"drafts": false})).expect("valid"));
+    assert!(drafts(json!({"drafts": "no"})).is_err());
+}
+
+#[test]
 fn the_spellings_of_other_clients_are_understood() {
     assert_eq!(sampled(json!({"top_k": -1})).top_k, 0);
     assert_eq!(sampled(json!({"top_k": 40.0})).top_k, 40);
