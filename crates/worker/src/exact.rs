@@ -15,7 +15,8 @@ const FORCED_TOGETHER: usize = 24;
 const FORCED_ALONE: usize = 24;
 /// Of the largest score. In the same cells nothing may differ.
 const OFF_MAX: f32 = 0.0;
-/// In other cells, beside another sequence: attention adds up in 16 bits, by blocks of cells.
+/// In other cells, beside another sequence: ggml's own attention adds up in 16 bits, by blocks of cells. Ours, for 512-bit
+/// vectors, adds up the same wherever the cells lie.
 const OFF_MOVED_MAX: f32 = 0.002;
 /// A state of another text is further off than this.
 const OFF_WRONG_MIN: f32 = 0.02;
@@ -113,6 +114,8 @@ fn state(context: &mut Context, sequence: i32) -> Vec<u8> {
 fn every_family_goes_on_from_a_restored_state_as_if_nothing_had_been() {
     install_log();
     let (cpu, folder) = (backend(), tempfile::tempdir().unwrap());
+    let ours = ["AVX512", "F16C"].iter().all(|needed| cpu.features().iter().any(|feature| feature == needed));
+    let off_moved_max = if ours { OFF_MAX } else { OFF_MOVED_MAX };
     for family in FAMILIES.iter().filter(|family| family.kind != Kind::Embeds) {
         let name = family.name;
         let model = model(family, cpu, folder.path());
@@ -133,7 +136,7 @@ fn every_family_goes_on_from_a_restored_state_as_if_nothing_had_been() {
         read_prompt(&mut busy, 0, 2);
         assert!(busy.restore_state(1, &saved), "{name}");
         let moved = off(&expected, &forced(&mut busy, 1, read));
-        assert!(moved <= OFF_MOVED_MAX, "{name}: {moved}");
+        assert!(moved <= off_moved_max, "{name}: {moved}");
 
         // Another state is another text: what is compared here would show it.
         let mut other = context(&model, cpu);
