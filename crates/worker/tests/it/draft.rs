@@ -184,8 +184,8 @@ fn what_a_shape_forces_is_said_in_the_tokenizers_own_tokens_and_in_few_steps() {
             assert!(KEYS.iter().all(|key| object.get(*key).is_some()), "{answer:?}");
             let Spent { completion_tokens, drafted_tokens, accepted_tokens, .. } = answer.spent;
             assert_eq!(completion_tokens, worker.count(&[&answer.text]), "{answer:?}");
-            // What is forced is right; between the keys the answer's own text may be guessed from once, and wrongly.
-            assert!(drafted_tokens <= accepted_tokens + batch::draft::TOKENS_MAX, "{answer:?}");
+            // What is forced is right; between the keys the answer's own text may be guessed from a few times, and wrongly.
+            assert!(drafted_tokens <= accepted_tokens + 2 * batch::draft::TOKENS_MAX, "{answer:?}");
             assert!(5 * accepted_tokens >= 2 * completion_tokens, "{answer:?}");
         }
     }
