@@ -24,7 +24,10 @@ const WORTH: f64 = 1.06;
 /// Steps' worth of time that drafts may have cost an answer more than they brought: so much at once, …
 const LOSS_STEPS: f64 = 1.0;
 /// … and so much for each of its tokens.
-const LOSS_PER_TOKEN: f64 = 0.005;
+const LOSS_PER_TOKEN: f64 = 0.004;
+/// … and so much of what drafts of one token would have brought while guesses were only watched: an unlucky beginning mustn't
+/// keep an answer from drafting where it turns to what stands in the text.
+const MISSED_STEPS: f64 = 1.2;
 /// What is known of all answers counts as much as so many guesses in this one.
 const BEFORE_WEIGHT: f64 = 4.0;
 /// How much of what was learnt stays with each further guess: in one answer, and in all.
@@ -171,6 +174,8 @@ pub struct Drafts {
     luck: [Luck; KINDS],
     /// Time that drafts have cost more than they brought; below 0 when they have saved some.
     lost_us: f64,
+    /// Time that drafts of one token would have saved of late, where guesses were only watched; never below 0.
+    missed_us: f64,
     /// It was offered guesses of a smaller model.
     asked_model: bool,
 }
@@ -181,6 +186,7 @@ impl Default for Drafts {
             places: Places::default(),
             luck: [Luck { right: 0.0, tried: 0.0 }; KINDS],
             lost_us: 0.0,
+            missed_us: 0.0,
             asked_model: false,
         }
     }
@@ -207,7 +213,7 @@ impl Drafts {
 
     /// Time that it may still lose.
     fn purse_us(&self, plain_us: f64, generated: u32) -> f64 {
-        plain_us * (LOSS_STEPS + LOSS_PER_TOKEN * f64::from(generated)) - self.lost_us
+        plain_us * (LOSS_STEPS + LOSS_PER_TOKEN * f64::from(generated)) + self.missed_us - self.lost_us
     }
 }
 
@@ -375,8 +381,24 @@ impl Drafter {
         first
     }
 
-    /// Takes note of how a guess did: of `tried` tokens the first `right` ones were right. One that was only watched
-    /// counts with its first token.
+    /// Takes note of a guess that was only watched: its first token was `right`. So many `answers` had a token in the step.
+    pub fn watch(
+        &mut self,
+        drafts: &mut Drafts,
+        guess: Guess,
+        right: bool,
+        answers: u32,
+        prompt_token_us: Option<f64>,
+    ) {
+        self.learn(drafts, guess, 1, right.into());
+        let cost = |tokens| self.cost_us(tokens, prompt_token_us);
+        if let (Some(plain), Some(drafted)) = (cost(answers), cost(answers + 1)) {
+            let saved = if right { 2.0 * plain - drafted } else { plain - drafted };
+            drafts.missed_us = (drafts.missed_us + saved).clamp(0.0, MISSED_STEPS * plain);
+        }
+    }
+
+    /// Takes note of how a guess did: of `tried` tokens the first `right` ones were right.
     pub fn learn(&mut self, drafts: &mut Drafts, guess: Guess, tried: u32, right: u32) {
         let Some((class, kind)) = places(guess.source) else { return };
         // After the first wrong one nothing was tried any more.

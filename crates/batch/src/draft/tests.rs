@@ -191,8 +191,11 @@ fn time_share(tokens: u32, more_us: u64, back_us: u64, right: impl Fn(u32) -> bo
         if length > 0 {
             drafts.settle(step as f64 + drafter.owed_us(), 10_000.0, good);
         }
-        let watched = u32::from(right(done));
-        drafter.learn(&mut drafts, alike(8), length.max(1), if length > 0 { good } else { watched });
+        if length > 0 {
+            drafter.learn(&mut drafts, alike(8), length, good);
+        } else {
+            drafter.watch(&mut drafts, alike(8), right(done), 1, None);
+        }
         done += 1 + good;
     }
     took as f64 / (10_000.0 * f64::from(tokens))
@@ -203,6 +206,23 @@ fn a_text_that_repeats_gets_faster() {
     assert!(time_share(200, 2000, 0, |_| true) < 0.5);
     assert!(time_share(200, 2000, 0, |place| place % 10 > 0) < 0.8);
     assert!(time_share(200, 2000, 2000, |place| place % 10 > 0) < 0.85);
+}
+
+#[test]
+fn an_unlucky_beginning_is_made_good_by_what_was_watched() {
+    // Its first guesses are all wrong, and then it copies.
+    assert!(time_share(100, 1000, 0, |place| place > 20) < 0.5);
+    let (drafter, mut drafts) = (drafter(1000), Drafts::default());
+    drafts.settle(17_000.0, 10_000.0, 0);
+    drafts.settle(17_000.0, 10_000.0, 0);
+    let length = |drafts: &Drafts| drafter.length(drafts, alike(8), ALONE, 7, 1).0;
+    let mut again = super::Drafter { ..Drafter::default() };
+    assert_eq!(length(&drafts), 0);
+    (1..=8).for_each(|tokens| again.observe(tokens, tokens > 1, 9_000 + u64::from(tokens) * 1000));
+    again.watch(&mut drafts, alike(8), true, 1, None);
+    assert!(length(&drafts) > 0, "it would have paid");
+    (0..9).for_each(|_| again.watch(&mut drafts, alike(8), false, 1, None));
+    assert_eq!(length(&drafts), 0, "it would have cost again");
 }
 
 /// The same with a smaller model that takes `ask_us` for a token, and has a prompt to read first.

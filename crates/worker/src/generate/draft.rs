@@ -121,10 +121,11 @@ impl Generator<'_> {
             let right = u32::from(first == watched.ahead().first().copied());
             self.drafter.learn(&mut job.drafts, watched, 1, right);
         }
-        self.drafter.learn(&mut job.drafts, draft.guess, draft.tokens.max(1), right);
         if draft.tokens == 0 {
+            self.drafter.watch(&mut job.drafts, draft.guess, right > 0, answers, self.pace.token_us());
             return;
         }
+        self.drafter.learn(&mut job.drafts, draft.guess, draft.tokens, right);
         if let Some(plain) = self.drafter.cost_us(answers, self.pace.token_us()) {
             // Of a step for two, each bears its own tokens.
             let drafted = u32::try_from(self.batch.len()).unwrap_or(u32::MAX).saturating_sub(answers).max(1);
