@@ -21,7 +21,7 @@ use std::process::ExitCode;
 const TOKENS_MAX: u32 = 160;
 /// An answer shorter than this has too little to time.
 const TOKENS_MIN: u32 = 40;
-const ROUNDS: u32 = 8;
+const ROUNDS: u32 = 12;
 /// What drafts must bring where an answer repeats its prompt, and may cost elsewhere.
 const FASTER_MIN: f64 = 1.5;
 const SLOWER_MIN: f64 = 0.98;
@@ -77,9 +77,18 @@ const CLASSES: [Class; 3] = [
              2024-03-01 07:12 pump 3 started, pressure 2.4 bar\n2024-03-01 07:40 valve B closed by operator Lind\n\
              2024-03-01 09:05 filter 2 changed, serial 88431\n2024-03-01 11:30 alarm: tank level above 90 percent\n\
              2024-03-01 11:42 valve B opened by operator Lind\n2024-03-01 12:10 alarm cleared, level 71 percent",
-            "Return the JSON below unchanged:\n\n{\"title\": \"Night Train\", \"author\": \"Mara Lund\", \"year\": 1998, \
-             \"publisher\": \"Harbour Press\", \"pages\": 312, \"languages\": [\"en\", \"da\", \"de\"], \"shelf\": \"C-14\", \
-             \"copies\": 3, \"borrowed\": false, \"keywords\": [\"travel\", \"winter\", \"family\"], \"price\": 18.5}",
+            "Copy the timetable from this message as it stands:\n\nDear all, the new timetable is:\n7:10 Harbour Square, platform 2\n\
+             7:24 Mill Bridge, platform 1\n7:41 Old Town Hall, platform 4\n7:58 University Hospital, platform 3\n\
+             8:15 Airport North, platform 6\nPlease tell your colleagues.",
+            "Copy the price list from this mail without changes:\n\nGood morning, here are our prices for spring:\n\
+             Garden chair, oak: 89.00 euros\nGarden table, oak: 240.00 euros\nBench with cushion: 175.50 euros\n\
+             Parasol, green, 3 m: 64.90 euros\nWatering can, zinc: 32.00 euros\nWe deliver within a week.",
+            "Write down all phone numbers from this text, one per line, with their names:\n\nReception: 0301 555 0100\n\
+             Dr Amira Saleh: 0301 555 0142\nDr Jonas Petersen: 0301 555 0177\nLaboratory: 0301 555 0190\n\
+             Pharmacy: 0301 555 0203\nNight service: 0301 555 0999",
+            "List all the events in this text as they are written:\n\n12 May: Opening concert in the town hall, 8 pm\n\
+             14 May: Guided tour of the old mill, 10 am\n19 May: Flea market in Station Street, all day\n\
+             23 May: Reading with Clara Holm, 7 pm\n30 May: Summer run along the river, 9 am",
         ],
     },
     Class {
@@ -103,10 +112,14 @@ enum Who {
     Peer,
 }
 
-const ORDERS: [[Who; 3]; 3] = [
+/// Each comes behind each other as often: what one leaves in the processor's caches the next one pays for.
+const ORDERS: [[Who; 3]; 6] = [
     [Who::Drafting, Who::Plain, Who::Peer],
+    [Who::Peer, Who::Plain, Who::Drafting],
     [Who::Plain, Who::Peer, Who::Drafting],
+    [Who::Drafting, Who::Peer, Who::Plain],
     [Who::Peer, Who::Drafting, Who::Plain],
+    [Who::Plain, Who::Drafting, Who::Peer],
 ];
 
 /// Tokens per second of one class, of the same requests.
