@@ -1,10 +1,9 @@
 //! `bench speculate`: answers that repeat their own text, and answers that don't, with drafts, without them, and from
 //! llama.cpp's server.
 //!
-//! All three have the same model and the same requests, one after the other in changing order; with drafts and without them one process
-//! answers, so that where its memory happens to lie makes no difference between them. What counts is
-//! generation: from the first text to the last, by tokens. An answer that goes around in a loop would flatter drafts, so
-//! one whose text repeats itself isn't counted.
+//! All three have the same model and the same requests; with drafts and without them one process answers in turns, so that
+//! where its memory happens to lie makes no difference between them. What counts is generation: from the first text to the
+//! last, by tokens. An answer that goes around in a loop would flatter drafts, so one whose text repeats itself isn't counted.
 
 use super::chat::{Answer, Call, Client, Side};
 use super::daemon::{DRAFTS, Daemon, Freehold, Profile};
@@ -14,14 +13,14 @@ use super::report::{Bound, Goal, Report, Table, figure};
 use super::server::{Flags, Server};
 use super::stat::{self, estimate};
 use super::{Options, Watch};
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use std::collections::HashSet;
 use std::process::ExitCode;
 
 const TOKENS_MAX: u32 = 160;
 /// An answer shorter than this has too little to time.
 const TOKENS_MIN: u32 = 40;
-const ROUNDS: u32 = 12;
+const ROUNDS: u32 = 6;
 /// What drafts must bring where an answer repeats its prompt, and may cost elsewhere.
 const FASTER_MIN: f64 = 1.5;
 const SLOWER_MIN: f64 = 0.98;
@@ -104,23 +103,8 @@ const CLASSES: [Class; 3] = [
     },
 ];
 
-/// Who answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Who {
-    Drafting,
-    Plain,
-    Peer,
-}
-
-/// Each comes behind each other as often: what one leaves in the processor's caches the next one pays for.
-const ORDERS: [[Who; 3]; 6] = [
-    [Who::Drafting, Who::Plain, Who::Peer],
-    [Who::Peer, Who::Plain, Who::Drafting],
-    [Who::Plain, Who::Peer, Who::Drafting],
-    [Who::Drafting, Who::Peer, Who::Plain],
-    [Who::Peer, Who::Drafting, Who::Plain],
-    [Who::Plain, Who::Drafting, Who::Peer],
-];
+/// With drafts or without them: each comes behind the other as often.
+const TURNS: [[bool; 4]; 2] = [[true, false, false, true], [false, true, true, false]];
 
 /// Tokens per second of one class, of the same requests.
 #[derive(Debug, Default)]
@@ -131,30 +115,40 @@ struct Series {
     right: u32,
     wrong: u32,
     tokens: u32,
+    answers: u32,
     same: u32,
     loops: u32,
 }
 
 impl Series {
     /// One request's answers. Those that go around in circles are counted and not measured.
-    fn take(&mut self, [drafting, plain, peer]: [Answer; 3]) {
-        if [&drafting, &plain].iter().any(|answer| is_loop(&answer.text) || answer.completion_tokens < TOKENS_MIN) {
+    fn take(&mut self, drafting: &[Answer], plain: &[Answer], peer: &Answer) {
+        let mut ours = drafting.iter().chain(plain);
+        if ours.any(|answer| is_loop(&answer.text) || answer.completion_tokens < TOKENS_MIN) {
             self.loops += 1;
             return;
         }
-        let rate = |answer: &Answer| f64::from(answer.completion_tokens - 1) / answer.rest_s();
-        self.drafting.push(rate(&drafting));
-        self.plain.push(rate(&plain));
-        self.peer.push(rate(&peer));
-        self.right += drafting.drafted.0;
-        self.wrong += drafting.drafted.1;
-        self.tokens += drafting.completion_tokens;
-        self.same += u32::from(drafting.text == plain.text);
+        self.drafting.push(rate(drafting));
+        self.plain.push(rate(plain));
+        self.peer.push(rate(std::slice::from_ref(peer)));
+        for (with, without) in drafting.iter().zip(plain) {
+            self.right += with.drafted.0;
+            self.wrong += with.drafted.1;
+            self.tokens += with.completion_tokens;
+            self.answers += 1;
+            self.same += u32::from(with.text == without.text);
+        }
     }
 
     fn acceptance(&self) -> f64 {
         f64::from(self.right) / f64::from((self.right + self.wrong).max(1))
     }
+}
+
+/// Tokens per second behind the first text, of all of them.
+fn rate(answers: &[Answer]) -> f64 {
+    let tokens: u32 = answers.iter().map(|answer| answer.completion_tokens - 1).sum();
+    f64::from(tokens) / answers.iter().map(Answer::rest_s).sum::<f64>()
 }
 
 /// Whether a text says again what it has said itself.
@@ -200,12 +194,16 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
         for (class, series) in CLASSES.iter().zip(&mut all) {
             watch.gap();
             for (number, prompt) in class.prompts.iter().enumerate() {
-                let mut answers = Vec::new();
-                for who in ORDERS[(round as usize + number) % ORDERS.len()] {
-                    let client = if who == Who::Peer { &theirs } else { &ours };
-                    answers.push((who, client.ask(&called(prompt, who == Who::Drafting))?.answer()?));
+                // What another program leaves in the processor's caches is paid for by an answer that isn't counted.
+                theirs.ask(&called(prompt, true))?.answer()?;
+                let peer = theirs.ask(&called(prompt, true))?.answer()?;
+                ours.ask(&called(prompt, false))?.answer()?;
+                let (mut drafting, mut plain) = (Vec::new(), Vec::new());
+                for drafts in TURNS[(round as usize + number) % TURNS.len()] {
+                    let answer = ours.ask(&called(prompt, drafts))?.answer()?;
+                    if drafts { drafting.push(answer) } else { plain.push(answer) }
                 }
-                series.take(sorted(answers)?);
+                series.take(&drafting, &plain, &peer);
             }
         }
     }
@@ -217,7 +215,7 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
     report.setting("threads", threads.to_string());
     report.setting(
         "answers",
-        format!("temperature 0, at most {TOKENS_MAX} tokens, {rounds} rounds with daemons of their own"),
+        format!("temperature 0, at most {TOKENS_MAX} tokens, {rounds} rounds with daemons of their own, two answers each way a round"),
     );
     report.tables.push(table(&all));
     for (class, series) in CLASSES.iter().zip(&all) {
@@ -228,15 +226,6 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
 
 fn called(prompt: &str, drafts: bool) -> Call {
     Call { whole_length: false, drafts, ..Call::exact(prompt.to_string(), TOKENS_MAX) }
-}
-
-fn sorted(mut answers: Vec<(Who, Answer)>) -> Result<[Answer; 3]> {
-    let mut take = |who: Who| -> Result<Answer> {
-        let place = answers.iter().position(|(other, _)| *other == who).context("each was asked once")?;
-        Ok(answers.swap_remove(place).1)
-    };
-    let sorted = [take(Who::Drafting)?, take(Who::Plain)?, take(Who::Peer)?];
-    if answers.is_empty() { Ok(sorted) } else { bail!("somebody was asked twice") }
 }
 
 fn goals(class: &Class, series: &Series) -> Vec<Goal> {
@@ -275,7 +264,7 @@ fn table(all: &[Series]) -> Table {
             figure(estimate(&series.peer).mean),
             percent(series.acceptance()),
             percent(f64::from(series.right) / f64::from(series.tokens.max(1))),
-            format!("{} of {counted}", series.same),
+            format!("{} of {}", series.same, series.answers),
             counted.to_string(),
             series.loops.to_string(),
         ]);
@@ -297,11 +286,9 @@ mod tests {
     }
 
     #[test]
-    fn each_request_goes_to_all_three() {
-        for order in ORDERS {
-            let now = std::time::Instant::now();
-            let answers: Vec<_> = order.into_iter().map(|who| (who, Answer::empty(now))).collect();
-            assert!(sorted(answers).is_ok());
+    fn both_turns_come_as_often() {
+        for turns in TURNS {
+            assert_eq!(turns.iter().filter(|drafts| **drafts).count(), turns.len() / 2);
         }
         assert!(CLASSES.iter().any(|class| class.repeats) && CLASSES.iter().any(|class| !class.repeats));
     }
