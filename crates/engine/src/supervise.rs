@@ -8,6 +8,7 @@ mod fault;
 pub(crate) mod forget;
 mod identity;
 mod life;
+mod sampling;
 mod share;
 
 use crate::admit::{Action, Admission, Bounds, Counts, Ending, Entry, Event, ModelKey, Need, Needs, Size, WorkerKey};

@@ -15,6 +15,7 @@ mod patch;
 mod plain;
 mod python;
 mod values;
+mod volatile;
 
 pub use clock::Moment;
 
@@ -107,7 +108,8 @@ pub fn render(facts: &ModelFacts, messages: &[Message], setting: &Setting, now: 
             fault.hint("send an object such as `{\"enable_thinking\": false}`")
         })?,
     };
-    let (messages, tools) = plain::in_words(&source, messages, &setting.tools);
+    let messages = volatile::steadied(messages);
+    let (messages, tools) = plain::in_words(&source, &messages, &setting.tools);
     let mut first = None;
     for form in forms(Form::of(&source), &messages) {
         let arranged = values::arranged(&messages, form);

@@ -459,8 +459,8 @@ impl Keep {
     }
 
     /// Takes what stands in a file, for those who wait.
-    pub(crate) fn adopt(&mut self, context: &mut Context, lot: &Lot, owner: Owner, tokens: Vec<Token>, state: State) {
-        let Some(saved) = u32::try_from(tokens.len()).ok().and_then(|past| lot.adopt(state, past)) else { return };
+    pub(crate) fn adopt(&mut self, context: &mut Context, owner: Owner, tokens: Vec<Token>, state: State) {
+        let Some(saved) = u32::try_from(tokens.len()).ok().and_then(|past| Saved::adopted(state, past)) else { return };
         if self.shelf.wants(&owner, &tokens) {
             let kept = Kept { saved: Some(saved), offered: true, read: true, ..Kept::default() };
             self.insert(context, owner, tokens, kept);
@@ -510,10 +510,10 @@ fn is_new(entry: &Entry<Kept>) -> bool {
 
 /// It was read from a file and is nowhere else.
 fn is_in_file(entry: &Entry<Kept>) -> bool {
-    entry.state.saved.is_some() && !takes_room(entry) && !is_live(entry)
+    entry.state.saved.as_ref().is_some_and(Saved::is_in_file) && !is_live(entry)
 }
 
-/// Saved in this process's memory, and not in a file.
+/// Saved in this process's memory, and in nobody else's hands.
 fn takes_room(entry: &Entry<Kept>) -> bool {
     entry.state.saved.as_ref().is_some_and(Saved::takes_room)
 }

@@ -5,10 +5,9 @@
 //! recurrent ones too.
 
 use crate::ffi::{Context, Mapping};
-use std::cell::Cell;
 use std::ops::{Deref, Range};
-use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// LIMIT: bytes of states, whatever the daemon allows: a larger number is a defect of its.
 const BYTES_MAX: u64 = 64 << 30;
@@ -17,13 +16,13 @@ const BYTES_MAX: u64 = 64 << 30;
 #[derive(Debug)]
 pub(crate) struct Lot {
     bytes_max: u64,
-    taken: Rc<Cell<u64>>,
+    taken: Arc<AtomicU64>,
 }
 
 /// The bytes of a state.
 #[derive(Debug, Clone)]
 pub(crate) enum State {
-    Memory(Arc<Vec<u8>>),
+    Memory(Arc<Held>),
     /// They stand in this part of a file, and take no memory of this process.
     File(Arc<Mapping>, Range<usize>),
 }
@@ -33,7 +32,7 @@ impl Deref for State {
 
     fn deref(&self) -> &[u8] {
         match self {
-            Self::Memory(bytes) => bytes,
+            Self::Memory(held) => &held.bytes,
             Self::File(file, part) => file.get(part.clone()).unwrap_or_default(),
         }
     }
@@ -50,37 +49,45 @@ impl State {
     }
 }
 
+/// Bytes with their room, which they have as long as anybody holds them: who writes them to disk may do so longer than they
+/// are kept.
+#[derive(Debug)]
+pub(crate) struct Held {
+    bytes: Vec<u8>,
+    _room: Room,
+}
+
 /// One sequence's state. Its room is given back when it is dropped, however its job ends.
 #[derive(Debug)]
 pub(crate) struct Saved {
     state: State,
     /// Tokens that it holds.
     past: u32,
-    room: Room,
 }
 
 /// A part of the budget.
 #[derive(Debug)]
 struct Room {
     bytes: u64,
-    taken: Rc<Cell<u64>>,
+    taken: Arc<AtomicU64>,
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.taken.set(self.taken.get().saturating_sub(self.bytes));
+        self.taken.fetch_sub(self.bytes, Relaxed);
     }
 }
 
 impl Lot {
     pub(crate) fn new(bytes_max: u64) -> Self {
-        Self { bytes_max: bytes_max.min(BYTES_MAX), taken: Rc::default() }
+        Self { bytes_max: bytes_max.min(BYTES_MAX), taken: Arc::default() }
     }
 
     fn reserve(&self, bytes: u64) -> Option<Room> {
-        let taken = self.taken.get().checked_add(bytes).filter(|taken| *taken <= self.bytes_max)?;
-        self.taken.set(taken);
-        Some(Room { bytes, taken: Rc::clone(&self.taken) })
+        // Room is only ever taken by one thread; others may give some back meanwhile.
+        self.taken.load(Relaxed).checked_add(bytes).filter(|taken| *taken <= self.bytes_max)?;
+        self.taken.fetch_add(bytes, Relaxed);
+        Some(Room { bytes, taken: Arc::clone(&self.taken) })
     }
 
     /// The whole budget.
@@ -90,7 +97,7 @@ impl Lot {
 
     /// Bytes that nobody has.
     pub(crate) fn left(&self) -> u64 {
-        self.bytes_max.saturating_sub(self.taken.get())
+        self.bytes_max.saturating_sub(self.taken.load(Relaxed))
     }
 
     /// Copies a sequence that holds `past` tokens. `None` when there is nothing to keep, no room for it, or
@@ -101,18 +108,20 @@ impl Lot {
         }
         let bytes = context.state_bytes(sequence);
         let room = self.reserve(u64::try_from(bytes).ok()?)?;
-        let state = State::Memory(Arc::new(context.save_state(sequence, bytes)?));
-        Some(Saved { state, past, room })
-    }
-
-    /// Takes a state that stands in a file, and no room.
-    pub(crate) fn adopt(&self, state: State, past: u32) -> Option<Saved> {
-        let room = self.reserve(0).filter(|_| matches!(state, State::File(..)))?;
-        Some(Saved { state, past, room })
+        Some(Saved::held(context.save_state(sequence, bytes)?, room, past))
     }
 }
 
 impl Saved {
+    fn held(bytes: Vec<u8>, room: Room, past: u32) -> Self {
+        Self { state: State::Memory(Arc::new(Held { bytes, _room: room })), past }
+    }
+
+    /// Takes a state that stands in a file, and no room.
+    pub(crate) fn adopted(state: State, past: u32) -> Option<Self> {
+        matches!(state, State::File(..)).then_some(Self { state, past })
+    }
+
     /// Tokens that it holds.
     pub(crate) fn past(&self) -> u32 {
         self.past
@@ -122,9 +131,13 @@ impl Saved {
         self.state.len() as u64
     }
 
-    /// Whether there is more room without it.
+    /// Whether there is more room without it: not where it stands in a file, nor while it is being written to one.
     pub(crate) fn takes_room(&self) -> bool {
-        self.room.bytes > 0
+        matches!(&self.state, State::Memory(held) if Arc::strong_count(held) == 1)
+    }
+
+    pub(crate) fn is_in_file(&self) -> bool {
+        matches!(self.state, State::File(..))
     }
 
     /// The bytes again, without a copy.
@@ -157,7 +170,20 @@ mod tests {
         assert!(lot.reserve(61).is_none());
         drop(lot.reserve(60).expect("it came back"));
         drop(second);
-        assert_eq!(lot.taken.get(), 0);
+        assert_eq!(lot.left(), 100);
         assert!(Lot::new(0).reserve(1).is_none());
+    }
+
+    #[test]
+    fn who_writes_a_state_to_disk_keeps_its_room() {
+        let lot = Lot::new(100);
+        let saved = Saved::held(vec![7; 60], lot.reserve(60).expect("there is room"), 3);
+        assert!(saved.takes_room() && !saved.is_in_file());
+        let written = saved.shared();
+        assert!(!saved.takes_room() && !saved.is_in_file(), "to give it up brings nothing now");
+        drop(saved);
+        assert_eq!((lot.left(), written.len()), (40, 60));
+        std::thread::spawn(move || drop(written)).join().expect("it was written");
+        assert_eq!(lot.left(), 100);
     }
 }

@@ -2,6 +2,7 @@
 //! the other writes. Text goes straight to the ask that waits for it; the owner thread hears of ends only.
 
 use super::disk::Disk;
+use super::sampling::to_wire;
 use super::{Finished, Job, Message, News, fault, identity, share};
 use crate::adapters::{self, Opened};
 use crate::admit::{WorkerKey, late_answer};
@@ -20,7 +21,6 @@ use base::{AskId, Code, Fault, Message as Turn, Modality, ModelName, Sampling};
 use jail::{Command, Io, JailError};
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
-use std::hash::{BuildHasher, RandomState};
 use std::io::{ErrorKind, Read};
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
@@ -30,8 +30,7 @@ use std::sync::mpsc::{Receiver as Inbox, SyncSender, TrySendError, sync_channel}
 use std::sync::{Arc, Mutex, TryLockError};
 use std::time::{Duration, SystemTime};
 use wire::{
-    Begin, Chain, Directive, Load, Receiver, Report, Sender, Verdict, WireError, WireFault, WireReasoning,
-    WireSampling, WireShape,
+    Begin, Chain, Directive, Load, Receiver, Report, Sender, Verdict, WireError, WireFault, WireReasoning, WireShape,
 };
 
 /// What the owner thread and a worker's threads share.
@@ -723,41 +722,6 @@ impl Writer {
 /// Reasoning that the prompt has opened isn't opened by the answer.
 fn behind(reasoning: Option<WireReasoning>, in_thought: bool) -> Option<WireReasoning> {
     reasoning.map(|reasoning| if in_thought { WireReasoning { open: String::new(), ..reasoning } } else { reasoning })
-}
-
-fn to_wire(sampling: Sampling) -> WireSampling {
-    let Sampling {
-        temperature,
-        top_k,
-        top_p,
-        min_p,
-        typical_p,
-        repeat_penalty,
-        penalty_last_n,
-        presence_penalty,
-        frequency_penalty,
-        seed,
-        logit_bias,
-    } = sampling;
-    WireSampling {
-        temperature,
-        top_k,
-        top_p,
-        min_p,
-        typical_p,
-        repeat_penalty,
-        penalty_last_n,
-        presence_penalty,
-        frequency_penalty,
-        seed: seed.unwrap_or_else(draw),
-        logit_bias,
-    }
-}
-
-/// A number that nobody has chosen: the standard library seeds each of these from the system.
-fn draw() -> u32 {
-    let bits = RandomState::new().hash_one(0_u8);
-    u32::try_from(bits >> 32).unwrap_or(0)
 }
 
 /// Keeps the last words of a process: what it says when it dies. They come when it has said all.

@@ -53,6 +53,16 @@ fn check(template: &str, turns: &[(Role, &str)], expected: &str) {
 use Role::{Assistant, System, User};
 
 #[test]
+fn a_prompt_begins_as_the_one_before_whatever_a_front_end_counts_in_it() {
+    let of = |sum: &str| {
+        let system = format!("x-anthropic-billing-header: cc_version=2; cch={sum};\nBe brief.");
+        shown(testkit::model::CHAT_TEMPLATE, &[(System, &system), (User, "hi")]).expect("the template works")
+    };
+    assert_eq!(of("eb6c6"), of("1c8b4"));
+    assert!(of("eb6c6").contains("cch=00000;\nBe brief."));
+}
+
+#[test]
 fn chatml_with_a_default_system_text() {
     let template = testkit::model::CHAT_TEMPLATE;
     check(

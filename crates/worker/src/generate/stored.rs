@@ -65,7 +65,7 @@ impl Generator<'_> {
                 self.outbox.send(Report::Tried { job, verdict: found.verdict(), bytes, took_us });
                 let owner = self.seeking.iter().find(|seeking| seeking.id == job).and_then(|job| job.owner.clone());
                 if let (Found::Sound { tokens, state }, Some(owner)) = (found, owner) {
-                    self.keep.adopt(&mut self.context, &self.lot, owner, tokens, state);
+                    self.keep.adopt(&mut self.context, owner, tokens, state);
                 }
                 self.stop_seeking(job);
             }
