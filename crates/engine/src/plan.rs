@@ -41,8 +41,8 @@ const FIRST_TOKENS: u32 = 8192;
 const LEAST_TOKENS: u32 = 2048;
 /// Tokens worked through in one step.
 const BATCH_TOKENS: u32 = 512;
-/// A worker without a model: program, libraries, thread stacks.
-const PROGRAM_BYTES: u64 = 10 << 20;
+/// A worker without a model: program, libraries, thread stacks, and what a first long prompt leaves with the allocator.
+const PROGRAM_BYTES: u64 = 16 << 20;
 /// Tables of the vocabulary and its merges, for each token.
 const VOCABULARY_BYTES: u64 = 272;
 /// Each row of a step is masked against each cell of the pool.
@@ -279,7 +279,7 @@ mod tests {
             ..facts()
         };
         let cost = plan(&facts, Wish { sequences_max: 4, ..Wish::default() }).cost;
-        for (tokens, peak_kib) in [(1024, 155_824), (2048, 179_036), (8192, 317_380), (32_768, 871_496)] {
+        for (tokens, peak_kib) in [(1024, 172_460), (2048, 196_864), (8192, 336_492), (32_768, 871_496)] {
             let peak = peak_kib * 1024;
             let off = cost.of(tokens).abs_diff(peak) * 100 / peak;
             assert!(off < 5, "{tokens}: {} for {peak}, {off} %", cost.of(tokens));
