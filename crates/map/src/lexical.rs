@@ -3,26 +3,20 @@
 //! Each commit carries the record's generation that it contains. It can be deleted at any time.
 
 mod purge;
+mod rank;
 
-use crate::catalogue::Allowed;
+pub use rank::Part;
+
 use crate::map::sound;
 use crate::record::Record;
-use crate::score::Score;
 use crate::words::{self, ANALYZER, Term, Terms};
 use base::{Code, Fault};
 use roaring::RoaringBitmap;
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::io::ErrorKind;
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use tantivy::collector::DocSetCollector;
 use tantivy::directory::MmapDirectory;
-use tantivy::query::{
-    BooleanQuery, BoostQuery, ConstScoreQuery, EnableScoring, Occur, PhraseQuery, Query, RangeQuery, TermQuery,
-    TermSetQuery,
-};
+use tantivy::query::{BoostQuery, EnableScoring, PhraseQuery, Query, TermQuery};
 use tantivy::schema::{FAST, Field, INDEXED, IndexRecordOption, Schema, TextFieldIndexing, TextOptions};
 use tantivy::{Index, IndexReader, IndexWriter, ReloadPolicy, TantivyDocument, TantivyError};
 
@@ -249,63 +243,6 @@ impl Lexical {
         clauses
     }
 
-    /// Passage ids with their scores, best first, none outside `allowed`.
-    pub(crate) fn search(
-        &self,
-        terms: &[Term],
-        boosts: Boosts,
-        allowed: Option<&Allowed>,
-        limit: usize,
-    ) -> Result<Vec<(i64, f32)>, Fault> {
-        let clauses: Vec<(Occur, Box<dyn Query>)> =
-            self.clauses(terms, boosts).into_iter().map(|(_, _, query)| (Occur::Should, query)).collect();
-        if clauses.is_empty() || limit == 0 || allowed.is_some_and(|allowed| allowed.passages.is_empty()) {
-            return Ok(Vec::new());
-        }
-        let mut query: Box<dyn Query> = Box::new(BooleanQuery::new(clauses));
-        // Few documents: their lists lead, and nothing else is looked at. Many: each good hit is checked.
-        if let Some(files) =
-            allowed.and_then(|allowed| allowed.files.as_ref()).filter(|files| files.len() <= LED_BY_FILES_MAX)
-        {
-            let files = files.iter().map(|file| tantivy::Term::from_field_u64(self.fields.file, *file));
-            let of_files = ConstScoreQuery::new(Box::new(TermSetQuery::new(files)), 0.0);
-            query = Box::new(BooleanQuery::new(vec![(Occur::Must, Box::new(of_files)), (Occur::Must, query)]));
-        }
-        self.best(&*query, allowed.map(|allowed| &allowed.passages), limit).map_err(|error| fault(&self.dir, error))
-    }
-
-    /// The best of what a query matches. Unlike the library's own collector, what isn't allowed never counts.
-    fn best(
-        &self,
-        query: &dyn Query,
-        allowed: Option<&RoaringBitmap>,
-        limit: usize,
-    ) -> tantivy::Result<Vec<(i64, f32)>> {
-        let searcher = self.reader.searcher();
-        let weight = query.weight(EnableScoring::enabled_from_searcher(&searcher))?;
-        let mut best: BinaryHeap<(Reverse<Score>, i64)> = BinaryHeap::with_capacity(limit + 1);
-        for reader in searcher.segment_readers() {
-            let (ids, alive) = (reader.fast_fields().u64("id")?, reader.alive_bitset());
-            let threshold = |best: &BinaryHeap<(Reverse<Score>, i64)>| match best.peek() {
-                Some((Reverse(Score(least)), _)) if best.len() == limit => *least,
-                _ => f32::MIN,
-            };
-            weight.for_each_pruning(threshold(&best), reader, &mut |doc, score| {
-                let id = ids.first(doc).filter(|_| alive.is_none_or(|alive| alive.is_alive(doc)));
-                let may =
-                    |id: u64| allowed.is_none_or(|allowed| u32::try_from(id).is_ok_and(|id| allowed.contains(id)));
-                if let Some(id) = id.filter(|id| may(*id)) {
-                    best.push((Reverse(Score(score)), id.cast_signed()));
-                    if best.len() > limit {
-                        best.pop();
-                    }
-                }
-                threshold(&best)
-            })?;
-        }
-        Ok(best.into_sorted_vec().into_iter().map(|(Reverse(Score(score)), id)| (id, score)).collect())
-    }
-
     /// All passages that hold these words side by side.
     pub(crate) fn holding(&self, phrase: &str) -> Result<RoaringBitmap, Fault> {
         let find = || -> tantivy::Result<RoaringBitmap> {
@@ -333,39 +270,6 @@ impl Lexical {
         };
         find().map_err(|error| fault(&self.dir, error))
     }
-
-    /// What each word gave a passage, by field: the parts of its score.
-    pub(crate) fn parts(&self, terms: &[Term], boosts: Boosts, id: i64) -> Result<Vec<Part>, Fault> {
-        let find = || -> tantivy::Result<Vec<Part>> {
-            let searcher = self.reader.searcher();
-            let range = Bound::Included(tantivy::Term::from_field_u64(self.fields.id, id.cast_unsigned()));
-            let one = searcher.search(&RangeQuery::new(range.clone(), range), &DocSetCollector)?;
-            let Some(address) = one.into_iter().next() else { return Ok(Vec::new()) };
-            let reader = searcher.segment_reader(address.segment_ord);
-            let mut parts = Vec::new();
-            for (at, field, query) in self.clauses(terms, boosts) {
-                let weight = query.weight(EnableScoring::enabled_from_searcher(&searcher))?;
-                let mut scorer = weight.scorer(reader, 1.0)?;
-                if scorer.doc() <= address.doc_id && scorer.seek(address.doc_id) == address.doc_id {
-                    parts.push(Part { word: terms[at].word.clone(), field: field.to_owned(), score: scorer.score() });
-                }
-            }
-            Ok(parts)
-        };
-        find().map_err(|error| fault(&self.dir, error))
-    }
-}
-
-/// So many documents are named to the word index one by one.
-const LED_BY_FILES_MAX: usize = 1000;
-
-/// What one word gave a passage's score by standing in one field.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Part {
-    pub word: String,
-    /// `body`, `title`, `heading` or `path`.
-    pub field: String,
-    pub score: f32,
 }
 
 /// A question of more content words than this is a pasted text; its rarest words are within it anyway.

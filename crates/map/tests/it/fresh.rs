@@ -2,7 +2,7 @@
 
 use super::{Hashing, Place, index, names, search};
 use base::Code;
-use freehold_map::{IndexStep, Query, Stage};
+use freehold_map::{IndexStep, Map, Query, Stage};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 fn house(place: &Place) {
@@ -316,4 +316,44 @@ fn a_file_that_vanishes_on_the_way_is_no_error() {
     assert_eq!(report.documents, 3);
     let skipped = report.skipped.iter().find(|(path, _)| path.ends_with("zz.txt")).expect("named");
     assert!(skipped.1.message.contains("vanished"), "{:?}", skipped.1);
+}
+
+#[test]
+fn scores_do_not_hang_on_how_often_was_indexed() {
+    let words = ["boiler", "March", "plums", "lease", "garden", "serviced", "rent", "attic", "key"];
+    let document = |at: usize| {
+        let chosen = (0..60).map(|word| words[(at * 7 + word * word * (at + 1)) % (words.len() - at % 3)]);
+        format!("# {} and {}\n\n{}.\n", words[at % 9], words[at * 5 % 7], chosen.collect::<Vec<_>>().join(" "))
+    };
+    let (once, often) = (Place::new(), Place::new());
+    let (of_once, of_often) = (once.map(), often.map());
+    for at in 0..40 {
+        // Deep enough that no word of the path is the test's own folder.
+        let name = format!("rent/of/attic/paper-{at}.md");
+        once.write(&name, document(at));
+        often.write(&name, document(at));
+        if at % 6 == 5 {
+            index(&of_often, &often.files(), None).report();
+        }
+    }
+    index(&of_once, &once.files(), None).report();
+    index(&of_often, &often.files(), None).report();
+    let scored = |map: &Map, text: &str| -> Vec<(String, u32)> {
+        let query = Query { text: text.into(), limit: 40, explain: true, ..Query::default() };
+        let found = map.search(&query, None).expect("it searches");
+        for hit in &found.hits {
+            let parts = &hit.why.as_ref().expect("it was asked for").parts;
+            let sum = parts.iter().fold(0f32, |sum, part| sum + part.score);
+            assert_eq!(hit.lexical, Some(sum), "a score is the sum of what is told of it: {parts:?}");
+        }
+        let mut scored: Vec<(String, u32)> =
+            names(&found).into_iter().zip(found.hits.iter().map(|hit| hit.lexical.unwrap_or(0.0).to_bits())).collect();
+        scored.sort();
+        scored
+    };
+    for text in ["boiler plums attic", "March lease rent key", "serviced garden boiler March plums"] {
+        let (a, b) = (scored(&of_once, text), scored(&of_often, text));
+        assert!(a.len() > 15, "{text}: {}", a.len());
+        assert_eq!(a, b, "{text}");
+    }
 }
