@@ -1,6 +1,6 @@
 //! `bench first`: what keeping prompts costs those who never come back.
 //!
-//! Two hundred different prompts of a thousand words, from many programs, go to two daemons in turn: one keeps what it has
+//! Four hundred different prompts of a thousand words, from many programs, go to two daemons in turn: one keeps what it has
 //! worked through, as it does by itself, within little room on the disk; the other keeps nothing. No prompt is ever sent
 //! twice to either, so all that keeping can do here is cost time and room.
 
@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-const PROMPTS: u32 = 200;
+const PROMPTS: u32 = 400;
 const PROMPTS_QUICK: u32 = 8;
 const PROMPT_WORDS: usize = 1000;
 const ANSWER_TOKENS: u32 = 17;
