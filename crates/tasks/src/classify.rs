@@ -27,7 +27,8 @@ const SHARPNESS: f64 = 1.0;
 const NAME_CHARS_MIN: usize = 4;
 /// Nats between the best two, `unknown` among them, below which the text is judged the other way round too …
 const OPEN_NATS: f64 = 2.0;
-/// … for so many of the best classes, and of so much of the text …
+/// … for the classes that lie so close to the best, at most so many, and of so much of the text …
+const CLOSE_NATS: f64 = 3.0;
 const REVERSE_LABELS_MAX: usize = 5;
 const REVERSE_CHARS_MAX: usize = 400;
 /// … and so much of what comes of both is that.
@@ -187,7 +188,8 @@ impl Classify {
         !matches!(sorted.as_slice(), [first, second, ..] if first - second >= OPEN_NATS)
     }
 
-    /// Adds what the text's own likelihood says for the best classes; the others fall as far behind.
+    /// Adds what the text's own likelihood says for the classes that are close to the best; of what it says for those, the
+    /// others get the least.
     fn judge_reversed(
         &self,
         work: &mut Work<'_>,
@@ -202,21 +204,29 @@ impl Classify {
             let found = work.score(&[Message::new(Role::User, words)], &option)?;
             Ok(found.first().map_or(f64::NEG_INFINITY, |one| one.log))
         };
-        let of_none = likely(reverse.of_none.clone())?;
-        let mut order: Vec<usize> = (0..evidence.len()).collect();
-        order.sort_by(|one, other| evidence[*other].total_cmp(&evidence[*one]));
-        let mut least = 0.0_f64;
-        for (rank, at) in order.into_iter().enumerate() {
-            let found = if rank < REVERSE_LABELS_MAX {
-                likely(reverse.of_label.replace("{label}", &self.labels[at].in_words()))? - of_none
-            } else {
-                least
-            };
+        // Only `unknown` is measured by what nothing is known of; among classes it makes no difference.
+        let of_none = if self.unknown { likely(reverse.of_none.clone())? } else { 0.0 };
+        let mut found = vec![f64::NAN; evidence.len()];
+        for at in self.close(evidence) {
+            found[at] = likely(reverse.of_label.replace("{label}", &self.labels[at].in_words()))? - of_none;
+        }
+        let least = found.iter().copied().filter(|one| one.is_finite()).reduce(f64::min).unwrap_or(0.0);
+        // What only `unknown` is close to falls behind it as well.
+        let least = if self.unknown { least.min(0.0) } else { least };
+        for (sum, found) in evidence.iter_mut().zip(found) {
             let found = if found.is_finite() { found } else { least };
-            least = least.min(found);
-            evidence[at] = (1.0 - REVERSE_SHARE) * evidence[at] + REVERSE_SHARE * SHARPNESS * found;
+            *sum = (1.0 - REVERSE_SHARE) * *sum + REVERSE_SHARE * SHARPNESS * found;
         }
         Ok(())
+    }
+
+    /// The classes that are close to the best one, `unknown` among them, the best first.
+    fn close(&self, evidence: &[f64]) -> Vec<usize> {
+        let best = evidence.iter().copied().fold(if self.unknown { 0.0 } else { f64::NEG_INFINITY }, f64::max);
+        let mut order: Vec<usize> = (0..evidence.len()).filter(|at| best - evidence[*at] < CLOSE_NATS).collect();
+        order.sort_by(|one, other| evidence[*other].total_cmp(&evidence[*one]));
+        order.truncate(REVERSE_LABELS_MAX);
+        order
     }
 
     /// What is judged for each class: words that are different from all others.
@@ -346,6 +356,14 @@ mod tests {
         assert!(!of(&["a", "b"], false).is_open(&[3.0, 0.5]));
         assert!(of(&["a", "b"], true).is_open(&[1.0, -5.0]), "`unknown` is close");
         assert!(of(&["a", "b"], true).is_open(&[f64::NEG_INFINITY, -0.5]));
+    }
+
+    #[test]
+    fn only_classes_that_may_still_win_are_judged_again() {
+        assert_eq!(of(&["a", "b", "c"], false).close(&[1.0, -2.5, 3.5]), [2, 0]);
+        assert_eq!(of(&["a", "b"], true).close(&[-3.5, -1.0]), [1], "`unknown` is the best");
+        assert_eq!(of(&["a", "b"], false).close(&[f64::NEG_INFINITY; 2]), [0; 0]);
+        assert_eq!(of(&["a", "b", "c", "d", "e", "f", "g"], false).close(&[0.0; 7]).len(), REVERSE_LABELS_MAX);
     }
 
     #[test]

@@ -342,7 +342,7 @@ impl<'a> Generator<'a> {
         let model = self.context.model();
         let ends = if whole { model.end_tokens().to_vec() } else { Vec::new() };
         let branches = if model.branches() { wire::BRANCHES } else { 1 };
-        Options::new(options, ends, ROWS as usize, branches as usize)
+        Options::new(options, ends, self.context.rows(), branches as usize)
     }
 
     fn is_known(&self, id: JobId) -> bool {

@@ -27,8 +27,12 @@ const SMALL: Size = Size { rows: 512, depth: 2048, columns: 64 };
 /// As a layer of a large model that reads a prompt: what beginning and ending take is nothing beside it.
 const LARGE: Size = Size { rows: 2048, depth: 4096, columns: 256 };
 
-/// Tokens whose attention is tried: an answer's next one, one with a draft behind it, a prompt's.
-const TOKENS: [usize; 3] = [1, 8, 64];
+/// Tokens whose attention is tried: an answer's next one, one with a draft behind it, many answers', and a prompt's.
+const TOKENS: [usize; 4] = [1, 8, 64, PROMPT_TOKENS];
+/// Of one text, whose cells lie anywhere; the others look at what lies before them.
+const PROMPT_TOKENS: usize = 24;
+/// Has no divisor in common with the number of cells.
+const STRIDE: usize = 377;
 
 /// Activations are rounded to 8 bits on the way; what comes out is within about one per cent.
 const ERROR_MAX_PACKED: f64 = 0.02;
@@ -148,6 +152,14 @@ fn multiply(bench: &ProductBench, size: Size, kind: MatrixType, seed: u64) -> Re
     Ok(products)
 }
 
+/// Whether a token looks at a cell: a prompt's at all of its text until then, the others at what lies before them and every
+/// other one at a third of that, as answers that share a cache do.
+fn looks_at(of: Attention, token: usize, cell: usize) -> bool {
+    let is_prompt = of.tokens == PROMPT_TOKENS;
+    let place = if is_prompt { cell * STRIDE % of.cells } else { cell };
+    place + of.tokens <= of.cells + token && (is_prompt || token % 2 == 0 || cell % 3 == 0)
+}
+
 fn attend(bench: &ProductBench, tokens: usize) -> Result<Option<Product>, String> {
     // No round number of cells, and more than one range of them.
     let of = Attention { tokens, heads: 6, shared: 2, dim: 64, cells: 1000 };
@@ -156,11 +168,7 @@ fn attend(bench: &ProductBench, tokens: usize) -> Result<Option<Product>, String
         queries: noise(tokens * of.heads * of.dim, 1).iter().map(|value| 4.0 * value).collect(),
         keys: halves(&noise(of.cells * of.shared * of.dim, 2)).1,
         values: halves(&noise(of.cells * of.shared * of.dim, 3)).1,
-        // Each looks at what lies before it, and every other one at a third of that, as answers that share a cache do.
-        seen: (0..tokens * of.cells)
-            .map(|at| (at / of.cells, at % of.cells))
-            .map(|(token, cell)| cell + tokens <= of.cells + token && (token % 2 == 0 || cell % 3 == 0))
-            .collect(),
+        seen: (0..tokens * of.cells).map(|at| looks_at(of, at / of.cells, at % of.cells)).collect(),
     };
     let expected = reference::attention(of, &inputs);
     let Some(computed) = bench.attend(of, &inputs, RUNS)? else { return Ok(None) };

@@ -46,7 +46,7 @@ pub(crate) enum Pooling {
     Last,
 }
 
-/// Most rows of scores that one step gives when options are judged, or when tokens are drafted.
+/// Rows of scores that one step gives at least when options are judged, and at most when tokens are drafted.
 pub(crate) const ROWS: u32 = wire::BRANCHES;
 /// Tokens that are computed at once; a larger step is cut by llama.cpp.
 const AT_ONCE_TOKENS: u32 = 512;
@@ -347,6 +347,13 @@ impl Context {
             let row = sys::llama_get_embeddings_seq(self.context.as_ptr(), sequence);
             if row.is_null() { None } else { Some(std::slice::from_raw_parts(row, count)) }
         }
+    }
+
+    /// Most rows of scores that one step gives when options are judged: there is room for one of each sequence anyway.
+    pub(crate) fn rows(&self) -> usize {
+        // SAFETY: the context is alive as long as `self`.
+        let count = unsafe { sys::llama_n_seq_max(self.context.as_ptr()) };
+        count.max(ROWS) as usize
     }
 
     /// Number of the sequence for a branch, of which there are [`wire::BRANCHES`] where the model has them.

@@ -5,7 +5,7 @@
 //! afterwards, or whose prompt is read again where that can't be had.
 
 use super::{Generator, Part};
-use crate::ffi::{Decoded, ROWS};
+use crate::ffi::Decoded;
 use batch::crew::Phase;
 use std::ops::Range;
 use std::time::Instant;
@@ -120,7 +120,7 @@ impl Generator<'_> {
             .collect();
         let mut rows = Vec::with_capacity(all.len());
         let mut judged: Vec<(usize, f64)> = Vec::with_capacity(all.len());
-        for part in all.chunks(ROWS as usize) {
+        for part in all.chunks(self.context.rows()) {
             self.batch.clear();
             rows.clear();
             for &(option, place, token, sequence) in part {

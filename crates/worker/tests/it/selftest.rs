@@ -29,7 +29,7 @@ fn every_backend_here_multiplies_rightly() {
             report.devices.iter().any(|device| device.name == "CPU" && device.kind == wire::WireDeviceKind::Cpu),
             "{report:?}"
         );
-        for weights in ["F32", "Q4_1", "Q8_0", "Q4_K", "attention/1", "attention/8", "attention/64"] {
+        for weights in ["F32", "Q4_1", "Q8_0", "Q4_K", "attention/1", "attention/8", "attention/24", "attention/64"] {
             let paths: Vec<_> = report.products.iter().filter(|product| product.weights == weights).collect();
             assert!(!paths.is_empty(), "{name} has no product of {weights}");
             assert!(paths.iter().all(|p| p.correct && p.gops > 0.0 && p.error_relative < 0.02), "{paths:?}");
