@@ -157,7 +157,7 @@ fn multiply(bench: &ProductBench, size: Size, kind: MatrixType, seed: u64) -> Re
 fn looks_at(of: Attention, token: usize, cell: usize) -> bool {
     let is_prompt = of.tokens == PROMPT_TOKENS;
     let place = if is_prompt { cell * STRIDE % of.cells } else { cell };
-    place + of.tokens <= of.cells + token && (is_prompt || token % 2 == 0 || cell % 3 == 0)
+    place + of.tokens <= of.cells + token && (is_prompt || token.is_multiple_of(2) || cell.is_multiple_of(3))
 }
 
 fn attend(bench: &ProductBench, tokens: usize) -> Result<Option<Product>, String> {
