@@ -5,6 +5,7 @@
 //! fault; it never goes on without. The one exception are calls in an answer that is free otherwise: see [`calls`].
 
 use crate::ffi::{Model, Token};
+use asked::Asked;
 use calls::Calls;
 use forced::Run;
 use llguidance::toktrie::SimpleVob;
@@ -13,6 +14,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use wire::{WireFault, WireReasoning, WireShape};
 
+mod asked;
 mod calls;
 mod compile;
 mod cut;
@@ -36,6 +38,8 @@ enum Which<'a> {
     All,
     But(&'a [Token]),
     Only(&'a SimpleVob),
+    /// What a matcher allows.
+    Asked(&'a Asked<'a>),
     /// The next one of a text that is certain.
     One(Token),
 }
@@ -51,7 +55,7 @@ impl Allowed<'_> {
     pub(crate) fn one(&self) -> Option<Token> {
         match self.0 {
             Which::One(token) => Some(token),
-            Which::All | Which::But(_) | Which::Only(_) => None,
+            Which::All | Which::But(_) | Which::Only(_) | Which::Asked(_) => None,
         }
     }
 
@@ -60,21 +64,34 @@ impl Allowed<'_> {
         match self.0 {
             Which::All => (0..vocabulary).for_each(f),
             Which::But(tokens) => (0..vocabulary).filter(|id| !holds(tokens, *id)).for_each(f),
-            Which::Only(mask) => mask.iter_set_entries(|id| {
-                if id < vocabulary {
-                    f(id);
-                }
-            }),
+            Which::Only(_) | Which::Asked(_) => {
+                let Some(mask) = self.mask() else { return };
+                mask.iter_set_entries(|id| {
+                    if id < vocabulary {
+                        f(id);
+                    }
+                });
+            }
             Which::One(token) => usize::try_from(token).into_iter().filter(|id| *id < vocabulary).for_each(f),
         }
     }
 
-    fn has(&self, token: Token) -> bool {
+    fn mask(&self) -> Option<&SimpleVob> {
+        match self.0 {
+            Which::Only(mask) => Some(mask),
+            Which::Asked(asked) => asked.mask(),
+            Which::All | Which::But(_) | Which::One(_) => None,
+        }
+    }
+
+    /// Whether this token may come.
+    pub(crate) fn has(&self, token: Token) -> bool {
         let Ok(id) = usize::try_from(token) else { return false };
         match self.0 {
             Which::All => true,
             Which::But(tokens) => !holds(tokens, id),
             Which::Only(mask) => id < mask.len() && mask.get(id),
+            Which::Asked(asked) => asked.has(token),
             Which::One(one) => token == one,
         }
     }
@@ -253,6 +270,18 @@ impl Shaped {
             return self.go_on(model, token).map(Some);
         }
         let vocabulary = Arc::clone(&self.vocabulary);
+        if self.phase == Phase::Shape {
+            let asked = Asked::new(&mut self.matcher, vocabulary.ends());
+            let token = pick(&Allowed(Which::Asked(&asked)));
+            if let Some(Err(error)) = asked.failure() {
+                return Err(lost(error));
+            }
+            return match token {
+                Some(token) if asked.has(token) => self.go_on(model, token).map(Some),
+                Some(_) => Err(misfit()),
+                None => Ok(None),
+            };
+        }
         // What the shape itself allows, in the phases in which it may come now.
         let own = match self.phase {
             Phase::Reasoning(_) | Phase::Opening(1..) => None,
@@ -269,7 +298,7 @@ impl Shaped {
         });
         let Some(token) = pick(&allowed) else { return Ok(None) };
         if !allowed.has(token) {
-            return Err(WireFault::ShapeFailed("a token was chosen that doesn't fit the shape".into()));
+            return Err(misfit());
         }
         if own.is_some_and(|own| Allowed(Which::Only(&own)).has(token)) {
             return self.go_on(model, token).map(Some);
@@ -346,6 +375,10 @@ impl Shaped {
         let tokens = self.vocabulary.tokens_of(rest);
         self.matcher.consume_tokens(&tokens).map_err(lost)
     }
+}
+
+fn misfit() -> WireFault {
+    WireFault::ShapeFailed("a token was chosen that doesn't fit the shape".into())
 }
 
 fn lost(error: impl std::fmt::Display) -> WireFault {

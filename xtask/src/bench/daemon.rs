@@ -107,23 +107,16 @@ impl Freehold {
         let find = |kind: &str| -> Result<Option<PathBuf>> {
             let models = self.json(&home, &["models"])?;
             let rows = models["models"].as_array().or(models.as_array()).context("`freehold models` lists nothing")?;
-            let row = rows.iter().find(|row| row["kind"] == kind && row["problem"].is_null());
+            let row = rows.iter().find(|row| row["kind"] == kind && row["default"] == true);
             Ok(row.and_then(|row| row["path"].as_str()).map(PathBuf::from))
         };
-        let found = || -> Result<Option<Starter>> {
-            Ok(match (find("chat")?, find("embed")?) {
-                (Some(chat), Some(embed)) => Some(Starter { chat, embed }),
-                _ => None,
-            })
+        let starter = || -> Result<Starter> {
+            // Does nothing where they are there already.
+            place::output(self.command(&home).args(["pull", "starter"]))?;
+            let lost = "the starter models were pulled, but `freehold models` doesn't list them";
+            Ok(Starter { chat: find("chat")?.context(lost)?, embed: find("embed")?.context(lost)? })
         };
-        let starter = match found()? {
-            Some(starter) => Ok(starter),
-            None => {
-                eprintln!("pulling the starter models into {} …", home.display());
-                place::output(self.command(&home).args(["pull", "starter"]))?;
-                found()?.context("the starter models were pulled, but `freehold models` doesn't list them")
-            }
-        };
+        let starter = starter();
         // Commands start a daemon; nobody needs this one any longer.
         let stopped = place::output(self.command(&home).arg("stop"));
         starter.and_then(|starter| stopped.map(|_| starter))

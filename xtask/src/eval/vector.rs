@@ -30,7 +30,7 @@ pub(super) fn make(texts: &Path, vectors: &Path) -> Result<String> {
     let missing: Vec<&String> = wanted.iter().filter(|text| !known.contains_key(*text)).collect();
     if !missing.is_empty() {
         let daemon = Daemon::start(&freehold, &starter)?;
-        let name = embedder(&freehold, &daemon)?;
+        let name = embedder(&daemon)?;
         for (done, batch) in missing.chunks(BATCH).enumerate() {
             eprint!("\rembedding {} of {} texts ", done * BATCH, missing.len());
             let reply = http::post(&daemon.address, "/v1/embeddings", &json!({ "model": name, "input": batch }))?;
@@ -49,8 +49,8 @@ pub(super) fn make(texts: &Path, vectors: &Path) -> Result<String> {
     Ok(format!("{} texts by the starter embedder, SHA-256 {model}", wanted.len()))
 }
 
-fn embedder(freehold: &Freehold, daemon: &Daemon<'_>) -> Result<String> {
-    let models = freehold.json(daemon.home(), &["models"])?;
+fn embedder(daemon: &Daemon<'_>) -> Result<String> {
+    let models = daemon.json(&["models"])?;
     let rows = models["models"].as_array().context("`freehold models` lists nothing")?;
     let row = rows.iter().find(|row| row["kind"] == "embed").context("the embedder isn't listed")?;
     Ok(row["name"].as_str().context("a model without a name")?.to_string())

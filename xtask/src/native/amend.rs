@@ -1,6 +1,6 @@
 //! What is changed in ggml's sources before a CPU backend is built from them (docs/decisions/0002-native-build.md): its
 //! attention looks at masked cells one by one, and several sequences in one cache mask each other's; it reads keys again for each
-//! head that shares them; and its products of Q4_1 weights unpack each row again for every column.
+//! head that shares them; its products of Q4_1 weights unpack each row again for every column; and it looks GELU up number by number.
 //!
 //! Each change stands beside a line that must be there exactly once, so that another version of ggml can't be built with half of it.
 
@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 const ATTENTION: &str = "ggml/src/ggml-cpu/ops.cpp";
 const PRODUCTS: &str = "ggml/src/ggml-cpu/llamafile/sgemm.cpp";
 const PLAN: &str = "ggml/src/ggml-cpu/ggml-cpu.c";
-const FILES: [&str; 3] = [ATTENTION, PRODUCTS, PLAN];
+const NUMBERS: &str = "ggml/src/ggml-cpu/vec.h";
+const FILES: [&str; 4] = [ATTENTION, PRODUCTS, PLAN, NUMBERS];
 
 /// A line of a file, and what comes before or after it.
 struct Change {
@@ -22,7 +23,7 @@ struct Change {
     after: &'static str,
 }
 
-const CHANGES: [Change; 8] = [
+const CHANGES: [Change; 10] = [
     Change {
         file: ATTENTION,
         line: "static void ggml_compute_forward_flash_attn_ext_f16_one_chunk(\n        const ggml_compute_params * params,\n",
@@ -70,6 +71,18 @@ const CHANGES: [Change; 8] = [
         line: "    assert(params->ith < params->nth);\n",
         before: "",
         after: include_str!("amend/products_call.inc"),
+    },
+    Change {
+        file: NUMBERS,
+        line: "#ifdef GGML_GELU_FP16\ninline static void ggml_vec_gelu_f32(const int n, float * y, const float * x) {\n    uint16_t t;\n",
+        before: include_str!("amend/gelu.inc"),
+        after: include_str!("amend/gelu_call.inc"),
+    },
+    Change {
+        file: NUMBERS,
+        line: "inline static void ggml_vec_geglu_f32(const int n, float * y, const float * x, const float * g) {\n    uint16_t t;\n",
+        before: "",
+        after: include_str!("amend/geglu_call.inc"),
     },
 ];
 

@@ -57,7 +57,7 @@ const STARTERS: [Starter; 2] = [
     },
     Starter {
         what: "all-MiniLM-L6-v2",
-        name: "all-minilm-l6-v2:f16",
+        name: "all-minilm-l6-v2:q8_0",
         license: "apache-2.0",
         repo: "sentence-transformers/all-MiniLM-L6-v2",
         revision: "main",
@@ -87,9 +87,9 @@ const STARTERS: [Starter; 2] = [
                 license: "apache-2.0",
                 heads: 12,
                 layer_norm_epsilon: 1e-12,
-                weights: TensorKind::F16,
+                weights: TensorKind::Q8_0,
             },
-            sha256: "69589063c9dedb5204508e7bb61f178f5abd8417092a557ecaba8f71a4e11289",
+            sha256: "480b32216687e03dbf1970465ffea67e1aed9b1fdaa1a9ba45cda32a967d47e9",
         },
     },
 ];

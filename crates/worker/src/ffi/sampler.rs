@@ -128,7 +128,9 @@ impl Sampler {
         }
         let Some(chain) = self.chain else {
             let scores = biased(logits, &self.biases, &mut candidates.scores);
-            return if allowed.is_all() { highest(scores) } else { highest_of(allowed, scores) };
+            // The likeliest of all is also that of the allowed ones where it is among them.
+            let likeliest = highest(scores)?;
+            return if allowed.has(likeliest) { Some(likeliest) } else { highest_of(allowed, scores) };
         };
         candidates.all.clear();
         if allowed.is_all() {

@@ -3,6 +3,7 @@
 //!
 //! Nothing here ends an answer: where a call can't be kept to its grammar any more, it goes on free, and that is said.
 
+use super::asked::Asked;
 use super::forced::{self, Run};
 use super::{Allowed, Chosen, Vocabulary, Which, compile, lost};
 use crate::ffi::{Model, Token};
@@ -99,21 +100,18 @@ impl Calls {
         if let Some(token) = forced::pick(&mut self.run, matcher, &mut pick) {
             return Ok(Some(self.go_on(model, token)));
         }
-        let mask = matcher.compute_mask();
-        let mask = match mask {
-            Ok(mask) if !mask.is_zero() => mask,
-            Ok(_) => {
-                self.give_up("no token fits any more");
-                return Ok(self.choose_freely(model, pick));
-            }
-            Err(error) => {
-                self.give_up(&compile::first_line(&error));
-                return Ok(self.choose_freely(model, pick));
-            }
+        let asked = Asked::new(matcher, model.end_tokens());
+        let token = pick(&Allowed(Which::Asked(&asked)));
+        let failure = asked.failure().map(|failure| match failure {
+            Ok(()) => "no token fits any more".to_owned(),
+            Err(error) => compile::first_line(&error),
+        });
+        let Some(token) = token else {
+            let Some(reason) = failure else { return Ok(None) };
+            self.give_up(&reason);
+            return Ok(self.choose_freely(model, pick));
         };
-        let allowed = Allowed(Which::Only(&mask));
-        let Some(token) = pick(&allowed) else { return Ok(None) };
-        if !allowed.has(token) {
+        if !asked.has(token) {
             return Err(lost("a token was chosen that doesn't fit the call"));
         }
         Ok(Some(self.go_on(model, token)))

@@ -4,8 +4,8 @@
 use crate::harness::{Worker, embedder, load};
 use wire::Load;
 
-/// Below this a vector is another text's.
-const COSINE_MIN: f64 = 0.999;
+/// Weights of 8 bits are to be within 0.99; these are within 0.9988 on the shortest text, and 0.9995 on average.
+const COSINE_MIN: f64 = 0.998;
 
 #[test]
 fn vectors_are_those_of_the_published_weights() {
