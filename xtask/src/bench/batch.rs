@@ -4,7 +4,7 @@
 //! The instruction has about a thousand tokens and is the same for all documents, so the thousandth should cost only its
 //! own tokens. Ours are the task calls: classes by likelihood, fields within a schema. The peer gets the same words in its
 //! chat endpoint, with its default flags and with the best that its documents offer (a cache of prompts, slots, a schema
-//! for the answer), for the first tenth of the documents: it needs two hours for all of them. The bound is what a document's own tokens cost at the speeds that llama.cpp's bench program reaches.
+//! for the answer), for the first twentieth of the documents: it needs two hours for all of them. The bound is what a document's own tokens cost at the speeds that llama.cpp's bench program reaches.
 
 use super::daemon::{Daemon, Freehold, Profile};
 use super::dice::Dice;
@@ -26,8 +26,8 @@ const DOCUMENTS: usize = 1000;
 const DOCUMENTS_QUICK: usize = 24;
 /// Extracting generates, so it takes longer: so many of the documents.
 const EXTRACTED_SHARE: usize = 5;
-/// The peer works through so many of them.
-const PEERS_SHARE: usize = 10;
+/// The peer works through one of so many.
+const PEERS_SHARE: usize = 20;
 const INSTRUCTION_TOKENS: u32 = 1000;
 /// Calls under way at a time, on every side.
 const JOBS: usize = 4;

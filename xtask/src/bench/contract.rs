@@ -26,6 +26,8 @@ mod tools;
 
 const SCHEMAS: u64 = 1000;
 const SCHEMAS_QUICK: u64 = 60;
+/// The peer gets one of so many: nearly all of its answers go on until they are cut off.
+const PEERS_SHARE: u64 = 10;
 /// Most answers are far shorter; the longest are cut off, which must be said.
 const ANSWER_TOKENS: u32 = 300;
 /// Tokens of the long answer, whose speed is compared.
@@ -171,7 +173,7 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
     drop(daemon);
     let server = Server::start(&peer, &starter.chat, flags)?;
     let their_speeds = speeds(Side::Peer, &server.address, rounds)?;
-    tallies.insert(Side::Peer, all_schemas(Side::Peer, &server.address, count)?);
+    tallies.insert(Side::Peer, all_schemas(Side::Peer, &server.address, count.div_ceil(PEERS_SHARE))?);
     drop(server);
     report.quiet = Some(watch.seen());
     tools::run(&freehold, &starter, options.quick, &mut report)?;
@@ -179,7 +181,14 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
     report.setting("model", starter.chat.display().to_string());
     report.setting("ours", ours(&freehold)?);
     report.setting("peer", format!("{}, llama-server {}", peer.words(), flags.words().join(" ")));
-    report.setting("schemas", format!("{count}, drawn from the seeds 0 to {}; every eighth can't be kept", count - 1));
+    report.setting(
+        "schemas",
+        format!(
+            "{count}, drawn from the seeds 0 to {}; every eighth can't be kept; the peer gets the first {}",
+            count - 1,
+            count.div_ceil(PEERS_SHARE)
+        ),
+    );
     report.setting(
         "speed",
         format!("{rounds} pairs of answers of up to {LONG_TOKENS} tokens, free and with a schema, in turns"),
