@@ -5,7 +5,7 @@
 //! fault; it never goes on without. The one exception are calls in an answer that is free otherwise: see [`calls`].
 
 use crate::ffi::{Model, Token};
-use asked::Asked;
+use asked::{Alone, Asked};
 use calls::Calls;
 use forced::Run;
 use llguidance::toktrie::SimpleVob;
@@ -130,6 +130,7 @@ pub(crate) struct Shaped {
     vocabulary: Arc<Vocabulary>,
     reasoning: Option<Markers>,
     run: Run,
+    alone: Alone,
 }
 
 impl std::fmt::Debug for Shaped {
@@ -188,7 +189,8 @@ impl Guide {
         };
         let matcher = Matcher::new(Ok(parser));
         let run = Run::new(forces);
-        Ok(Self(Kind::Shaped(Box::new(Shaped { matcher, phase, vocabulary, reasoning: markers, run }))))
+        let alone = Alone::default();
+        Ok(Self(Kind::Shaped(Box::new(Shaped { matcher, phase, vocabulary, reasoning: markers, run, alone }))))
     }
 
     /// Of an answer that is free but for its calls.
@@ -271,7 +273,7 @@ impl Shaped {
         }
         let vocabulary = Arc::clone(&self.vocabulary);
         if self.phase == Phase::Shape {
-            let asked = Asked::new(&mut self.matcher, vocabulary.ends());
+            let asked = Asked::new(&mut self.matcher, vocabulary.ends(), &self.alone);
             let token = pick(&Allowed(Which::Asked(&asked)));
             if let Some(Err(error)) = asked.failure() {
                 return Err(lost(error));

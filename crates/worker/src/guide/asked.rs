@@ -6,10 +6,18 @@ use llguidance::Matcher;
 use llguidance::toktrie::{SimpleVob, TokenId};
 use std::cell::{Cell, OnceCell, RefCell};
 
+/// So many tokens are looked at alone before all are: the matcher's allowance of work is filled up only then, and one that
+/// runs out ends the answer.
+const ALONE_MAX: u32 = 32;
+
+/// How many tokens of one answer may still be looked at alone.
+pub(super) type Alone = Cell<u32>;
+
 pub(super) struct Asked<'a> {
     matcher: RefCell<&'a mut Matcher>,
     /// Tokens that end a turn.
     ends: &'a [Token],
+    alone: &'a Alone,
     mask: OnceCell<Result<SimpleVob, String>>,
     /// A token that was looked at alone, and fits.
     fits: Cell<Option<TokenId>>,
@@ -22,13 +30,16 @@ impl std::fmt::Debug for Asked<'_> {
 }
 
 impl<'a> Asked<'a> {
-    pub(super) fn new(matcher: &'a mut Matcher, ends: &'a [Token]) -> Self {
-        Self { matcher: RefCell::new(matcher), ends, mask: OnceCell::new(), fits: Cell::new(None) }
+    pub(super) fn new(matcher: &'a mut Matcher, ends: &'a [Token], alone: &'a Alone) -> Self {
+        Self { matcher: RefCell::new(matcher), ends, alone, mask: OnceCell::new(), fits: Cell::new(None) }
     }
 
     /// All that is allowed; nothing where the matcher failed.
     pub(super) fn mask(&self) -> Option<&SimpleVob> {
-        let compute = || self.matcher.borrow_mut().compute_mask().map_err(|error| error.to_string());
+        let compute = || {
+            self.alone.set(ALONE_MAX);
+            self.matcher.borrow_mut().compute_mask().map_err(|error| error.to_string())
+        };
         self.mask.get_or_init(compute).as_ref().ok()
     }
 
@@ -42,8 +53,12 @@ impl<'a> Asked<'a> {
 
     pub(super) fn has(&self, token: Token) -> bool {
         let Ok(id) = TokenId::try_from(token) else { return false };
-        let is_alone = self.mask.get().is_none() && !self.ends.contains(&token);
-        if is_alone && (self.fits.get() == Some(id) || self.is_said_to_fit(id)) {
+        if self.fits.get() == Some(id) {
+            return true;
+        }
+        let may_be_alone = self.mask.get().is_none() && self.alone.get() > 0 && !self.ends.contains(&token);
+        if may_be_alone && self.is_said_to_fit(id) {
+            self.alone.set(self.alone.get() - 1);
             self.fits.set(Some(id));
             return true;
         }
@@ -59,5 +74,85 @@ impl<'a> Asked<'a> {
             (id as usize) < trie.vocab_size() && !trie.is_special_token(id) && !trie.token(id).is_empty()
         });
         is_text && !matcher.is_stopped() && matcher.validate_tokens(&[id]).is_ok_and(|fitting| fitting == 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use llguidance::ParserFactory;
+    use llguidance::api::TopLevelGrammar;
+    use llguidance::earley::SlicedBiasComputer;
+    use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie};
+    use serde_json::json;
+    use std::sync::Arc;
+
+    /// All bytes, some words of JSON, a mark and an end.
+    fn vocabulary() -> (TokEnv, Token) {
+        let mut words: Vec<Vec<u8>> = (0..=255).map(|byte| vec![byte]).collect();
+        let more = ["ab", "abc", "\"a", "\":", "\", \"", "{\"", "\"}", "true", "tru", "12", "1.5", "  ", "\\u00", "é"];
+        words.extend(more.map(|word| word.as_bytes().to_vec()));
+        words.extend([b"\xFF<|call|>".to_vec(), b"\xFF<|end|>".to_vec()]);
+        let end = u32::try_from(words.len() - 1).unwrap();
+        let trie = TokTrie::from(&TokRxInfo::new(end + 1, end), &words);
+        (Arc::new(ApproximateTokEnv::new(trie)), end.cast_signed())
+    }
+
+    #[test]
+    fn a_token_that_fits_alone_is_one_of_the_mask() {
+        let (env, end) = vocabulary();
+        let size = Token::try_from(env.tok_trie().vocab_size()).unwrap();
+        let caps = InferenceCapabilities::default();
+        let factory = ParserFactory::new(&env, caps, &SlicedBiasComputer::general_slices()).unwrap();
+        let schema = json!({"type": "object", "additionalProperties": false, "required": ["a", "bc"], "properties": {
+            "a": {"type": "string", "maxLength": 5}, "bc": {"anyOf": [{"type": "number"}, {"type": "boolean"}]},
+            "d": {"type": "array", "items": {"enum": ["ab", "abc", null]}, "maxItems": 3}}});
+        let grammars = [
+            TopLevelGrammar::from_json_schema(schema),
+            TopLevelGrammar::from_regex(r"[a-c]{2,6}( 12)?\.5*"),
+            TopLevelGrammar::from_lark("start: \"ab\"+ <|call|> (\"c\" | start)?".into()),
+        ];
+        let mut looked = 0;
+        for (number, grammar) in grammars.into_iter().enumerate() {
+            for seed in 0..12_usize {
+                let mut matcher = Matcher::new(factory.create_parser(grammar.clone()));
+                for step in 0..40 {
+                    let mask = matcher.compute_mask().unwrap();
+                    let alone = Alone::new(u32::MAX);
+                    for token in 0..size {
+                        let asked = Asked::new(&mut matcher, std::slice::from_ref(&end), &alone);
+                        let wanted = mask.get(usize::try_from(token).unwrap());
+                        assert_eq!(asked.has(token), wanted, "{number}, {seed}, {step}: token {token}");
+                        looked += usize::from(asked.mask.get().is_none());
+                    }
+                    let may: Vec<TokenId> = mask.iter().filter(|token| *token != end.cast_unsigned()).collect();
+                    if may.is_empty() {
+                        break;
+                    }
+                    matcher.consume_token(may[(seed * 31 + step * 17) % may.len()]).unwrap();
+                    if matcher.is_stopped() {
+                        break;
+                    }
+                }
+            }
+        }
+        assert!(looked > 1000, "{looked} were looked at alone");
+    }
+
+    #[test]
+    fn now_and_then_all_are_looked_at() {
+        let (env, end) = vocabulary();
+        let caps = InferenceCapabilities::default();
+        let factory = ParserFactory::new(&env, caps, &SlicedBiasComputer::general_slices()).unwrap();
+        let parser = factory.create_parser(TopLevelGrammar::from_regex("a*"));
+        let (mut matcher, alone) = (Matcher::new(parser), Alone::default());
+        let mut whole = Vec::new();
+        for step in 0..100 {
+            let asked = Asked::new(&mut matcher, std::slice::from_ref(&end), &alone);
+            assert!(asked.has(i32::from(b'a')) && asked.has(i32::from(b'a')));
+            whole.extend(asked.mask.get().map(|_| step));
+            matcher.consume_token(u32::from(b'a')).unwrap();
+        }
+        assert_eq!(whole, [0, 33, 66, 99]);
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! Nothing here ends an answer: where a call can't be kept to its grammar any more, it goes on free, and that is said.
 
-use super::asked::Asked;
+use super::asked::{Alone, Asked};
 use super::forced::{self, Run};
 use super::{Allowed, Chosen, Vocabulary, Which, compile, lost};
 use crate::ffi::{Model, Token};
@@ -30,6 +30,7 @@ pub(crate) struct Calls {
     running: Option<Matcher>,
     /// Of the running call.
     run: Run,
+    alone: Alone,
     /// Whether text that a call leaves no choice about is said in the tokenizer's own tokens.
     forces: bool,
     /// The tokens of each mark.
@@ -68,9 +69,9 @@ impl Calls {
         let lookout = Lookout::new(Marks { openings, quiet_open, quiet_close, quiet_anywhere, passed }, quiet);
         let lookout = lookout.behind(&wanted.begun);
         let forces = wanted.schemas.iter().all(|schema| schema.schema.len() <= forced::BYTES_MAX);
-        let run = Run::new(forces);
+        let (run, alone) = (Run::new(forces), Alone::default());
         let single = wanted.single;
-        Self { lookout, fresh, running: None, run, forces, marks, single, within: false, loose, vocabulary }
+        Self { lookout, fresh, running: None, run, alone, forces, marks, single, within: false, loose, vocabulary }
     }
 
     /// Tokens that come next because a call leaves no other text.
@@ -100,7 +101,7 @@ impl Calls {
         if let Some(token) = forced::pick(&mut self.run, matcher, &mut pick) {
             return Ok(Some(self.go_on(model, token)));
         }
-        let asked = Asked::new(matcher, model.end_tokens());
+        let asked = Asked::new(matcher, model.end_tokens(), &self.alone);
         let token = pick(&Allowed(Which::Asked(&asked)));
         let failure = asked.failure().map(|failure| match failure {
             Ok(()) => "no token fits any more".to_owned(),
@@ -157,6 +158,7 @@ impl Calls {
         };
         let mut matcher = fresh.deep_clone();
         self.run = Run::new(self.forces);
+        self.alone.set(0);
         let rest = self.vocabulary.tokens_of(rest);
         let begun = matcher.consume_tokens(mark).and_then(|()| matcher.try_consume_tokens(&rest));
         match begun {
