@@ -196,7 +196,7 @@ pub(super) fn run(options: Options) -> Result<ExitCode> {
     report.tables.push(table(&tallies));
     let of = |side: Side, bad: &[Came]| {
         let counts = tallies[&side].iter().filter(|((_, came), _)| bad.contains(came));
-        counts.map(|(_, count)| f64::from(*count)).sum::<f64>()
+        f64::from(counts.map(|(_, count)| *count).sum::<u32>())
     };
     for (name, bad) in [
         ("answers that look whole and don't fit", &[Came::Misfit][..]),
