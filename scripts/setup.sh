@@ -456,6 +456,15 @@ in_root() { (cd "$root" && "$@"); }
 # --- what will come from where --------------------------------------------------------------
 
 
+# models_there HOME: whether a home lists the starter models of this version, by their names in the store.
+models_there() {
+    local name names
+    names=$(awk -F'"' '/^const STARTERS/ { on = 1 } /^];/ { on = 0 } on && /^        name:/ { print $2 }' "$root/crates/store/src/pull/starter.rs")
+    for name in $names; do
+        grep -q "\"$name\"" "$1/models/index.json" 2>/dev/null || return 1
+    done
+}
+
 # The starter models as the store pins them, so that they are written down once.
 announce_models() {
     say '  models       verified by SHA-256 before use, whichever source brings them:'
@@ -496,7 +505,7 @@ announce() {
         say "  sources      $packages Rust packages from cargo's registry, 65 MB; each is checked against its SHA-256 in Cargo.lock; all"
         say '               licences are permissive (the list: deny.toml). llama.cpp (MIT) is inside one of them.'
     fi
-    [ -f "$2/models/index.json" ] || announce_models
+    models_there "$2" || announce_models
     say "  built in     $cache (FREEHOLD_CACHE_DIR chooses another place)"
 }
 

@@ -59,7 +59,7 @@ impl Store {
     }
 
     /// By name without regard to case: the whole name, the name without its tag, or a beginning that
-    /// only one model has.
+    /// only one model has. Of several forms of one model the one that is taken when none is named.
     pub fn find(&self, name: &str) -> Result<Entry, Fault> {
         let index = self.lock();
         let found = index.matches(name);
@@ -67,6 +67,16 @@ impl Store {
             [one] => Ok((*one).clone()),
             [] => Err(index.missing(name)),
             several => {
+                let base = |entry: &Entry| entry.name.0.split(':').next().map(str::to_lowercase);
+                let taken = |entry: &&&Entry| {
+                    index.default_for(entry.facts.modality).is_some_and(|default| default.name == entry.name)
+                };
+                let wanted = Some(name.to_lowercase());
+                if several.iter().all(|entry| base(entry) == wanted)
+                    && let Some(entry) = several.iter().find(taken)
+                {
+                    return Ok((*entry).clone());
+                }
                 let names: Vec<_> = several.iter().map(|entry| format!("`{}`", entry.name.0)).collect();
                 Err(Fault::new(Code::ModelMissing, format!("`{name}` could be {}", names.join(" or ")))
                     .hint("give the whole name"))

@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn only_classes_that_may_still_win_are_judged_again() {
+    fn only_classes_close_to_the_best_are_judged_again() {
         assert_eq!(of(&["a", "b", "c"], false).close(&[1.0, -2.5, 3.5]), [2, 0]);
         assert_eq!(of(&["a", "b"], true).close(&[-3.5, -1.0]), [1], "`unknown` is the best");
         assert_eq!(of(&["a", "b"], false).close(&[f64::NEG_INFINITY; 2]), [0; 0]);

@@ -310,11 +310,11 @@ impl<'a> Generator<'a> {
     fn accept(&self, begin: &Begin, received: Instant, read: Read) -> Result<Job, WireFault> {
         let model = self.context.model();
         let Read { tokens, guide, options } = read;
-        let options = begin.score.as_ref().map(|score| self.options(options, score.whole));
         if tokens.is_empty() {
             return Err(WireFault::Invalid("the prompt is empty".into()));
         }
         let count = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
+        let options = begin.score.as_ref().map(|score| self.options(options, score.whole, count));
         let beside = options.as_ref().map_or(0, |options| u32::try_from(options.cells()).unwrap_or(u32::MAX));
         let limit = self.rooms.limit_tokens().saturating_sub(beside);
         let tokens_max = match pool::fit(count, begin.tokens_max, limit) {
@@ -338,11 +338,14 @@ impl<'a> Generator<'a> {
         Ok(job)
     }
 
-    fn options(&self, options: Vec<Vec<i32>>, whole: bool) -> Options {
+    /// Behind a prompt of `count` tokens.
+    fn options(&self, options: Vec<Vec<i32>>, whole: bool, count: u32) -> Options {
         let model = self.context.model();
         let ends = if whole { model.end_tokens().to_vec() } else { Vec::new() };
         let branches = if model.branches() { wire::BRANCHES } else { 1 };
-        Options::new(options, ends, self.context.rows(), branches as usize)
+        // Groups are made smaller rather than that a prompt which nearly fills the window doesn't fit.
+        let room = self.rooms.limit_tokens().saturating_sub(count.saturating_add(1)).max(ROWS);
+        Options::new(options, ends, self.context.rows().min(room as usize), branches as usize)
     }
 
     fn is_known(&self, id: JobId) -> bool {

@@ -3,7 +3,7 @@
 //!
 //! The instruction has about a thousand tokens and is the same for all documents, so the thousandth should cost only its
 //! own tokens. Ours are the task calls: classes by likelihood, fields within a schema. The peer gets the same words in its
-//! chat endpoint, with its default flags and with the best that its documents offer (a cache of prompts, slots, a schema
+//! chat endpoint, with its default flags and with the best that its documents offer (a cache of prompts, slots, a grammar
 //! for the answer), for the first twentieth of the documents: it needs two hours for all of them. The bound is what a document's own tokens cost at the speeds that llama.cpp's bench program reaches.
 
 use super::daemon::{Daemon, Freehold, Profile};
@@ -323,6 +323,14 @@ fn ours_extract(address: &str, instruction: &str, documents: &[Document]) -> Res
     })
 }
 
+/// What the peer's answers are held to, in its own form of grammars.
+const NOTE_GRAMMAR: &str = r#"root ::= "{\"note\": " [0-9]+ "}""#;
+
+fn grammar_of_labels() -> String {
+    let labels: Vec<String> = TOPICS.iter().map(|(class, _)| format!("\"{class}\"")).collect();
+    format!("root ::= {}", labels.join(" | "))
+}
+
 /// How the peer's server is started, and whether answers are held to a form.
 #[derive(Debug, Clone)]
 struct Flags {
@@ -361,7 +369,7 @@ fn theirs(
     }
     let server = Server::start_as(peer, model, &words)?;
     let ask = |document: &Document| -> Result<bool> {
-        let (prompt, form) = match kind {
+        let (prompt, grammar) = match kind {
             Kind::Classify => {
                 let names: Vec<String> = TOPICS.iter().map(|(class, _)| format!("- {class}")).collect();
                 let prompt = format!(
@@ -369,7 +377,7 @@ fn theirs(
                     names.join("\n"),
                     document.text
                 );
-                (prompt, json!({ "enum": labels() }))
+                (prompt, grammar_of_labels())
             }
             Kind::Extract => {
                 let prompt = format!(
@@ -377,7 +385,7 @@ fn theirs(
                     schema(),
                     document.text
                 );
-                (prompt, schema())
+                (prompt, NOTE_GRAMMAR.to_string())
             }
         };
         let mut body = json!({
@@ -385,8 +393,8 @@ fn theirs(
             "max_tokens": if kind == Kind::Classify { 8 } else { 48 },
         });
         if flags.formed {
-            body["response_format"] =
-                json!({ "type": "json_schema", "json_schema": { "name": "form", "schema": form } });
+            // Within a schema it fills its answer up with white space.
+            body["grammar"] = json!(grammar);
         }
         let reply = http::call(&server.address, "/v1/chat/completions", &[], Some(&body), &mut |_| Next::Read)?;
         if reply.status != 200 {

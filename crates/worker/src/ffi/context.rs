@@ -352,8 +352,9 @@ impl Context {
     /// Most rows of scores that one step gives when options are judged: there is room for one of each sequence anyway.
     pub(crate) fn rows(&self) -> usize {
         // SAFETY: the context is alive as long as `self`.
-        let count = unsafe { sys::llama_n_seq_max(self.context.as_ptr()) };
-        count.max(ROWS) as usize
+        let (sequences, batch) =
+            unsafe { (sys::llama_n_seq_max(self.context.as_ptr()), sys::llama_n_batch(self.context.as_ptr())) };
+        sequences.max(ROWS).min(batch) as usize
     }
 
     /// Number of the sequence for a branch, of which there are [`wire::BRANCHES`] where the model has them.

@@ -125,6 +125,9 @@ impl Sampler {
             if self.shuns(token) || !score.is_some_and(|score| score.is_finite()) {
                 return None;
             }
+            if self.chain.is_none() {
+                return Some(token);
+            }
         }
         let Some(chain) = self.chain else {
             let scores = biased(logits, &self.biases, &mut candidates.scores);

@@ -1,14 +1,17 @@
 //! What a matcher allows, asked of it only as far as somebody wants to know. Nearly always the token that the model finds
 //! likeliest fits, and to look at one token costs a hundredth of looking at all.
 
+use super::compile::STEP_WORK_MAX;
 use crate::ffi::Token;
 use llguidance::Matcher;
 use llguidance::toktrie::{SimpleVob, TokenId};
 use std::cell::{Cell, OnceCell, RefCell};
 
 /// So many tokens are looked at alone before all are: the matcher's allowance of work is filled up only then, and one that
-/// runs out ends the answer.
+/// runs out ends the answer …
 const ALONE_MAX: u32 = 32;
+/// … and none where a look at all, with what went before it, took more than such a share of that allowance.
+const WORK_SHARE: u64 = 64;
 
 /// How many tokens of one answer may still be looked at alone.
 pub(super) type Alone = Cell<u32>;
@@ -37,8 +40,12 @@ impl<'a> Asked<'a> {
     /// All that is allowed; nothing where the matcher failed.
     pub(super) fn mask(&self) -> Option<&SimpleVob> {
         let compute = || {
-            self.alone.set(ALONE_MAX);
-            self.matcher.borrow_mut().compute_mask().map_err(|error| error.to_string())
+            let mut matcher = self.matcher.borrow_mut();
+            let mask = matcher.compute_mask().map_err(|error| error.to_string());
+            let is_little = |work: u64| work < STEP_WORK_MAX / WORK_SHARE;
+            let may_go_on = matcher.last_step_stats().is_ok_and(|stats| is_little(stats.lexer_cost));
+            self.alone.set(if may_go_on { ALONE_MAX } else { 0 });
+            mask
         };
         self.mask.get_or_init(compute).as_ref().ok()
     }

@@ -136,12 +136,15 @@ fn factory(vocabulary: &Vocabulary) -> Result<ParserFactory, String> {
     Ok(factory)
 }
 
+/// LIMIT: of the lexer's work from one mask to the next.
+pub(super) const STEP_WORK_MAX: u64 = 200_000;
+
 /// LIMIT: of work and memory, as llguidance counts them: compiling within about a second, a mask within some
 /// ten milliseconds, and tens of megabytes.
 fn limits() -> ParserLimits {
     ParserLimits {
         initial_lexer_fuel: 1_000_000,
-        step_lexer_fuel: 200_000,
+        step_lexer_fuel: STEP_WORK_MAX,
         step_max_items: 50_000,
         max_items_in_row: 2_000,
         max_lexer_states: 25_000,
