@@ -71,7 +71,7 @@ impl Store {
                 let taken = |entry: &&&Entry| {
                     index.default_for(entry.facts.modality).is_some_and(|default| default.name == entry.name)
                 };
-                let wanted = Some(name.to_lowercase());
+                let wanted = Some(name.trim().to_lowercase());
                 if several.iter().all(|entry| base(entry) == wanted)
                     && let Some(entry) = several.iter().find(taken)
                 {

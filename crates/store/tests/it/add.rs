@@ -34,6 +34,22 @@ fn a_file_is_used_in_place_and_known_after_a_restart() {
 }
 
 #[test]
+fn of_several_forms_of_one_model_the_usual_one_is_meant() {
+    let home = Home::new(NOWHERE);
+    for file in ["Tiny.Q4_1", "Tiny.Q8_0", "Tiniest.Q8_0"] {
+        home.store.add(&TestModel::chat(&home.path(file), file, &script()).path).unwrap();
+    }
+    let found = |name: &str| home.store.find(name).map(|entry| entry.name.0);
+    assert_eq!(found("tiny").unwrap_err().code, Code::ModelMissing, "none of its forms is taken by itself");
+    for name in ["tiny:q8_0", "tiny:q4_1"] {
+        home.store.set_default(name).unwrap();
+        assert_eq!((found(" Tiny").unwrap().as_str(), found(name).unwrap().as_str()), (name, name));
+    }
+    let fault = found("tin").unwrap_err();
+    assert!(fault.message.contains("`tiny:q4_1` or `tiny:q8_0`"), "a beginning names models, not forms: {fault}");
+}
+
+#[test]
 fn headers_made_by_another_hand_are_read_alike() {
     let dir = tempfile::tempdir().unwrap();
     let chat = TestModel::chat(dir.path(), "tiny", &script());
