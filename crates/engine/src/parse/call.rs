@@ -393,7 +393,9 @@ fn arguments(rest: &str, scan: &mut Scan, written: &mut String) -> (usize, Vec<P
         match scan.take(c) {
             Ok(Event::Ends | Event::BothEnd) if scan.depth() == 0 => {
                 tell(&mut pieces, written, told, next);
-                let end = if is_whole(written) { End::Whole } else { End::Broken };
+                // A text, a number or a list is whole as well, and no arguments.
+                let is_object = written.trim_start().starts_with('{') && is_whole(written);
+                let end = if is_object { End::Whole } else { End::Broken };
                 return (next, pieces, end);
             }
             Ok(Event::Bare) => {

@@ -591,3 +591,13 @@ proptest! {
         prop_assert!(broken <= fold.errors.len(), "{:?}", fold);
     }
 }
+
+#[test]
+fn a_text_is_no_arguments() {
+    let words = FAMILIES.into_iter().find(|words| words.contains(">>>all")).expect("a family with recipients");
+    for (said, arguments) in [("\": \"P\"}", "\": \""), ("[1, 2]", "[1, 2]"), ("\"{}\"", "\"{}\"")] {
+        let fold = fold(&whole(parser(words, false), &format!(">>>weather\n{said}\n>>>now\n{{}}>>>all\nz")));
+        assert_eq!(fold.calls[0], ("weather".to_owned(), arguments.to_owned()));
+        assert_eq!(fold.errors.len(), 1, "{fold:?}");
+    }
+}
