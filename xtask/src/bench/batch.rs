@@ -4,7 +4,8 @@
 //! The instruction has about a thousand tokens and is the same for all documents, so the thousandth should cost only its
 //! own tokens. Ours are the task calls: classes by likelihood, fields within a schema. The peer gets the same words in its
 //! chat endpoint, with its default flags and with the best that its documents offer (a cache of prompts, slots, a grammar
-//! for the answer), for the first twentieth of the documents: it needs two hours for all of them. The bound is what a document's own tokens cost at the speeds that llama.cpp's bench program reaches.
+//! for the answer), for the first twentieth of the documents: it needs two hours for all of them. The bound is what a
+//! document's own tokens cost at the speeds that llama.cpp's bench program reaches.
 
 use super::daemon::{Daemon, Freehold, Profile};
 use super::dice::Dice;
