@@ -25,6 +25,8 @@ pub struct Filter {
     pub after: Option<Day>,
     /// Before this day.
     pub before: Option<Day>,
+    /// Filters that must hold as well: of several values of one kind one is enough, of two filters none is.
+    pub also: Vec<Filter>,
 }
 
 /// What is known of a document.
@@ -52,12 +54,19 @@ impl Filter {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        self.folders.extend(other.folders);
         self.paths.extend(other.paths);
-        self.types.extend(other.types);
         self.titles.extend(other.titles);
-        self.authors.extend(other.authors);
-        self.languages.extend(other.languages);
+        self.also.extend(other.also);
+        let rest = Filter {
+            folders: either(&mut self.folders, other.folders),
+            types: either(&mut self.types, other.types),
+            authors: either(&mut self.authors, other.authors),
+            languages: either(&mut self.languages, other.languages),
+            ..Filter::default()
+        };
+        if !rest.is_empty() {
+            self.also.push(rest);
+        }
         self
     }
 
@@ -77,7 +86,17 @@ impl Filter {
             && (self.languages.is_empty() || self.languages.iter().any(language))
             && self.after.is_none_or(|after| facts.day >= after)
             && self.before.is_none_or(|before| facts.day < before)
+            && self.also.iter().all(|filter| filter.admits(facts))
     }
+}
+
+/// Of two lists of which one value is enough, makes one where it can; else what is left must hold as well.
+fn either<T>(own: &mut Vec<T>, other: Vec<T>) -> Vec<T> {
+    if own.is_empty() {
+        *own = other;
+        return Vec::new();
+    }
+    other
 }
 
 fn holds(text: &str, part: &str) -> bool {
@@ -143,5 +162,20 @@ mod tests {
         let before = Filter { after: Some(Day(9)), before: Some(Day(20)), ..Filter::default() };
         let both = after.and(before);
         assert_eq!((both.after, both.before, both.types.len()), (Some(Day(9)), Some(Day(20)), 1));
+        let of = |types: &[&str], folders: &[&str]| Filter {
+            types: types.iter().map(|kind| (*kind).to_owned()).collect(),
+            folders: folders.iter().map(PathBuf::from).collect(),
+            ..Filter::default()
+        };
+        for (one, other, admitted) in [
+            (of(&["pdf"], &[]), of(&["md"], &[]), false),
+            (of(&["pdf", "markdown"], &[]), of(&["md"], &[]), true),
+            (of(&[], &["/home/a"]), of(&[], &["/home/b"]), false),
+            (of(&[], &["/home/a"]), of(&[], &["/home/b", "/home/a/Notes"]), true),
+            (of(&["pdf"], &[]).and(of(&["md"], &[])), Filter::default(), false),
+            (Filter::default(), of(&["pdf"], &[]).and(of(&["md"], &[])), false),
+        ] {
+            assert_eq!(one.clone().and(other.clone()).admits(&facts()), admitted, "{one:?} {other:?}");
+        }
     }
 }

@@ -351,40 +351,50 @@ impl Record {
         read().map_err(|error| self.fault(error))
     }
 
-    /// Passages without a vector of `model` in files that changed after `since`, each key once.
-    pub(crate) fn unembedded(&self, model: &str, since: u64, limit: u32) -> Result<Vec<Unembedded>, Fault> {
-        let read = || -> rusqlite::Result<Vec<Unembedded>> {
-            let mut statement = self.db.prepare_cached(
-                "SELECT p.key, f.title, f.path, p.heading, p.text FROM passage p JOIN file f ON f.id = p.file
-                 WHERE f.generation > ?3
-                   AND NOT EXISTS (SELECT 1 FROM vector v WHERE v.model = ?1 AND v.key = p.key)
-                 GROUP BY p.key ORDER BY p.id LIMIT ?2",
-            )?;
-            let rows = statement.query_map(params![model, limit, since.cast_signed()], |row| {
-                Ok(Unembedded {
-                    key: row.get(0)?,
-                    title: row.get(1)?,
-                    path: path_from(part::parse(row.get(2)?).0),
-                    heading: row.get(3)?,
-                    text: row.get(4)?,
-                })
-            })?;
-            rows.collect()
+    /// Ids of passages without a vector of `model` in files that changed after `since`, each key once. One walk: whoever
+    /// asks again after each few of a million passages walks a million times a few hundred.
+    pub(crate) fn unembedded(&self, model: &str, since: u64) -> Result<Vec<i64>, Fault> {
+        let read = || -> rusqlite::Result<Vec<i64>> {
+            let mut statement = self.db.prepare_cached(&waiting("MIN(p.id)", since, "GROUP BY p.key"))?;
+            let mut ids: Vec<i64> = statement
+                .query_map(params![model, since.cast_signed()], |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
+            ids.sort_unstable();
+            Ok(ids)
         };
         read().map_err(|error| self.fault(error))
     }
 
     pub(crate) fn unembedded_count(&self, model: &str, since: u64) -> Result<u64, Fault> {
         self.db
-            .query_row(
-                "SELECT COUNT(DISTINCT key) FROM passage p JOIN file f ON f.id = p.file
-                 WHERE f.generation > ?2
-                   AND NOT EXISTS (SELECT 1 FROM vector v WHERE v.model = ?1 AND v.key = p.key)",
-                params![model, since.cast_signed()],
-                |row| row.get::<_, i64>(0),
-            )
+            .query_row(&waiting("COUNT(DISTINCT p.key)", since, ""), params![model, since.cast_signed()], |row| {
+                row.get::<_, i64>(0)
+            })
             .map(i64::cast_unsigned)
             .map_err(|error| self.fault(error))
+    }
+
+    /// What a vector is made from. Passages that went meanwhile are left out.
+    pub(crate) fn to_embed(&self, ids: &[i64]) -> Result<Vec<Unembedded>, Fault> {
+        let read = || -> rusqlite::Result<Vec<Unembedded>> {
+            let mut statement = self.db.prepare_cached(
+                "SELECT p.key, f.title, f.path, p.heading, p.text FROM passage p JOIN file f ON f.id = p.file WHERE p.id = ?1",
+            )?;
+            let one = |id: &i64| {
+                let row = |row: &rusqlite::Row<'_>| {
+                    Ok(Unembedded {
+                        key: row.get(0)?,
+                        title: row.get(1)?,
+                        path: path_from(part::parse(row.get(2)?).0),
+                        heading: row.get(3)?,
+                        text: row.get(4)?,
+                    })
+                };
+                statement.query_row([id], row).optional().transpose()
+            };
+            ids.iter().filter_map(one).collect()
+        };
+        read().map_err(|error| self.fault(error))
     }
 
     /// Keeps vectors. `None`: the model refuses these words, and isn't asked about them again.
@@ -559,6 +569,18 @@ fn put(
         insert.execute(params![id, passage.text, passage.heading, kind, first, last, start, end, runs, passage.key])?;
     }
     Ok(())
+}
+
+/// Asks for something of the passages without a vector of model ?1 in files that changed after ?2. All files: keys
+/// come in order from their own index, and no passage is looked at. Some files: theirs alone are.
+fn waiting(what: &str, since: u64, order: &str) -> String {
+    let from = match since {
+        0 => "passage p WHERE ?2 = 0",
+        _ => "file f CROSS JOIN passage p ON p.file = f.id WHERE f.generation > ?2",
+    };
+    format!(
+        "SELECT {what} FROM {from} AND NOT EXISTS (SELECT 1 FROM vector v WHERE v.model = ?1 AND v.key = p.key) {order}"
+    )
 }
 
 fn remove(transaction: &Transaction<'_>, id: i64, generation: i64) -> rusqlite::Result<()> {

@@ -6,12 +6,16 @@
 use crate::embedding::{self, Embedded};
 use crate::index::{IndexStep, Stage, count};
 use crate::map::{Embed, Map, locked};
-use crate::record::Unembedded;
+use crate::record::{Key, Unembedded};
 use base::{Code, Fault};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 const EMBED_TEXTS: usize = 32;
-const EMBED_FETCH: u32 = 2048;
+const EMBED_FETCH: usize = 2048;
+/// Each writing down waits for the disk, so a model that is faster than it isn't held up by every batch; a kill costs
+/// the vectors of so long at most, which are made again.
+const KEEP_EVERY: Duration = Duration::from_millis(500);
 
 /// One round of making vectors.
 struct Embedding<'a> {
@@ -24,6 +28,9 @@ struct Embedding<'a> {
     made: u64,
     shortened: u64,
     refused: Vec<Fault>,
+    /// Made and not written down yet.
+    unkept: Vec<(Key, Option<Vec<f32>>)>,
+    kept_at: Instant,
 }
 
 impl Map {
@@ -41,10 +48,24 @@ impl Map {
     ) -> Result<u64, Fault> {
         let _one_at_a_time = locked(&self.embedding);
         let model = embed.model();
-        let total = locked(&self.record).unembedded_count(&model, since)?;
-        let mut round =
-            Embedding { map: self, embed, model, on, done: 0, total, made: 0, shortened: 0, refused: Vec::new() };
-        round.all(since, cancel)?;
+        let waiting = locked(&self.record).unembedded(&model, since)?;
+        let mut round = Embedding {
+            map: self,
+            embed,
+            model,
+            on,
+            done: 0,
+            total: waiting.len() as u64,
+            made: 0,
+            shortened: 0,
+            refused: Vec::new(),
+            unkept: Vec::new(),
+            kept_at: Instant::now(),
+        };
+        let outcome = round.all(&waiting, cancel);
+        // What was made before a stop was made.
+        round.keep()?;
+        outcome?;
         round.tell();
         let (made, model) = (round.made, round.model);
         if self.serving()?.as_deref() != Some(model.as_str()) {
@@ -65,12 +86,12 @@ impl Map {
         locked(&self.reading).serving()
     }
 
-    /// Passages that wait for a vector of `model`.
+    /// Passages that wait for a vector of `model`, in files that changed after generation `since` (0: in all of them).
     ///
     /// # Errors
     /// When the record can't be read.
-    pub fn without_vector(&self, model: &str) -> Result<u64, Fault> {
-        locked(&self.reading).unembedded_count(model, 0)
+    pub fn without_vector(&self, model: &str, since: u64) -> Result<u64, Fault> {
+        locked(&self.reading).unembedded_count(model, since)
     }
 
     /// Counts changes of the record; what changed after it is what [`Map::embed`] may be asked for.
@@ -83,15 +104,14 @@ impl Map {
 }
 
 impl Embedding<'_> {
-    fn all(&mut self, since: u64, cancel: &AtomicBool) -> Result<(), Fault> {
-        while self.done < self.total {
-            let mut waiting = locked(&self.map.record).unembedded(&self.model, since, EMBED_FETCH)?;
-            if waiting.is_empty() {
-                break;
-            }
+    fn all(&mut self, waiting: &[i64], cancel: &AtomicBool) -> Result<(), Fault> {
+        for ids in waiting.chunks(EMBED_FETCH) {
+            let mut fetched = locked(&self.map.record).to_embed(ids)?;
+            // What went meanwhile needs none.
+            self.done += (ids.len() - fetched.len()) as u64;
             // Texts of one length fill a batch without padding.
-            waiting.sort_by_key(|waiting| waiting.text.len());
-            for batch in waiting.chunks(EMBED_TEXTS) {
+            fetched.sort_by_key(|waiting| waiting.text.len());
+            for batch in fetched.chunks(EMBED_TEXTS) {
                 if cancel.load(Ordering::Relaxed) {
                     let (done, total) = (self.done, self.total);
                     return Err(Fault::new(
@@ -121,7 +141,6 @@ impl Embedding<'_> {
                 return Ok(false);
             }
         };
-        let mut rows = Vec::with_capacity(outcomes.len());
         for (waiting, outcome) in batch.iter().zip(outcomes) {
             let vector = match outcome {
                 Embedded::Whole(vector) => Some(vector),
@@ -135,12 +154,25 @@ impl Embedding<'_> {
                 }
             };
             self.made += u64::from(vector.is_some());
-            rows.push((waiting.key, vector));
+            self.unkept.push((waiting.key, vector));
         }
-        locked(&self.map.record).put_vectors(&self.model, &rows)?;
+        if self.unkept.len() >= EMBED_FETCH || self.kept_at.elapsed() >= KEEP_EVERY {
+            self.keep()?;
+        }
         self.done += batch.len() as u64;
         (self.on)(IndexStep::Progress { stage: Stage::Embed, done: self.done, total: self.total, path: None });
         Ok(true)
+    }
+
+    /// Writes down what was made, in the order in which the record keeps it.
+    fn keep(&mut self) -> Result<(), Fault> {
+        if !self.unkept.is_empty() {
+            self.unkept.sort_unstable_by_key(|(key, _)| *key);
+            locked(&self.map.record).put_vectors(&self.model, &self.unkept)?;
+            self.unkept.clear();
+        }
+        self.kept_at = Instant::now();
+        Ok(())
     }
 
     fn tell(&mut self) {

@@ -243,9 +243,9 @@ fn chosen(inner: &Inner, wanted: Option<&str>, sight: &Sight, labels: &[Label]) 
     Ok(cards)
 }
 
-/// The labels that are asked for, each once; all, when none is.
-fn labels(asked: &[Label], least: Label) -> Vec<Label> {
-    let wanted = |label: &Label| *label >= least && (asked.is_empty() || asked.contains(label));
+/// The labels that each of the lists asks for, each once; an empty list asks for all.
+fn labels(asked: [&[Label]; 2], least: Label) -> Vec<Label> {
+    let wanted = |label: &Label| *label >= least && asked.iter().all(|list| list.is_empty() || list.contains(label));
     Label::ALL.into_iter().filter(wanted).collect()
 }
 
@@ -256,8 +256,8 @@ pub(crate) fn search(inner: &Inner, request: &SearchRequest, sight: &Sight) -> R
     }
     let parsed = map::syntax::parse(&request.query);
     let notes = parsed.notes.clone();
-    let asked = [&request.filter.labels[..], &parsed.labels[..]].concat();
-    let cards = chosen(inner, request.map.as_deref(), sight, &labels(&asked, request.label))?;
+    let asked = [&request.filter.labels[..], &parsed.labels[..]];
+    let cards = chosen(inner, request.map.as_deref(), sight, &labels(asked, request.label))?;
     let embedder = if request.lexical_only { None } else { embedder(inner, None) };
     // By words alone means without any model, unless one is asked for.
     let second =
@@ -307,7 +307,7 @@ fn run_ask(
             .hint("ask something: `freehold ask \"When does the lease end?\"`"));
     }
     let before = inner.gateway.totals();
-    let wanted = labels(&request.filter.labels, Label::default());
+    let wanted = labels([&request.filter.labels[..], &[]], Label::default());
     let cards = chosen(inner, request.map.as_deref(), sight, &wanted)?;
     // A missing model is said before the search, not after it.
     let source = if request.quotes { None } else { Some(inner.chat_model(&request.model)?) };

@@ -41,6 +41,7 @@ pub(crate) fn filter(asked: &Filter) -> Result<map::Filter, Fault> {
         languages: languages.clone(),
         after: day(after)?,
         before: day(before)?,
+        also: Vec::new(),
     })
 }
 

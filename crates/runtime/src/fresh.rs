@@ -408,6 +408,8 @@ impl Follower {
 
 /// Makes vectors that are missing, map by map, as long as the runtime lives.
 fn make_vectors(inner: &Weak<Inner>, inbox: &Receiver<Missing>) {
+    // From where on maps lack vectors that a round couldn't make; the next one tries again.
+    let mut behind: BTreeMap<String, u64> = BTreeMap::new();
     while let Ok((name, mut since)) = inbox.recv() {
         let mut rounds = BTreeMap::from([(name, since)]);
         // Several changes of one map are one round.
@@ -417,18 +419,24 @@ fn make_vectors(inner: &Weak<Inner>, inbox: &Receiver<Missing>) {
         }
         let Some(inner) = inner.upgrade() else { return };
         for (name, since) in rounds {
-            if let Err(fault) = round(&inner, &name, since) {
+            let since = behind.remove(&name).map_or(since, |known| known.min(since));
+            let left = round(&inner, &name, since);
+            if !matches!(left, Ok(0)) {
+                behind.insert(name.clone(), since);
+            }
+            if let Err(fault) = left {
                 tracing::warn!(%fault, "vectors of map `{name}`");
             }
         }
     }
 }
 
-fn round(inner: &Inner, name: &str, since: u64) -> Result<(), base::Fault> {
-    let Some(embedder) = files::embedder(inner, None) else { return Ok(()) };
+/// Returns how many vectors are still missing in what changed after `since`.
+fn round(inner: &Inner, name: &str, since: u64) -> Result<u64, base::Fault> {
+    let Some(embedder) = files::embedder(inner, None) else { return Ok(0) };
     // The map may have been removed meanwhile, and opening would make it again.
     if inner.maps.named(name).is_err() {
-        return Ok(());
+        return Ok(0);
     }
     let map = inner.maps.open(name)?;
     let mut on = |step| {
@@ -441,9 +449,9 @@ fn round(inner: &Inner, name: &str, since: u64) -> Result<(), base::Fault> {
     if made.as_ref().is_ok_and(|made| *made > 0) {
         map.follow_vectors(&model)?;
     }
-    let left = map.without_vector(&model)?;
+    let left = map.without_vector(&model, since)?;
     if inner.maps.named(name).is_ok() {
         inner.fresh.set(name, |state| state.vectors_pending = left);
     }
-    made.map(drop)
+    made.map(|_| left)
 }

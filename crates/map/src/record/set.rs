@@ -44,7 +44,7 @@ impl Record {
             }
             let mut files = self.db.prepare_cached(
                 "SELECT f.id, f.path, f.format, f.title, f.modified_ns, a.author, a.language, a.written
-                 FROM file f LEFT JOIN about a ON a.file = f.id",
+                 FROM file f LEFT JOIN about a ON a.file = f.id ORDER BY f.path",
             )?;
             let entries = files.query_map([], |row| {
                 let (id, path): (i64, _) = (row.get(0)?, path_from(part::parse(row.get(1)?).0));

@@ -73,11 +73,34 @@ fn what_goes_in_comes_out_and_generations_count() {
     assert_eq!(Record::open(dir.path()).expect("again").generation().expect("read"), 2);
 }
 
+/// What waits for a vector of model `m`.
+fn waiting(record: &Record, since: u64) -> Vec<Unembedded> {
+    let ids = record.unembedded("m", since).expect("read");
+    assert_eq!(ids.len() as u64, record.unembedded_count("m", since).expect("read"));
+    record.to_embed(&ids).expect("read")
+}
+
+#[test]
+fn only_what_changed_since_is_asked_for_and_what_went_is_left_out() {
+    let (_dir, mut record) = record();
+    record.apply(&[row("/a", "one"), row("/b", "two")]).expect("applied");
+    let before = record.generation().expect("read");
+    record.apply(&[row("/c", "three"), row("/d", "one")]).expect("applied");
+    let texts = |since| waiting(&record, since).into_iter().map(|one| one.text).collect::<Vec<_>>();
+    assert_eq!(texts(0), ["one", "two", "three"]);
+    assert_eq!(texts(before), ["three", "one"]);
+    let ids = record.unembedded("m", 0).expect("read");
+    let known = record.known_in(&Scope::default()).expect("read");
+    record.apply(&[Change::Remove { id: known[Path::new("/b")].id }]).expect("applied");
+    let left: Vec<String> = record.to_embed(&ids).expect("read").into_iter().map(|one| one.text).collect();
+    assert_eq!(left, ["one", "three"]);
+}
+
 #[test]
 fn equal_words_need_one_vector_and_unused_ones_go() {
     let (_dir, mut record) = record();
     record.apply(&[row("/a", "same"), row("/b", "same"), row("/c", "other")]).expect("applied");
-    let missing = record.unembedded("m", 0, 10).expect("read");
+    let missing = waiting(&record, 0);
     assert_eq!((missing.len(), record.unembedded_count("m", 0).expect("read")), (2, 2));
     let vectors: Vec<_> = missing.iter().map(|missing| (missing.key, Some(vec![0.6, 0.8]))).collect();
     record.put_vectors("m", &vectors).expect("stored");

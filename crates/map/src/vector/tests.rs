@@ -39,7 +39,7 @@ impl Kept {
         let changes: Vec<Change> =
             names.iter().map(|name| crate::record::tests::row(&format!("/{name}"), &format!("words {name}"))).collect();
         record.apply(&changes).expect("applied");
-        let waiting = record.unembedded("m", 0, 10_000).expect("read");
+        let waiting = record.unembedded("m", 0).and_then(|ids| record.to_embed(&ids)).expect("read");
         let rows: Vec<(Key, Option<Vec<f32>>)> = waiting
             .iter()
             .map(|waiting| {
