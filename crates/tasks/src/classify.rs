@@ -25,13 +25,17 @@ const EMPTY_TEXTS: [&str; 2] = ["N/A", "…"];
 const SHARPNESS: f64 = 1.0;
 /// Shorter names are words like any others.
 const NAME_CHARS_MIN: usize = 4;
-/// Nats between the best two, `unknown` among them, below which the text is judged the other way round too …
-const OPEN_NATS: f64 = 2.0;
-/// … for the classes that lie so close to the best, at most so many, and of so much of the text …
+/// Nats between the best two, `unknown` among them, below which the text is judged the other way round too: behind a long
+/// text a small model is often sure of the wrong one, by two or three.
+const OPEN_NATS: f64 = 4.0;
+/// What both ways say together is more to be trusted; below this it is judged so in other words as well.
+const OPEN_AGAIN_NATS: f64 = 2.0;
+/// The classes that lie so close to the best are, at most so many, and so much of the text is. Most texts begin with what
+/// they are about, and the rest costs as much again.
 const CLOSE_NATS: f64 = 3.0;
 const REVERSE_LABELS_MAX: usize = 5;
-const REVERSE_CHARS_MAX: usize = 400;
-/// … and so much of what comes of both is that.
+const REVERSE_CHARS_MAX: usize = 240;
+/// So much of what comes of both is that.
 const REVERSE_SHARE: f64 = 2.0 / 3.0;
 
 /// A class: its name, and where that doesn't say it all, what belongs there.
@@ -138,7 +142,7 @@ impl Classify {
         let tier = work.tier("classify", "classify")?;
         let options = self.options(tier.by_description);
         let prompt = Prompt::new(tier, self.values()).with_context([self.context.as_str()]);
-        let text = if tier.reverse.is_some() { self.without_names() } else { self.text.clone() };
+        let text = if tier.reverse.is_empty() { self.text.clone() } else { self.without_names() };
         let longest = options.iter().map(String::len).max().unwrap_or(0);
         let (parts, tokens) = work.parts(&prompt, &text, u32::try_from(longest + 8).unwrap_or(u32::MAX))?;
         work.declare(parts.len(), tokens);
@@ -156,9 +160,7 @@ impl Classify {
             }
         }
         work.progress(parts.len(), parts.len());
-        if let Some(reverse) = tier.reverse.as_ref().filter(|_| self.is_open(&evidence)) {
-            self.judge_reversed(work, reverse, &text, &mut evidence)?;
-        }
+        self.judge_reversed(work, &tier.reverse, &text, &mut evidence)?;
         Ok(self.classes(&evidence))
     }
 
@@ -181,51 +183,75 @@ impl Classify {
         made
     }
 
-    /// Whether the best two lie close together.
-    fn is_open(&self, evidence: &[f64]) -> bool {
+    /// How far the best lies before the second best, in nats.
+    fn margin(&self, evidence: &[f64]) -> f64 {
         let mut sorted: Vec<f64> = evidence.iter().copied().chain(self.unknown.then_some(0.0)).collect();
         sorted.sort_by(|one, other| other.total_cmp(one));
-        !matches!(sorted.as_slice(), [first, second, ..] if first - second >= OPEN_NATS)
+        match sorted.as_slice() {
+            [first, second, ..] if first.is_finite() => first - second,
+            _ => 0.0,
+        }
     }
 
-    /// Adds what the text's own likelihood says for the classes that are close to the best; of what it says for those, the
-    /// others get the least.
+    /// Adds what the text's own likelihood says, in one wording after the other as long as the best two lie close.
     fn judge_reversed(
         &self,
         work: &mut Work<'_>,
-        reverse: &Reverse,
+        wordings: &[Reverse],
         text: &str,
         evidence: &mut [f64],
     ) -> Result<(), Fault> {
         let text = text.trim();
         let end = text.char_indices().nth(REVERSE_CHARS_MAX).map_or(text.len(), |(at, _)| at);
-        let option = [text[..end].trim_end().to_owned()];
-        let mut likely = |words: String| -> Result<f64, Fault> {
-            let found = work.score(&[Message::new(Role::User, words)], &option)?;
-            Ok(found.first().map_or(f64::NEG_INFINITY, |one| one.log))
-        };
-        // Only `unknown` is measured by what nothing is known of; among classes it makes no difference.
-        let of_none = if self.unknown { likely(reverse.of_none.clone())? } else { 0.0 };
-        let mut found = vec![f64::NAN; evidence.len()];
-        for at in self.close(evidence) {
-            found[at] = likely(reverse.of_label.replace("{label}", &self.labels[at].in_words()))? - of_none;
-        }
-        let least = found.iter().copied().filter(|one| one.is_finite()).reduce(f64::min).unwrap_or(0.0);
-        // What only `unknown` is close to falls behind it as well.
-        let least = if self.unknown { least.min(0.0) } else { least };
-        for (sum, found) in evidence.iter_mut().zip(found) {
-            let found = if found.is_finite() { found } else { least };
-            *sum = (1.0 - REVERSE_SHARE) * *sum + REVERSE_SHARE * SHARPNESS * found;
+        let begin = [text[..end].trim_end().to_owned()];
+        let forward = evidence.to_vec();
+        let mut sums = vec![0.0; evidence.len()];
+        for (asked, wording) in (1..).map(f64::from).zip(wordings) {
+            if self.margin(evidence) >= if asked == 1.0 { OPEN_NATS } else { OPEN_AGAIN_NATS } {
+                break;
+            }
+            let found = self.likely_behind(work, wording, &begin, &self.close(evidence))?;
+            for (at, found) in found.into_iter().enumerate() {
+                sums[at] += found;
+                evidence[at] = (1.0 - REVERSE_SHARE) * forward[at] + REVERSE_SHARE * SHARPNESS * sums[at] / asked;
+            }
         }
         Ok(())
     }
 
-    /// The classes that are close to the best one, `unknown` among them, the best first.
+    /// How much likelier the text is behind the names of some classes than behind none; the other classes get the least of
+    /// what was found.
+    fn likely_behind(
+        &self,
+        work: &mut Work<'_>,
+        wording: &Reverse,
+        text: &[String],
+        close: &[usize],
+    ) -> Result<Vec<f64>, Fault> {
+        let mut likely = |words: String| -> Result<f64, Fault> {
+            let found = work.score(&[Message::new(Role::User, words)], text)?;
+            Ok(found.first().map_or(f64::NEG_INFINITY, |one| one.log))
+        };
+        // Only `unknown` is measured by what nothing is known of; among classes it makes no difference.
+        let of_none = if self.unknown { likely(wording.of_none.clone())? } else { 0.0 };
+        let mut found = vec![f64::NAN; self.labels.len()];
+        for at in close {
+            found[*at] = likely(wording.of_label.replace("{label}", &self.labels[*at].in_words()))? - of_none;
+        }
+        let least = found.iter().copied().filter(|one| one.is_finite()).reduce(f64::min).unwrap_or(0.0);
+        // What only `unknown` is close to falls behind it as well.
+        let least = if self.unknown { least.min(0.0) } else { least };
+        Ok(found.into_iter().map(|one| if one.is_finite() { one } else { least }).collect())
+    }
+
+    /// The classes that are close to the best one, `unknown` among them, the best first; where `unknown` can't be the other
+    /// one, the best two, since one alone is compared with nothing.
     fn close(&self, evidence: &[f64]) -> Vec<usize> {
         let best = evidence.iter().copied().fold(if self.unknown { 0.0 } else { f64::NEG_INFINITY }, f64::max);
-        let mut order: Vec<usize> = (0..evidence.len()).filter(|at| best - evidence[*at] < CLOSE_NATS).collect();
+        let mut order: Vec<usize> = (0..evidence.len()).collect();
         order.sort_by(|one, other| evidence[*other].total_cmp(&evidence[*one]));
-        order.truncate(REVERSE_LABELS_MAX);
+        let close = order.iter().filter(|at| best - evidence[**at] < CLOSE_NATS).count();
+        order.truncate(close.max(if self.unknown { 1 } else { 2 }).min(REVERSE_LABELS_MAX));
         order
     }
 
@@ -351,18 +377,19 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_open_where_the_best_two_lie_close() {
-        assert!(of(&["a", "b"], false).is_open(&[3.0, 1.5]));
-        assert!(!of(&["a", "b"], false).is_open(&[3.0, 0.5]));
-        assert!(of(&["a", "b"], true).is_open(&[1.0, -5.0]), "`unknown` is close");
-        assert!(of(&["a", "b"], true).is_open(&[f64::NEG_INFINITY, -0.5]));
+    fn a_margin_is_how_far_the_best_two_lie_apart() {
+        assert_eq!(of(&["a", "b", "c"], false).margin(&[1.0, 5.0, 3.5]), 1.5);
+        assert_eq!(of(&["a", "b"], true).margin(&[1.0, -5.0]), 1.0, "`unknown` is close");
+        assert_eq!(of(&["a", "b"], true).margin(&[f64::NEG_INFINITY, -0.5]), 0.5);
+        assert_eq!(of(&["a", "b"], false).margin(&[f64::NEG_INFINITY; 2]), 0.0);
     }
 
     #[test]
     fn only_classes_close_to_the_best_are_judged_again() {
         assert_eq!(of(&["a", "b", "c"], false).close(&[1.0, -2.5, 3.5]), [2, 0]);
         assert_eq!(of(&["a", "b"], true).close(&[-3.5, -1.0]), [1], "`unknown` is the best");
-        assert_eq!(of(&["a", "b"], false).close(&[f64::NEG_INFINITY; 2]), [0; 0]);
+        assert_eq!(of(&["a", "b", "c"], false).close(&[1.0, -2.5, 9.5]), [2, 0], "one alone is compared with nothing");
+        assert_eq!(of(&["a", "b"], true).close(&[9.0, 1.0]), [0], "`unknown` is the other one");
         assert_eq!(of(&["a", "b", "c", "d", "e", "f", "g"], false).close(&[0.0; 7]).len(), REVERSE_LABELS_MAX);
     }
 

@@ -29,9 +29,9 @@ pub struct Tier {
     /// Of classes: judge what was said of a class instead of its name, where something was.
     #[serde(default)]
     pub by_description: bool,
-    /// Of classes: the other way round, for texts that it leaves open.
+    /// Of classes: the other way round, in one wording after the other as long as the text stays open.
     #[serde(default)]
-    pub reverse: Option<Reverse>,
+    pub reverse: Vec<Reverse>,
     #[serde(default)]
     pub examples: Vec<Example>,
 }

@@ -111,6 +111,24 @@ fn what_a_small_model_leaves_open_is_judged_the_other_way_round() {
 }
 
 #[test]
+fn what_stays_open_is_judged_in_other_words_too() {
+    let mut model = Played::new(|_| panic!("nothing is generated"));
+    model.parameters = 135_000_000;
+    // The first wording hardly tells the two apart, and wrongly; the second does.
+    model.likely = |behind, option| match behind {
+        "Write a short text. Its label is: negative" if option.contains("cold") => -20.5,
+        "Write a short text. Its label is: positive" if option.contains("cold") => -20.0,
+        "Write one sentence about this: negative" if option.contains("cold") => -18.0,
+        "Write one sentence about this: positive" if option.contains("cold") => -24.0,
+        _ => -1.0,
+    };
+    let options = json!({"text": "The soup was cold.", "labels": ["positive", "negative"], "unknown": false});
+    let done = model.run("classify", options).expect("done");
+    assert_eq!(result(&done)["classes"][0]["id"], "negative");
+    assert_eq!(done.plan.calls, 5, "the text, and behind each label in both wordings");
+}
+
+#[test]
 fn what_is_extracted_fits_the_schema_and_has_its_places() {
     let schema = json!({"type": "object", "properties": {"who": {"type": "string"}, "sum": {"type": "number"}},
         "required": ["who", "sum"], "additionalProperties": false});
