@@ -50,14 +50,25 @@ impl Catalogue {
         // What stands at its place needn't be asked for its folder.
         let rest = Filter { folders: Vec::new(), ..filter.clone() };
         let all = rest.is_empty();
+        // Files that stand side by side were mostly read one after the other: their passages go in together.
+        let mut run: Option<RangeInclusive<u32>> = None;
         for range in self.below(&filter.folders) {
             for entry in self.entries[range].iter().filter(|entry| all || rest.admits(&entry.facts)) {
                 for range in &entry.passages {
-                    allowed.passages.insert_range(range.clone());
+                    run = match run.take() {
+                        Some(run) if run.end().checked_add(1) == Some(*range.start()) => {
+                            Some(*run.start()..=*range.end())
+                        }
+                        before => {
+                            before.into_iter().for_each(|run| _ = allowed.passages.insert_range(run));
+                            Some(range.clone())
+                        }
+                    };
                 }
                 allowed.files.get_or_insert_default().push(entry.file);
             }
         }
+        run.into_iter().for_each(|run| _ = allowed.passages.insert_range(run));
         allowed
     }
 

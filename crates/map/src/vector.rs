@@ -19,7 +19,7 @@ use base::{Code, Fault};
 use manifest::Manifest;
 use roaring::RoaringBitmap;
 use scan::Best;
-use segment::{ROWS_MAX, Segment, Writer};
+use segment::{Mask, ROWS_MAX, Segment, Writer, seen_count};
 use std::cmp::Reverse;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -32,12 +32,14 @@ const FOLDER: &str = "vectors";
 /// Rows that are measured again by their 8-bit copies, at least, and for each wanted hit.
 const RESCORED_MIN: usize = 1000;
 const RESCORED_EACH: usize = 10;
-/// A filter may leave only passages that are far from the question, and those the signs rank less well.
-const FILTERED_FACTOR: usize = 4;
+/// A filter may leave only passages that are far from the question, and those the signs rank less well: the fewer it leaves, the
+/// more of them are measured again, up to so many times as many.
+const FILTERED_FACTOR: f64 = 4.0;
 /// So few passages are measured by their 8-bit copies alone: about 10 ms at most.
 const WITHOUT_SIGNS_MAX: u64 = 1 << 14;
-/// Of those, rows that are measured again with the record's own vectors, for each wanted hit.
-const EXACT_EACH: usize = 2;
+/// Rows beyond the wanted that are measured again with the record's own vectors, each of which is looked up: eight bits
+/// rank nearly as those do.
+const EXACT_MORE: usize = 20;
 const DIMENSIONS_MAX: usize = 8192;
 /// A lookup costs about this many rows of a walk through all vectors of the record.
 const LOOKUP_ROWS: u64 = 4;
@@ -301,7 +303,6 @@ impl Nearest for Segments {
         if question.len() != self.dimensions || limit == 0 {
             return Ok(Vec::new());
         }
-        let filtered = allowed.is_some();
         let alive = (!self.dead.is_empty()).then(|| match allowed {
             Some(allowed) => allowed - &self.dead,
             None => {
@@ -317,17 +318,19 @@ impl Nearest for Segments {
                 .hint("index again: they are made anew from the record")
         };
         let asked = scan::widened(question);
-        let mut best = Best::new(limit * EXACT_EACH);
-        let factor = if filtered { FILTERED_FACTOR } else { 1 };
-        let rescored = RESCORED_MIN.max(limit * RESCORED_EACH) * factor;
+        let mut best = Best::new(limit + EXACT_MORE);
         let by_signs = self.gate.as_ref().is_some_and(Gate::passed);
         let few = allowed.is_some_and(|allowed| allowed.len() <= WITHOUT_SIGNS_MAX);
-        let masked = self.segments.iter().filter_map(|segment| Some((segment, segment.mask(allowed)?)));
+        let masked: Vec<(&Arc<Segment>, Mask)> =
+            self.segments.iter().filter_map(|segment| Some((segment, segment.mask(allowed)?))).collect();
         if few {
             for (segment, mask) in masked {
                 segment.rescore(&asked, &segment.seen_rows(&mask), &mut best).map_err(wrong)?;
             }
         } else if by_signs {
+            let left: usize = masked.iter().map(|(segment, mask)| seen_count(mask, segment.rows())).sum();
+            let factor = (self.rows() as f64 / left.max(1) as f64).sqrt().clamp(1.0, FILTERED_FACTOR);
+            let rescored = (RESCORED_MIN.max(limit * RESCORED_EACH) as f64 * factor) as usize;
             let signs = scan::signs(question);
             let (mut near, mut base, mut bases) = (Best::new(rescored), 0, Vec::new());
             for (segment, mask) in masked {
@@ -346,7 +349,7 @@ impl Nearest for Segments {
                 segment.rescore(&asked, &own, &mut best).map_err(wrong)?;
             }
         } else {
-            masked.for_each(|(segment, mask)| segment.scan_codes(&asked, &mask, &mut best));
+            masked.iter().for_each(|(segment, mask)| segment.scan_codes(&asked, mask, &mut best));
         }
         Ok(best.finish().into_iter().map(|(Reverse(Score(score)), id)| (id, score)).collect())
     }

@@ -6,7 +6,7 @@
 use crate::embedding::{self, Embedded};
 use crate::index::{IndexStep, Stage, count};
 use crate::map::{Embed, Map, locked};
-use crate::record::{Key, Unembedded};
+use crate::record::{Key, Record, Unembedded};
 use base::{Code, Fault};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -86,12 +86,13 @@ impl Map {
         locked(&self.reading).serving()
     }
 
-    /// Passages that wait for a vector of `model`, in files that changed after generation `since` (0: in all of them).
+    /// Passages that wait for a vector of `model`. A walk through all keys, by a connection of its own: neither a search nor a
+    /// save waits for it.
     ///
     /// # Errors
     /// When the record can't be read.
-    pub fn without_vector(&self, model: &str, since: u64) -> Result<u64, Fault> {
-        locked(&self.reading).unembedded_count(model, since)
+    pub fn without_vector(&self, model: &str) -> Result<u64, Fault> {
+        Record::open(&self.dir)?.unembedded_count(model, 0)
     }
 
     /// Counts changes of the record; what changed after it is what [`Map::embed`] may be asked for.

@@ -408,8 +408,6 @@ impl Follower {
 
 /// Makes vectors that are missing, map by map, as long as the runtime lives.
 fn make_vectors(inner: &Weak<Inner>, inbox: &Receiver<Missing>) {
-    // From where on maps lack vectors that a round couldn't make; the next one tries again.
-    let mut behind: BTreeMap<String, u64> = BTreeMap::new();
     while let Ok((name, mut since)) = inbox.recv() {
         let mut rounds = BTreeMap::from([(name, since)]);
         // Several changes of one map are one round.
@@ -419,39 +417,43 @@ fn make_vectors(inner: &Weak<Inner>, inbox: &Receiver<Missing>) {
         }
         let Some(inner) = inner.upgrade() else { return };
         for (name, since) in rounds {
-            let since = behind.remove(&name).map_or(since, |known| known.min(since));
-            let left = round(&inner, &name, since);
-            if !matches!(left, Ok(0)) {
-                behind.insert(name.clone(), since);
-            }
-            if let Err(fault) = left {
+            if let Err(fault) = round(&inner, &name, since) {
                 tracing::warn!(%fault, "vectors of map `{name}`");
             }
         }
     }
 }
 
-/// Returns how many vectors are still missing in what changed after `since`.
-fn round(inner: &Inner, name: &str, since: u64) -> Result<u64, base::Fault> {
-    let Some(embedder) = files::embedder(inner, None) else { return Ok(0) };
+/// First what changed after `since`, then what an earlier round couldn't make: one passage that fails the model every time
+/// holds up no other that is saved.
+fn round(inner: &Inner, name: &str, since: u64) -> Result<(), base::Fault> {
+    let Some(embedder) = files::embedder(inner, None) else { return Ok(()) };
     // The map may have been removed meanwhile, and opening would make it again.
     if inner.maps.named(name).is_err() {
-        return Ok(0);
+        return Ok(());
     }
     let map = inner.maps.open(name)?;
+    let model = map::Embed::model(&embedder);
     let mut on = |step| {
         if let map::IndexStep::Progress { done, total, .. } = step {
             inner.fresh.set(name, |state| state.vectors_pending = total.saturating_sub(done));
         }
     };
-    let made = map.embed(&embedder, since, &mut on, &inner.fresh.cancel);
-    let model = map::Embed::model(&embedder);
-    if made.as_ref().is_ok_and(|made| *made > 0) {
-        map.follow_vectors(&model)?;
+    let mut embed = |since| {
+        let made = map.embed(&embedder, since, &mut on, &inner.fresh.cancel);
+        if made.as_ref().is_ok_and(|made| *made > 0) {
+            map.follow_vectors(&model)?;
+        }
+        made
+    };
+    let mut made = embed(since);
+    let mut left = map.without_vector(&model)?;
+    if left > 0 && since > 0 && made.is_ok() {
+        made = embed(0);
+        left = map.without_vector(&model)?;
     }
-    let left = map.without_vector(&model, since)?;
     if inner.maps.named(name).is_ok() {
         inner.fresh.set(name, |state| state.vectors_pending = left);
     }
-    made.map(|_| left)
+    made.map(drop)
 }

@@ -183,13 +183,13 @@ impl Classify {
         made
     }
 
-    /// How far the best lies before the second best, in nats.
+    /// How far the best lies before the second best, in nats; without end where there is no best.
     fn margin(&self, evidence: &[f64]) -> f64 {
         let mut sorted: Vec<f64> = evidence.iter().copied().chain(self.unknown.then_some(0.0)).collect();
         sorted.sort_by(|one, other| other.total_cmp(one));
         match sorted.as_slice() {
             [first, second, ..] if first.is_finite() => first - second,
-            _ => 0.0,
+            _ => f64::INFINITY,
         }
     }
 
@@ -244,14 +244,15 @@ impl Classify {
         Ok(found.into_iter().map(|one| if one.is_finite() { one } else { least }).collect())
     }
 
-    /// The classes that are close to the best one, `unknown` among them, the best first; where `unknown` can't be the other
-    /// one, the best two, since one alone is compared with nothing.
+    /// The classes that are close to the best one, `unknown` among them, the best first: the best two at least, since one
+    /// alone is compared with nothing, unless `unknown` is one of these.
     fn close(&self, evidence: &[f64]) -> Vec<usize> {
         let best = evidence.iter().copied().fold(if self.unknown { 0.0 } else { f64::NEG_INFINITY }, f64::max);
         let mut order: Vec<usize> = (0..evidence.len()).collect();
         order.sort_by(|one, other| evidence[*other].total_cmp(&evidence[*one]));
         let close = order.iter().filter(|at| best - evidence[**at] < CLOSE_NATS).count();
-        order.truncate(close.max(if self.unknown { 1 } else { 2 }).min(REVERSE_LABELS_MAX));
+        let beside_unknown = self.unknown && evidence.iter().filter(|one| **one > 0.0).count() < 2;
+        order.truncate(close.max(if beside_unknown { 1 } else { 2 }).min(REVERSE_LABELS_MAX));
         order
     }
 
@@ -381,7 +382,7 @@ mod tests {
         assert_eq!(of(&["a", "b", "c"], false).margin(&[1.0, 5.0, 3.5]), 1.5);
         assert_eq!(of(&["a", "b"], true).margin(&[1.0, -5.0]), 1.0, "`unknown` is close");
         assert_eq!(of(&["a", "b"], true).margin(&[f64::NEG_INFINITY, -0.5]), 0.5);
-        assert_eq!(of(&["a", "b"], false).margin(&[f64::NEG_INFINITY; 2]), 0.0);
+        assert_eq!(of(&["a", "b"], false).margin(&[f64::NEG_INFINITY; 2]), f64::INFINITY);
     }
 
     #[test]
@@ -389,7 +390,8 @@ mod tests {
         assert_eq!(of(&["a", "b", "c"], false).close(&[1.0, -2.5, 3.5]), [2, 0]);
         assert_eq!(of(&["a", "b"], true).close(&[-3.5, -1.0]), [1], "`unknown` is the best");
         assert_eq!(of(&["a", "b", "c"], false).close(&[1.0, -2.5, 9.5]), [2, 0], "one alone is compared with nothing");
-        assert_eq!(of(&["a", "b"], true).close(&[9.0, 1.0]), [0], "`unknown` is the other one");
+        assert_eq!(of(&["a", "b"], true).close(&[3.5, -1.0]), [0], "`unknown` is the other one");
+        assert_eq!(of(&["a", "b"], true).close(&[6.5, 3.0]), [0, 1], "`unknown` is the third");
         assert_eq!(of(&["a", "b", "c", "d", "e", "f", "g"], false).close(&[0.0; 7]).len(), REVERSE_LABELS_MAX);
     }
 

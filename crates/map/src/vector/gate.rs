@@ -41,17 +41,18 @@ pub(crate) fn is_due(last: Option<&Gate>, rows: usize) -> bool {
 pub(crate) fn test(segments: &[Arc<Segment>], rows: usize) -> io::Result<Option<Gate>> {
     let Some(segment) = segments.iter().max_by_key(|segment| segment.rows()) else { return Ok(None) };
     let through = (RESCORED_MIN * segment.rows() / rows.max(1)).max(NEAREST * 2);
+    let own = |question: usize| question * segment.rows() / QUESTIONS;
+    let vectors = (0..QUESTIONS).map(|question| segment.vector(own(question))).collect::<io::Result<Vec<_>>>()?;
+    let asked: Vec<Vec<i16>> = vectors.iter().map(|vector| scan::widened(vector)).collect();
+    let mut near: Vec<Best<Descending>> = asked.iter().map(|_| Best::new(NEAREST + 1)).collect();
+    segment.read_codes(&asked, &mut near)?;
     let (mut wanted, mut held) = (0usize, 0usize);
-    for question in 0..QUESTIONS {
-        let own = question * segment.rows() / QUESTIONS;
-        let vector = segment.vector(own)?;
-        let mut near = Best::<Descending>::new(NEAREST + 1);
-        segment.scan_codes(&scan::widened(&vector), &None, &mut near);
+    for (question, (vector, near)) in vectors.iter().zip(near).enumerate() {
         let mut passed = Best::new(through);
-        segment.scan_bits(&scan::signs(&vector), &None, 0, &mut passed);
+        segment.scan_bits(&scan::signs(vector), &None, 0, &mut passed);
         let passed: Vec<u32> = passed.finish().into_iter().map(|(_, row)| segment.ids()[row as usize]).collect();
         // The vector itself is its own nearest, which proves nothing.
-        for (_, id) in near.finish().into_iter().filter(|(_, id)| *id != segment.ids()[own]) {
+        for (_, id) in near.finish().into_iter().filter(|(_, id)| *id != segment.ids()[own(question)]) {
             wanted += 1;
             held += usize::from(passed.contains(&id));
         }

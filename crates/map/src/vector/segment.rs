@@ -1,7 +1,7 @@
 //! One run of vectors on disk: ids in order, their signs (`.bits`), their 8-bit copies (`.codes`). Never changed, only replaced.
 //!
 //! The signs are what every search scans, so they are mapped and stay in memory. Of the codes a search needs a few
-//! hundred rows: those are read one by one, so that the rest never counts as this program's memory.
+//! hundred rows: those are read, neighbours together, so that the rest never counts as this program's memory.
 
 use super::scan::{self, Best, Descending, SCALE_BYTES};
 use crate::score::Score;
@@ -20,6 +20,10 @@ pub(crate) const ROWS_MAX: usize = 1 << 18;
 /// Rows that are measured in one go; their distances stay in the processor's cache.
 const BLOCK_ROWS: usize = 1024;
 const ID_BYTES: usize = 4;
+/// Rows that lie no further apart are read at once, with what lies between: another call costs as much.
+const STRIDE_ROWS_MAX: u32 = 4;
+/// Rows that are read at once, at most.
+const READ_ROWS_MAX: u32 = 256;
 
 /// What the manifest knows of a segment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +55,7 @@ pub(crate) struct Segment {
 }
 
 /// Rows of a segment that a search may see: a bit each; `None` for all.
-type Mask = Option<Vec<u64>>;
+pub(crate) type Mask = Option<Vec<u64>>;
 
 impl Segment {
     /// `None` when the files aren't what the card says.
@@ -99,19 +103,17 @@ impl Segment {
             return Some(None);
         }
         let mut mask = vec![0u64; self.rows().div_ceil(64)];
-        let mut at = 0;
-        for id in allowed.range(first..=last) {
-            // Few ids in a long segment: jump; else walk.
-            at = if (within as usize) < self.rows() / 16 {
-                at + self.ids[at..].partition_point(|own| *own < id)
-            } else {
-                at + self.ids[at..].iter().take_while(|own| **own < id).count()
-            };
-            match self.ids.get(at) {
-                Some(own) if *own == id => mask[at / 64] |= 1 << (at % 64),
-                Some(_) => {}
-                None => break,
-            }
+        let (mut ranges, mut at) = (allowed.range(first..=last), 0);
+        // Ids ascend by one at least, which says how far the next can be: for ids one by one that is a look or two.
+        let within = |from: usize, ids: u32, holds: &dyn Fn(u32) -> bool| {
+            let end = self.rows().min(from.saturating_add(ids as usize).saturating_add(1));
+            from + self.ids[from..end].partition_point(|own| holds(*own))
+        };
+        while let Some(range) = ranges.next_range() {
+            let Some(own) = self.ids.get(at) else { break };
+            let start = within(at, range.start().saturating_sub(*own), &|own| own < *range.start());
+            at = within(start, range.end() - range.start(), &|own| own <= *range.end());
+            set(&mut mask, start, at);
         }
         Some(Some(mask))
     }
@@ -138,39 +140,75 @@ impl Segment {
     /// Offers every row that may be seen with its 8-bit product.
     pub(crate) fn scan_codes(&self, question: &[i16], mask: &Mask, best: &mut Best<Descending>) {
         let width = self.row_bytes();
-        let mut products = [0i32; BLOCK_ROWS];
         for start in (0..self.rows()).step_by(BLOCK_ROWS) {
             let end = (start + BLOCK_ROWS).min(self.rows());
             let seen = seen(mask, start, end);
-            if seen == Seen::None {
-                continue;
-            }
-            scan::products(&self.codes[start * width..end * width], question, &mut products);
-            for (row, product) in (start..end).zip(&products) {
-                if seen == Seen::All || may(mask, row) {
-                    let scale = scan::scale(&self.codes[row * width..]);
-                    best.offer(Reverse(Score(*product as f32 * scale)), self.ids[row]);
-                }
+            if seen != Seen::None {
+                let mask = if seen == Seen::All { &None } else { mask };
+                self.offer(question, &self.codes[start * width..end * width], start, mask, best);
             }
         }
     }
 
-    /// The 8-bit product of some rows, read from the file rather than through the map.
-    pub(crate) fn rescore(&self, question: &[i16], rows: &[u32], best: &mut Best<Descending>) -> io::Result<()> {
-        let mut codes = vec![0; self.row_bytes()];
-        let mut product = [0];
-        for row in rows {
-            let row = *row as usize;
-            self.read_row(row, &mut codes)?;
-            scan::products(&codes, question, &mut product);
-            best.offer(Reverse(Score(product[0] as f32 * scan::scale(&codes))), self.ids[row]);
+    /// Offers every row to several questions. The codes are read and not looked at where they are mapped: a test now and then
+    /// mustn't leave them all in memory.
+    pub(crate) fn read_codes(&self, questions: &[Vec<i16>], best: &mut [Best<Descending>]) -> io::Result<()> {
+        let mut codes = vec![0; BLOCK_ROWS * self.row_bytes()];
+        for start in (0..self.rows()).step_by(BLOCK_ROWS) {
+            let end = (start + BLOCK_ROWS).min(self.rows());
+            let block = &mut codes[..(end - start) * self.row_bytes()];
+            self.read_row(start, block)?;
+            for (question, best) in questions.iter().zip(best.iter_mut()) {
+                self.offer(question, block, start, &None, best);
+            }
         }
         Ok(())
     }
 
-    /// Rows that a mask lets through.
+    /// Offers the rows of a block of codes, the first of which is row `start`.
+    fn offer(&self, question: &[i16], codes: &[u8], start: usize, mask: &Mask, best: &mut Best<Descending>) {
+        let mut products = [0i32; BLOCK_ROWS];
+        scan::products(codes, question, &mut products);
+        for ((row, codes), product) in (start..).zip(codes.chunks_exact(self.row_bytes())).zip(&products) {
+            if may(mask, row) {
+                best.offer(Reverse(Score(*product as f32 * scan::scale(codes))), self.ids[row]);
+            }
+        }
+    }
+
+    /// The 8-bit product of some rows, which ascend, read from the file rather than through the map.
+    pub(crate) fn rescore(&self, question: &[i16], rows: &[u32], best: &mut Best<Descending>) -> io::Result<()> {
+        let width = self.row_bytes();
+        let (mut codes, mut product) = (Vec::new(), [0]);
+        let mut rest = rows;
+        while let Some(first) = rest.first() {
+            let together = |pair: &&[u32]| pair[1] - pair[0] <= STRIDE_ROWS_MAX && pair[1] - first < READ_ROWS_MAX;
+            let count = 1 + rest.windows(2).take_while(together).count();
+            let (now, later) = rest.split_at(count);
+            codes.resize((now[count - 1] - first + 1) as usize * width, 0);
+            self.read_row(*first as usize, &mut codes)?;
+            for row in now {
+                let own = &codes[(row - first) as usize * width..][..width];
+                scan::products(own, question, &mut product);
+                best.offer(Reverse(Score(product[0] as f32 * scan::scale(own))), self.ids[*row as usize]);
+            }
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// Rows that a mask lets through, ascending.
     pub(crate) fn seen_rows(&self, mask: &Mask) -> Vec<u32> {
-        (0..self.rows()).filter(|row| may(mask, *row)).map(|row| row as u32).collect()
+        let Some(mask) = mask else { return (0..self.rows() as u32).collect() };
+        let mut rows = Vec::new();
+        for (start, word) in (0..).step_by(64).zip(mask) {
+            let mut left = *word;
+            while left != 0 {
+                rows.push(start + left.trailing_zeros());
+                left &= left - 1;
+            }
+        }
+        rows
     }
 
     /// A row as a vector, as near as eight bits keep it.
@@ -181,6 +219,7 @@ impl Segment {
         Ok(codes[SCALE_BYTES..].iter().map(|code| f32::from(code.cast_signed()) * scale).collect())
     }
 
+    /// Reads as many rows as there is room for.
     fn read_row(&self, row: usize, codes: &mut [u8]) -> io::Result<()> {
         self.read_at(codes, row * self.row_bytes())
     }
@@ -207,7 +246,29 @@ enum Seen {
 /// How much of a block may be seen. Blocks begin at whole words.
 fn seen(mask: &Mask, start: usize, end: usize) -> Seen {
     let Some(mask) = mask else { return Seen::All };
-    if mask[start / 64..end.div_ceil(64)].iter().all(|word| *word == 0) { Seen::None } else { Seen::Some }
+    let words = &mask[start / 64..end.div_ceil(64)];
+    if words.iter().all(|word| *word == 0) {
+        Seen::None
+    } else if words.iter().all(|word| *word == u64::MAX) {
+        Seen::All
+    } else {
+        Seen::Some
+    }
+}
+
+/// Sets the bits from `start` to before `end`.
+fn set(mask: &mut [u64], start: usize, end: usize) {
+    let mut at = start;
+    while at < end {
+        let count = (64 - at % 64).min(end - at);
+        mask[at / 64] |= (u64::MAX >> (64 - count)) << (at % 64);
+        at += count;
+    }
+}
+
+/// Rows that may be seen.
+pub(crate) fn seen_count(mask: &Mask, rows: usize) -> usize {
+    mask.as_ref().map_or(rows, |mask| mask.iter().map(|word| word.count_ones() as usize).sum())
 }
 
 fn may(mask: &Mask, row: usize) -> bool {

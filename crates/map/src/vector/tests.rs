@@ -241,3 +241,41 @@ fn a_model_that_its_signs_cannot_tell_apart_is_searched_by_eight_bits() {
         assert!(held * 100 >= wanted * 99, "{held} of {wanted}, by signs: {by_signs}");
     }
 }
+
+/// Ids in runs, with holes between them as removed passages leave them.
+fn runs() -> impl Strategy<Value = Vec<std::ops::Range<u32>>> {
+    prop::collection::vec((0u32..2500, 1u32..400).prop_map(|(start, count)| start..start + count), 0..8)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    #[test]
+    fn rows_that_a_filter_leaves_are_read_whole_and_no_others(stored in runs(), allowed in runs(), asked: u64) {
+        let stored: RoaringBitmap = stored.into_iter().flatten().collect();
+        let allowed: RoaringBitmap = allowed.into_iter().flatten().collect();
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut writer = Writer::new(dir.path(), 1, WIDTH).expect("made");
+        for id in &stored {
+            writer.push(id, &vector(u64::from(id))).expect("pushed");
+        }
+        prop_assume!(!stored.is_empty());
+        let segment = writer.finish().expect("finished");
+        let both = &stored & &allowed;
+        let Some(mask) = segment.mask(Some(&allowed)) else {
+            prop_assert!(both.is_empty());
+            return Ok(());
+        };
+        let rows = segment.seen_rows(&mask);
+        prop_assert_eq!(rows.iter().map(|row| segment.ids()[*row as usize]).collect::<RoaringBitmap>(), both);
+        let question = scan::widened(&vector(asked));
+        let (mut read, mut mapped) = (Best::new(stored.len() as usize), Best::new(stored.len() as usize));
+        segment.rescore(&question, &rows, &mut read).expect("read");
+        segment.scan_codes(&question, &mask, &mut mapped);
+        prop_assert_eq!(read.finish(), mapped.finish());
+        let mut all = [Best::new(stored.len() as usize)];
+        segment.read_codes(std::slice::from_ref(&question), &mut all).expect("read");
+        let (mut mapped, [all]) = (Best::new(stored.len() as usize), all);
+        segment.scan_codes(&question, &None, &mut mapped);
+        prop_assert_eq!(all.finish(), mapped.finish());
+    }
+}

@@ -109,10 +109,10 @@ fn another_model_takes_over_when_it_is_through_and_not_before() {
     let query = freehold_map::Query { text: "boiler".into(), limit: 3, ..freehold_map::Query::default() };
     let found = map.search(&query, Some(&Named(&hashing, "old", None))).expect("found");
     assert_eq!(found.arms, "lexical+vector");
-    assert_eq!(map.without_vector("new", 0).expect("read"), 48);
+    assert_eq!(map.without_vector("new").expect("read"), 48);
     assert_eq!(map.embed(&Named(&hashing, "new", None), 0, &mut |_| {}, &never).expect("embedded"), 48);
     assert_eq!(map.serving().expect("read").as_deref(), Some("new"));
-    assert_eq!(map.without_vector("old", 0).expect("read"), 80, "vectors of the old one take no room any more");
+    assert_eq!(map.without_vector("old").expect("read"), 80, "vectors of the old one take no room any more");
     let found = map.search(&query, Some(&Named(&hashing, "new", None))).expect("found");
     assert_eq!(found.arms, "lexical+vector");
 }
