@@ -88,6 +88,12 @@ fn best(
     let mut best: BinaryHeap<Candidate> = BinaryHeap::with_capacity(limit + 1);
     for (segment, reader) in (0u32..).zip(searcher.segment_readers()) {
         let (ids, alive) = (reader.fast_fields().u64("id")?, reader.alive_bitset());
+        // What was read together lies together: a folder's passages are seldom in all segments.
+        let bound = |id: u64| u32::try_from(id).unwrap_or(u32::MAX);
+        let within = bound(ids.min_value())..=bound(ids.max_value());
+        if allowed.is_some_and(|allowed| allowed.range_cardinality(within) == 0) {
+            continue;
+        }
         let threshold = |best: &BinaryHeap<Candidate>| match best.peek() {
             Some((Reverse(Score(least)), ..)) if best.len() == limit => *least,
             _ => f32::MIN,
