@@ -226,6 +226,15 @@ impl Record {
         Ok(record)
     }
 
+    /// Another connection to a record that is there, for a long look. It makes nothing: the map may be removed meanwhile.
+    pub(crate) fn beside(dir: &Path) -> Result<Self, Fault> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let db = Connection::open_with_flags(dir.join(FILE), flags).map_err(|error| fault(dir, error))?;
+        let record = Self { db, dir: dir.to_path_buf() };
+        record.prepare().map_err(|error| fault(dir, error))?;
+        Ok(record)
+    }
+
     fn prepare(&self) -> rusqlite::Result<()> {
         self.db.busy_timeout(Duration::from_millis(BUSY_MS))?;
         // What is removed is overwritten, so that an erased document's words are gone from the file.

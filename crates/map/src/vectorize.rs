@@ -92,7 +92,7 @@ impl Map {
     /// # Errors
     /// When the record can't be read.
     pub fn without_vector(&self, model: &str) -> Result<u64, Fault> {
-        Record::open(&self.dir)?.unembedded_count(model, 0)
+        Record::beside(&self.dir)?.unembedded_count(model, 0)
     }
 
     /// Counts changes of the record; what changed after it is what [`Map::embed`] may be asked for.

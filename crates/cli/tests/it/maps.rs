@@ -40,7 +40,7 @@ fn a_map_has_a_name_several_sources_and_a_label() {
     home.done(&["map", "add", "home", "garden", "--label", "private"]);
     assert_eq!(show(&home, "home")["map"]["sources"].as_array().map(Vec::len), Some(3));
     home.run(&["search", "plums", "--label", "public"]).fails(10, "map_missing");
-    // What the query asks for and what the flag asks for must hold both.
+    // What the query asks for and what the flag asks for must both hold.
     home.run(&["search", "plums label:public", "--label", "private"]).fails(10, "map_missing");
     home.done(&["search", "plums label:private", "--label", "private"]);
     assert_eq!(home.json(&["search", "plums", "--json"])["hits"][0]["label"], "private");

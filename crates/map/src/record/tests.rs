@@ -81,6 +81,16 @@ fn waiting(record: &Record, since: u64) -> Vec<Unembedded> {
 }
 
 #[test]
+fn a_look_beside_sees_the_record_and_makes_none() {
+    let (dir, mut record) = record();
+    record.apply(&[row("/a", "one")]).expect("applied");
+    assert_eq!(Record::beside(dir.path()).and_then(|beside| beside.unembedded_count("m", 0)).expect("read"), 1);
+    let empty = tempfile::tempdir().expect("a folder");
+    assert!(Record::beside(empty.path()).is_err());
+    assert_eq!(std::fs::read_dir(empty.path()).expect("read").count(), 0);
+}
+
+#[test]
 fn only_what_changed_since_is_asked_for_and_what_went_is_left_out() {
     let (_dir, mut record) = record();
     record.apply(&[row("/a", "one"), row("/b", "two")]).expect("applied");
